@@ -1,0 +1,1 @@
+"""From a checkpoint to a checked ONNX graph: Fourier lowerings, graph building, parity."""

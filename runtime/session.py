@@ -1,0 +1,124 @@
+"""How is an open model run, whatever the backend? The session protocol, and ONNX Runtime behind it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.contract import METADATA_KEY, Contract
+from runtime.errors import ContractError, InputError, UnavailableError
+
+Provider = Literal["cpu", "cuda"]
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+# 1.25 and 1.26 load an inverse one-sided DFT and return a result of the wrong width without a word.
+OLDEST_ONNXRUNTIME = (1, 27)
+
+
+class Session(Protocol):
+    """An open model. `run` may be called any number of times; `close` frees what the backend holds."""
+
+    @property
+    def contract(self) -> Contract:
+        """What the model promises."""
+        ...
+
+    def run(self, ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Fuse a batch of tiles.
+
+        `ms`: (N, B, h, w) float32, DN; `pan`: (N, 1, h * ratio, w * ratio) float32, DN, both of the contract's tile.
+        Returns (N, B, h * ratio, w * ratio) float32, DN, neither rounded nor clipped.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the backend's memory; the session cannot be used afterwards."""
+        ...
+
+
+class OnnxSession:
+    """A model in ONNX Runtime.
+
+    `threads` bounds the threads inside an operator (0: ONNX Runtime's choice). Raises InputError for a file that is no
+    ONNX model, ContractError for one without a valid contract, UnavailableError without onnxruntime or the provider.
+    """
+
+    def __init__(self, model: Path, provider: Provider = "cpu", threads: int = 0) -> None:
+        ort = import_onnxruntime()
+        if _PROVIDERS[provider] not in ort.get_available_providers():
+            raise UnavailableError(
+                f"onnxruntime here has no {_PROVIDERS[provider]}; install sfiin[gpu] on a machine with CUDA, "
+                "or use --provider cpu"
+            )
+        if not model.is_file():
+            raise InputError(f"{model}: no such model file")
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads
+        try:
+            self._session: Any = ort.InferenceSession(str(model), options, providers=[_PROVIDERS[provider]])
+        except _load_errors() as error:
+            raise InputError(f"{model}: ONNX Runtime cannot load it: {_first_line(error)}") from None
+        self._contract = read_contract(self._session.get_modelmeta().custom_metadata_map, model)
+
+    @property
+    def contract(self) -> Contract:
+        """What the model promises."""
+        return self._contract
+
+    def run(self, ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Fuse a batch of tiles; shapes and units as in `Session.run`."""
+        result: NDArray[np.float32] = self._session.run(["hrms"], {"ms": ms, "pan": pan})[0]
+        return result
+
+    def close(self) -> None:
+        """Drop the ONNX Runtime session."""
+        self._session = None
+
+    def __enter__(self) -> OnnxSession:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def import_onnxruntime() -> Any:
+    """The onnxruntime module. Raises UnavailableError when it is absent or older than 1.27."""
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        raise UnavailableError("onnxruntime is not installed; pip install 'sfiin[cpu]' or 'sfiin[gpu]'") from None
+    found = tuple(int(part) for part in re.findall(r"\d+", ort.__version__)[:2])
+    if found < OLDEST_ONNXRUNTIME:
+        wanted = ".".join(map(str, OLDEST_ONNXRUNTIME))
+        raise UnavailableError(
+            f"onnxruntime {ort.__version__} is too old: before {wanted} it fails on, or silently mis-sizes, an inverse "
+            f"one-sided DFT; pip install 'onnxruntime>={wanted}'"
+        )
+    return ort
+
+
+def read_contract(metadata: dict[str, str], model: Path) -> Contract:
+    """The contract in a model's ONNX metadata. Raises ContractError, naming the model and the field."""
+    if METADATA_KEY not in metadata:
+        raise ContractError(f"{model}: no sfiin contract inside; make the model with 'sfiin export'")
+    try:
+        return Contract.from_json(metadata[METADATA_KEY])
+    except ContractError as error:
+        raise ContractError(f"{model}: {error}") from None
+
+
+def _load_errors() -> tuple[type[Exception], ...]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoModel,
+            state.NotImplemented, state.RuntimeException)  # fmt: skip
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
