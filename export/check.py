@@ -1,0 +1,69 @@
+"""Was anything lost? The distance between an artefact's output and its reference, tile by tile, against a gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import CheckFailedError
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What is allowed: relative L2 over all tiles together, and the largest difference as a share of the peak."""
+
+    relative_l2: float = 1e-5
+    peak_share: float = 1e-4
+
+
+@dataclass(frozen=True)
+class TileParity:
+    """One tile's distance: relative L2 to its own reference, and largest difference as a share of the peak."""
+
+    name: str
+    relative_l2: float
+    peak_share: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The distance of a set of tiles from its reference.
+
+    `relative_l2` is over the set, ||output - reference|| / ||reference||: a tile without light has next to no norm of its
+    own to compare with. `peak_share` is the largest of any tile.
+    """
+
+    tiles: tuple[TileParity, ...]
+    relative_l2: float
+    peak_share: float
+
+    def within(self, gate: Gate) -> bool:
+        """Whether both figures are finite and inside the gate."""
+        return self.relative_l2 <= gate.relative_l2 and self.peak_share <= gate.peak_share
+
+    def require(self, gate: Gate, what: str, remedy: str) -> None:
+        """Raise CheckFailedError, with the worst tile and the remedy, unless within the gate."""
+        if not self.within(gate):
+            worst = max(self.tiles, key=lambda tile: np.nan_to_num(tile.peak_share, nan=np.inf))
+            raise CheckFailedError(
+                f"{what}: relative L2 {self.relative_l2:.1e} (gate {gate.relative_l2:.0e}), largest difference "
+                f"{self.peak_share:.1e} of the peak (gate {gate.peak_share:.0e}), worst on tile '{worst.name}'; {remedy}"
+            )
+
+
+def parity(
+    names: tuple[str, ...], output: NDArray[np.floating], reference: NDArray[np.floating], peak: float
+) -> Parity:
+    """Compare (K, B, H, W) outputs in DN with their reference; `peak` in DN."""
+    difference = output.astype(np.float64) - reference
+    tiles = tuple(
+        TileParity(name, _ratio(d, r), float(np.abs(d).max()) / peak)
+        for name, d, r in zip(names, difference, reference, strict=True)
+    )
+    return Parity(tiles, _ratio(difference, reference), float(np.abs(difference).max()) / peak)
+
+
+def _ratio(difference: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
+    return float(np.linalg.norm(difference) / max(float(np.linalg.norm(reference)), np.finfo(np.float64).tiny))

@@ -1,0 +1,98 @@
+"""How does a checkpoint become a model that can be trusted? Build the graph, check it, and only then publish it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from export import golden
+from export.check import Gate, Parity, parity
+from export.graph import build_graph
+from runtime.contract import METADATA_KEY, Contract, Lowering, Tile
+from runtime.files import publish, sha256
+from runtime.session import OnnxSession
+from sfiin import checkpoint
+from sfiin.network import SFIIN
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """A published model, its golden tiles, and how far ONNX Runtime is from PyTorch on them.
+
+    `float64` and `float32` compare the model with PyTorch in that type; `rounding` compares PyTorch's two types with each
+    other: a phase that float32 cannot decide flips there too.
+    """
+
+    model: Path
+    golden: Path
+    contract: Contract
+    float64: Parity
+    float32: Parity
+    rounding: Parity
+
+
+def export_model(
+    source: Path, out: Path, lowering: Lowering, tile: Tile, opset: int, gate: Gate | None = None
+) -> ExportReport:
+    """Export a checkpoint for ONNX Runtime and TensorRT, with its contract inside and its golden tiles beside it.
+
+    The model must be within the gate of PyTorch's float64, and of its float32 up to what separates those two. Raises
+    CheckpointError, ContractError (a tile that is no multiple of the ratio), CheckFailedError or OutputError; then nothing
+    is left under `out`.
+    """
+    gate = gate or Gate()
+    network = checkpoint.load(source).network
+    size = (tile.height, tile.width)
+    contract = Contract(
+        sensor=network.sensor,
+        tile=tile,
+        lowering=lowering,
+        precision="fp32",
+        opset=opset,
+        network=dataclasses.asdict(network.config),
+        checkpoint=sha256(source),
+        golden="",
+        versions={name: version(name) for name in ("sfiin", "torch", "onnx", "onnxruntime")},
+    )
+    model = build_graph(network, size, lowering, opset)
+    tiles = golden.make(network, size)
+    golden_path = golden_beside(out)
+    with publish(golden_path) as golden_part, publish(out) as model_part:
+        golden.write(golden_part, tiles)
+        contract = dataclasses.replace(contract, golden=sha256(golden_part))
+        onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
+        onnx.save(model, model_part)
+        report = ExportReport(out, golden_path, contract, *compare(model_part, network, tiles))
+        remedy = "not published; try --fourier matmul or a tile with power-of-two sides"
+        report.float64.require(gate, f"{out} against PyTorch in float64", remedy)
+        slack = report.rounding
+        widened = Gate(gate.relative_l2 + slack.relative_l2, gate.peak_share + slack.peak_share)
+        report.float32.require(widened, f"{out} against PyTorch in float32", remedy)
+    return report
+
+
+def golden_beside(model: Path) -> Path:
+    """Where a model's golden tiles lie."""
+    return model.with_suffix(".golden.npz")
+
+
+def compare(model: Path, network: SFIIN, tiles: golden.GoldenTiles) -> tuple[Parity, Parity, Parity]:
+    """ONNX Runtime on the CPU against PyTorch float64 and float32, and these two against each other."""
+    with OnnxSession(model) as session:
+        outputs = [session.run(m[None], p[None]) for m, p in zip(_float(tiles.ms), _float(tiles.pan), strict=True)]
+    output, peak = np.concatenate(outputs), float(network.sensor.peak)
+    exact = golden.reference(network, tiles.ms, tiles.pan, torch.float64)
+    single = golden.reference(network, tiles.ms, tiles.pan, torch.float32)
+    pairs = ((output, exact), (output, single), (single, exact))
+    first, second, third = (parity(tiles.names, a, b, peak) for a, b in pairs)
+    return first, second, third
+
+
+def _float(array: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return array.astype(np.float32)

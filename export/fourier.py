@@ -1,0 +1,172 @@
+"""How does a Fourier transform get into ONNX? Two lowerings of `sfiin.spectrum`'s transforms.
+
+A lowering turns real maps (N, C, H, W) into the real and imaginary parts of their one-sided spectrum (N, C, H, F), where
+F = W // 2 + 1, and a spectrum that need not be Hermitian back into maps. What lies between, amplitude, phase and the rule at
+self-conjugate bins, is `amplitude_and_phase`, the same for both.
+
+| lowering | nodes                     | cost of one map, multiply-adds      | limits                                     |
+|----------|---------------------------|-------------------------------------|--------------------------------------------|
+| matmul   | MatMul, Reshape, Split    | 2 H W F + 4 H**2 F, either way      | tile fixed at export; constants of 6 H**2  |
+| dft      | DFT (opset 17 or 20 form) | O(H W log(H W)), by the runtime     | onnxruntime >= 1.27; TensorRT >= 11.2 only |
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.builder import GraphBuilder
+from runtime.contract import Lowering
+from sfiin.spectrum import FLOOR
+
+Matrix = NDArray[np.float64]
+
+
+class Fourier(Protocol):
+    """A lowering for tiles of one size; its methods add nodes to a graph and return values' names."""
+
+    def forward(self, graph: GraphBuilder, x: str) -> tuple[str, str]:
+        """(N, C, H, W) to real and imaginary part, each (N, C, H, F), unnormalised."""
+        ...
+
+    def inverse(self, graph: GraphBuilder, real: str, imag: str) -> str:
+        """Real and imaginary part, each (N, C, H, F), to (N, C, H, W): along H, then complex to real along W."""
+        ...
+
+
+class MatMulFourier:
+    """Transforms as matrix products: right factors along W, a left factor along H for real and imaginary rows at once.
+
+    A row transform leaves each row as [real | imaginary]; read as (2 H, F), a mere Reshape, that is the two parts in turn,
+    and one (2 H, 2 H) matrix with its columns ordered to match does the complex transform along H.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self._height, self._width, self._columns = height, width, width // 2 + 1
+
+    def forward(self, graph: GraphBuilder, x: str) -> tuple[str, str]:
+        """As `Fourier.forward`."""
+        rows = graph.op("MatMul", x, graph.constant("dft_rows", row_matrix(self._width)))
+        rows = graph.op("Reshape", rows, graph.integers((0, 0, 2 * self._height, self._columns)))
+        both = graph.op("MatMul", graph.constant("dft_columns", column_matrix(self._height)), rows)
+        real, imag = graph.op("Split", both, graph.integers((self._height,) * 2), axis=2, outputs=2)
+        return real, imag
+
+    def inverse(self, graph: GraphBuilder, real: str, imag: str) -> str:
+        """As `Fourier.inverse`."""
+        both = graph.op("Concat", real, imag, axis=2)
+        rows = graph.op("MatMul", graph.constant("idft_columns", column_matrix(self._height).T / self._height), both)
+        rows = graph.op("Reshape", rows, graph.integers((0, 0, self._height, 2 * self._columns)))
+        return graph.op("MatMul", rows, graph.constant("idft_rows", inverse_row_matrix(self._width)))  # type: ignore[no-any-return]
+
+
+class DftFourier:
+    """Transforms by the DFT operator, one axis at a time.
+
+    Before opset 20 the operator has no one-sided inverse; there the last step, complex to real along W, is the matrix of
+    `MatMulFourier`. Runtimes transform sizes that are no power of two with an error of some 1e-6 of the largest bin, which
+    is DC by far; so each map's mean is taken out before the transform and put back into the DC bin after it.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self._height, self._width, self._columns = height, width, width // 2 + 1
+
+    def forward(self, graph: GraphBuilder, x: str) -> tuple[str, str]:
+        """As `Fourier.forward`."""
+        mean = graph.op("GlobalAveragePool", x)
+        centred = graph.op("Unsqueeze", graph.op("Sub", x, mean), graph.integers((4,)))
+        both = _dft(graph, _dft(graph, centred, axis=3, onesided=1), axis=2)
+        parts = graph.op("Split", both, graph.integers((1, 1)), axis=4, outputs=2)
+        real, imag = (graph.op("Squeeze", part, graph.integers((4,))) for part in parts)
+        only_dc = np.zeros((self._height, self._columns))
+        only_dc[0, 0] = self._height * self._width
+        return graph.op("Add", real, graph.op("Mul", mean, graph.constant("only_dc", only_dc))), imag
+
+    def inverse(self, graph: GraphBuilder, real: str, imag: str) -> str:
+        """As `Fourier.inverse`."""
+        parts = [graph.op("Unsqueeze", part, graph.integers((4,))) for part in (real, imag)]
+        columns = _dft(graph, graph.op("Concat", *parts, axis=4), axis=2, inverse=1)
+        if graph.opset < 20:
+            interleaved = graph.op("Reshape", columns, graph.integers((0, 0, self._height, 2 * self._columns)))
+            matrix = inverse_row_matrix(self._width).reshape(2, self._columns, -1).swapaxes(0, 1)
+            constant = graph.constant("idft_rows", matrix.reshape(2 * self._columns, -1))
+            return graph.op("MatMul", interleaved, constant)  # type: ignore[no-any-return]
+        length = graph.constant("dft_width", self._width, np.int64)
+        result = graph.op("DFT", columns, length, graph.constant("axis_3", 3, np.int64), inverse=1, onesided=1)
+        return graph.op("Squeeze", result, graph.integers((4,)))  # type: ignore[no-any-return]
+
+
+LOWERINGS: dict[Lowering, type[MatMulFourier] | type[DftFourier]] = {"matmul": MatMulFourier, "dft": DftFourier}
+
+
+def amplitude_and_phase(graph: GraphBuilder, x: str, fourier: Fourier, size: tuple[int, int]) -> tuple[str, str]:
+    """`sfiin.spectrum.analyse` as nodes: (N, C, H, W) to amplitude and phase, each (N, C, H, F).
+
+    The phase comes from Atan alone, which every runtime has: a = atan(im / |re|) lies in the right half-plane, and the
+    signs of re and im (against the shifted cut) put it into its quadrant. -0 counts as +0.
+    """
+    real, imag = fourier.forward(graph, x)
+    norm = graph.reduce("ReduceL2", x, (2, 3))
+    floor = graph.op("Mul", norm, graph.scalar(FLOOR * math.sqrt(size[0] * size[1])))
+    squares = [graph.op("Mul", part, part) for part in (real, imag)]
+    amplitude = graph.op("Sqrt", graph.op("Add", *squares))
+    kept = graph.op("Cast", graph.op("Greater", amplitude, floor), to=1)
+    left = graph.op("Cast", graph.op("Less", real, graph.scalar(0.0)), to=1)
+    below = graph.op("Cast", graph.op("Less", imag, graph.op("Neg", floor)), to=1)
+    slope = graph.op("Div", imag, graph.op("Max", graph.op("Abs", real), graph.scalar(1e-37)))
+    mirrored = graph.op("Sub", graph.scalar(1.0), graph.op("Mul", left, graph.scalar(2.0)))
+    half_turn = graph.op("Sub", graph.scalar(math.pi), graph.op("Mul", below, graph.scalar(2 * math.pi)))
+    angle = graph.op(
+        "Add", graph.op("Mul", graph.op("Atan", slope), mirrored), graph.op("Mul", left, half_turn)
+    )  # fmt: skip
+    return graph.op("Mul", amplitude, kept), graph.op("Mul", angle, kept)
+
+
+def maps_from(graph: GraphBuilder, amplitude: str, phase: str, fourier: Fourier) -> str:
+    """`sfiin.spectrum.synthesise` as nodes: amplitude and phase (N, C, H, F) to maps (N, C, H, W)."""
+    real = graph.op("Mul", amplitude, graph.op("Cos", phase))
+    imag = graph.op("Mul", amplitude, graph.op("Sin", phase))
+    return fourier.inverse(graph, real, imag)
+
+
+def row_matrix(width: int) -> Matrix:
+    """(W, 2 F): rows times this are [real | imaginary] of their one-sided transform."""
+    cosine, sine = _turns(width, width // 2 + 1)
+    return np.concatenate((cosine, -sine), 1)
+
+
+def column_matrix(height: int) -> Matrix:
+    """(2 H, 2 H): this times (real, imaginary) rows in turn is the transform along H, all real rows before the imaginary.
+
+    Its transpose, divided by H, is the inverse, with the two orders exchanged.
+    """
+    cosine, sine = _turns(height, height)
+    real = np.stack((cosine, sine), -1).reshape(height, -1)
+    imag = np.stack((-sine, cosine), -1).reshape(height, -1)
+    return np.concatenate((real, imag))
+
+
+def inverse_row_matrix(width: int) -> Matrix:
+    """(2 F, W): [real | imaginary] one-sided rows times this are real rows; columns 0 and W/2 ignore the imaginary."""
+    cosine, sine = _turns(width, width // 2 + 1)
+    mirrored = np.where(2 * np.arange(width // 2 + 1) % width == 0, 1.0, 2.0) / width
+    return np.concatenate((mirrored[:, None] * cosine.T, -mirrored[:, None] * sine.T))
+
+
+def _turns(size: int, frequencies: int) -> tuple[Matrix, Matrix]:
+    """Cosine and sine of 2 pi n k / size, (size, frequencies); exact zeros are exact, so real bins come out real."""
+    angle = 2 * math.pi * (np.outer(np.arange(size), np.arange(frequencies)) % size) / size
+    cosine, sine = np.cos(angle), np.sin(angle)
+    cosine[np.abs(cosine) < 1e-12] = 0
+    sine[np.abs(sine) < 1e-12] = 0
+    return cosine, sine
+
+
+def _dft(graph: GraphBuilder, x: str, axis: int, inverse: int = 0, onesided: int = 0) -> str:
+    if graph.opset < 20:
+        return graph.op("DFT", x, axis=axis, inverse=inverse, onesided=onesided)  # type: ignore[no-any-return]
+    at = graph.constant(f"axis_{axis}", axis, np.int64)
+    return graph.op("DFT", x, "", at, inverse=inverse, onesided=onesided)  # type: ignore[no-any-return]

@@ -1,0 +1,79 @@
+"""On which tiles is every artefact checked against the network it was made from? The golden tiles.
+
+They are simulated, never imagery, and hold what breaks a Fourier branch elsewhere: a natural tile, the same half without
+data, a constant, zeros, and a saturated checkerboard at the Nyquist frequency. Inputs are whole DN; the expected outputs are
+PyTorch's in float64, stored as float32. The file travels beside the model, and its digest inside it.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sfiin.network import SFIIN
+from sfiin.simulate import simulate
+
+SEED = 2022
+
+
+@dataclass(frozen=True)
+class GoldenTiles:
+    """Inputs `ms` (K, B, h, w) and `pan` (K, 1, H, W) uint16, expected `hrms` (K, B, H, W) float32, all DN."""
+
+    names: tuple[str, ...]
+    ms: NDArray[np.uint16]
+    pan: NDArray[np.uint16]
+    hrms: NDArray[np.float32]
+
+
+def make(network: SFIIN, tile: tuple[int, int]) -> GoldenTiles:
+    """Golden tiles of (height, width) PAN pixels for a network."""
+    pans = _pans(tile, network)
+    ratio, bands = network.config.ratio, network.config.bands
+    scene = simulate(_up(tile[0], ratio), _up(tile[1], ratio), SEED, network.sensor.bits, ratio)
+    colours = scene.ms[np.arange(bands) % len(scene.ms), : tile[0] // ratio, : tile[1] // ratio].astype(np.float64)
+    ms = []
+    for name, pan in pans.items():
+        coarse = pan.reshape(tile[0] // ratio, ratio, tile[1] // ratio, ratio).mean((1, 3))
+        ms.append(np.where(coarse > 0, colours, 0) if name in {"natural", "half"} else np.broadcast_to(coarse, colours.shape))
+    inputs = np.rint(np.stack(ms)).astype(np.uint16), np.stack(list(pans.values()))[:, None].astype(np.uint16)
+    return GoldenTiles(tuple(pans), *inputs, reference(network, *inputs, torch.float64).astype(np.float32))
+
+
+def reference(network: SFIIN, ms: NDArray[np.uint16], pan: NDArray[np.uint16], dtype: torch.dtype) -> NDArray[np.floating]:
+    """What PyTorch makes of golden inputs in `dtype`, one tile at a time: (K, B, H, W)."""
+    exact = copy.deepcopy(network).to(dtype).eval()
+    with torch.no_grad():
+        tiles = [exact(*(torch.from_numpy(a[None].astype(np.float64)).to(dtype) for a in pair)) for pair in zip(ms, pan, strict=True)]
+    result: NDArray[np.floating] = torch.cat(tiles).numpy()
+    return result
+
+
+def write(path: Path, golden: GoldenTiles) -> None:
+    """Write the tiles, compressed, to an open place."""
+    with path.open("wb") as file:
+        np.savez_compressed(file, names=np.array(golden.names), ms=golden.ms, pan=golden.pan, hrms=golden.hrms)
+
+
+def _pans(tile: tuple[int, int], network: SFIIN) -> dict[str, NDArray[np.float64]]:
+    height, width = tile
+    ratio, peak = network.config.ratio, network.sensor.peak
+    natural = simulate(_up(height, ratio), _up(width, ratio), SEED, network.sensor.bits, ratio).pan[:height, :width]
+    rows, cols = np.mgrid[:height, :width]
+    return {
+        "natural": np.maximum(natural, 1).astype(np.float64),
+        "half": np.where(cols < width // ratio // 2 * ratio, 0.0, np.maximum(natural, 1)),
+        "constant": np.full(tile, float(peak // 4)),
+        "zero": np.zeros(tile),
+        "checkerboard": (rows + cols) % 2 * float(peak),
+    }
+
+
+def _up(side: int, ratio: int) -> int:
+    """A side the simulator takes: a whole number of MS pixels, and not too small for its structures."""
+    return max(-(-side // ratio) * ratio, 64)

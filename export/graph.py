@@ -1,0 +1,175 @@
+"""How does SFIIN look as an ONNX graph? `sfiin.network`, part by part, in standard operators.
+
+What the network computes anew each time although it is constant is computed here once, in float64: the scale between DN and
+network units is folded into the first and the last convolutions, the invertible mixing into one 1x1 convolution, the
+bicubic resampling into a grouped convolution and a depth-to-space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from export.builder import GraphBuilder
+from export.fourier import LOWERINGS, Fourier, amplitude_and_phase, maps_from
+from runtime.contract import Lowering
+from sfiin.network import (
+    SFIIN,
+    ConvolutionBranch,
+    CoreBlock,
+    DenseBlock,
+    FrequencyBranch,
+    InvertibleBranch,
+    Refinement,
+    ResidualPair,
+    Upsample,
+)
+
+Array = NDArray[np.float64]
+
+
+def build_graph(network: SFIIN, tile: tuple[int, int], lowering: Lowering, opset: int) -> onnx.ModelProto:
+    """The network for tiles of (height, width) PAN pixels, with a free batch dimension.
+
+    Inputs `ms` (batch, B, h, w) and `pan` (batch, 1, H, W), output `hrms` (batch, B, H, W): float32, DN.
+    """
+    (height, width), config = tile, network.config
+    emitter = _Emitter(network, GraphBuilder(opset), LOWERINGS[lowering](height, width), tile)
+    ratio, bands = config.ratio, config.bands
+    return emitter.graph.model(
+        {"ms": ("batch", bands, height // ratio, width // ratio), "pan": ("batch", 1, height, width)},
+        ("hrms", emitter.network(network), ("batch", bands, height, width)),
+        f"SFIIN, {bands} bands, ratio {ratio}, tile {height} x {width}, Fourier transform by {lowering}",
+    )
+
+
+class _Emitter:
+    """Adds the parts of one network to one graph; each method mirrors a `forward` of `sfiin.network`."""
+
+    def __init__(self, network: SFIIN, graph: GraphBuilder, fourier: Fourier, tile: tuple[int, int]) -> None:
+        self.graph, self.op, self.fourier, self.tile = graph, graph.op, fourier, tile
+        self._names = {id(module): name for name, module in network.named_modules()}
+
+    def network(self, net: SFIIN) -> str:
+        scale = net.sensor.scale
+        ms_up = self.upsample(net.upsample, "ms")
+        m = self.conv(net.ms_head, ms_up, gain_in=1 / scale)
+        p = self.conv(net.pan_head, "pan", gain_in=1 / scale)
+        fused = []
+        for i, block in enumerate(net.blocks):
+            with self.graph.scope(f"block{i}"):
+                assert isinstance(block, CoreBlock)
+                m, p = self.block(block, m, p, last=i == len(net.blocks) - 1)
+                fused.append(m)
+        gathered = self.op("Concat", *fused, axis=1) if len(fused) > 1 else m
+        residual = self.refinement(net.refine, self.conv(net.gather, gathered), gain_out=scale)
+        return self.op("Add", residual, ms_up)  # type: ignore[no-any-return]
+
+    def upsample(self, part: Upsample, x: str) -> str:
+        with self.graph.scope("upsample"):
+            padded = self.op("Pad", x, self.graph.integers((0, 0, 2, 2, 0, 0, 2, 2)), mode="edge")
+            weight = self.graph.constant("upsample.weight", _array(part.weight))
+            phases = self.op("Conv", padded, weight, group=part.bands, kernel_shape=(5, 5))
+            return self.op("DepthToSpace", phases, blocksize=part.ratio, mode="CRD")  # type: ignore[no-any-return]
+
+    def block(self, part: CoreBlock, m: str, p: str, last: bool) -> tuple[str, str]:
+        op = self.op
+        p_next = self.conv(part.pan, p)
+        p = self.conv(part.project, p_next)
+        f = self.frequency(part.frequency, m, p)
+        with self.graph.scope("spatial"):
+            s = _SPATIAL[type(part.spatial)](self, part.spatial, m, p)
+        with self.graph.scope("compensation"):
+            gate = op("Sigmoid", self.two_layers(part.compensation, op("Sub", s, f)))
+            r = op("Add", op("Mul", f, gate), s)
+        with self.graph.scope("integration"):
+            both = op("Concat", r, f, axis=1)
+            weights = op("Sigmoid", self.two_layers(part.attention, self.statistics(both)))
+            merged = op("Add", self.conv(part.merge, op("Mul", both, weights)), m)
+        return merged, p_next
+
+    def frequency(self, part: FrequencyBranch, m: str, p: str) -> str:
+        with self.graph.scope("frequency"):
+            both = self.op("Concat", self.conv(part.ms, m), self.conv(part.pan, p), axis=1)
+            amplitude, phase = amplitude_and_phase(self.graph, both, self.fourier, self.tile)
+            amplitude, phase = self.two_layers(part.amplitude, amplitude), self.two_layers(part.phase, phase)
+            maps = maps_from(self.graph, amplitude, phase, self.fourier)
+            return self.conv(part.out, self.op("Abs", maps))
+
+    def statistics(self, x: str) -> str:
+        """Spatial standard deviation plus mean, (N, C, 1, 1)."""
+        mean = self.op("GlobalAveragePool", x)
+        centred = self.op("Sub", x, mean)
+        variance = self.op("GlobalAveragePool", self.op("Mul", centred, centred))
+        return self.op("Add", self.op("Sqrt", self.op("Max", variance, self.graph.scalar(1e-12))), mean)  # type: ignore[no-any-return]
+
+    def convolution_branch(self, part: ConvolutionBranch, m: str, p: str) -> str:
+        return self.two_layers(part.fuse, self.op("Concat", m, p, axis=1))
+
+    def invertible_branch(self, part: InvertibleBranch, m: str, p: str) -> str:
+        op = self.op
+        matrix = self.graph.constant(f"{self._names[id(part)]}.mix", _array(part.mix.double().matrix())[:, :, None, None])
+        part.mix.float()
+        mixed = op("Conv", op("Concat", m, p, axis=1), matrix)
+        half = len(part.mix.sign) // 2
+        first, second = op("Split", mixed, self.graph.integers((half, half)), axis=1, outputs=2)
+        first = op("Add", first, self.dense(part.shift_first, second))
+        log_scale = op("Tanh", op("Mul", self.dense(part.scale_second, first), self.graph.scalar(0.5)))
+        scale = op("Exp", op("Mul", log_scale, self.graph.scalar(part.CLAMP)))
+        second = op("Add", op("Mul", second, scale), self.dense(part.shift_second, first))
+        return self.conv(part.out, op("Concat", first, second, axis=1))
+
+    def dense(self, part: DenseBlock, x: str) -> str:
+        first = self.op("LeakyRelu", self.residual_pair(part.first, x), alpha=0.2)
+        second = self.op("LeakyRelu", self.residual_pair(part.second, first), alpha=0.2)
+        out = self.conv(part.out, self.op("Concat", x, first, second, axis=1))
+        return self.op("LeakyRelu", out, alpha=0.2)  # type: ignore[no-any-return]
+
+    def residual_pair(self, part: ResidualPair, x: str) -> str:
+        deep = self.op("LeakyRelu", self.conv(part.first, x), alpha=0.1)
+        deep = self.op("LeakyRelu", self.conv(part.second, deep), alpha=0.1)
+        return self.op("Add", deep, self.conv(part.shortcut, x))  # type: ignore[no-any-return]
+
+    def refinement(self, part: Refinement, x: str, gain_out: float) -> str:
+        with self.graph.scope("refine"):
+            x = self.conv(part.head, x)
+            pooled = self.op("GlobalAveragePool", self.layers(part.process, x))
+            attention = self.layers(part.attention, pooled)
+            x = self.op("Add", self.op("Mul", attention, pooled), x)
+            return self.conv(part.tail, x, gain_out=gain_out)
+
+    def two_layers(self, part: nn.Sequential, x: str) -> str:
+        return self.layers(part, x)
+
+    def layers(self, part: nn.Module, x: str) -> str:
+        for layer in part.children():
+            if isinstance(layer, nn.Conv2d):
+                x = self.conv(layer, x)
+            elif isinstance(layer, nn.LeakyReLU):
+                x = self.op("LeakyRelu", x, alpha=layer.negative_slope)
+            else:
+                x = self.op({nn.ReLU: "Relu", nn.Sigmoid: "Sigmoid"}[type(layer)], x)  # type: ignore[index]
+        return x
+
+    def conv(self, part: nn.Conv2d, x: str, gain_in: float = 1.0, gain_out: float = 1.0) -> str:
+        """A convolution that keeps the size; gains on its input and output go into weight and bias."""
+        name = self._names[id(part)]
+        assert part.bias is not None
+        weight = self.graph.constant(f"{name}.weight", _array(part.weight) * (gain_in * gain_out))
+        bias = self.graph.constant(f"{name}.bias", _array(part.bias) * gain_out)
+        kernel, pad = part.weight.shape[2:], [side // 2 for side in part.weight.shape[2:]]
+        return self.op("Conv", x, weight, bias, kernel_shape=tuple(kernel), pads=pad * 2)  # type: ignore[no-any-return]
+
+
+_SPATIAL: dict[type[nn.Module], Callable[..., str]] = {
+    ConvolutionBranch: _Emitter.convolution_branch,
+    InvertibleBranch: _Emitter.invertible_branch,
+}
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.detach().cpu().double().numpy()

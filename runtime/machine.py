@@ -1,0 +1,172 @@
+"""What can this machine do? Facts for `sfiin doctor`, gathered so that no probe can hurt.
+
+Versions are read from the packages' metadata, without importing them. The CUDA driver is asked by ctypes: constructing
+a TensorRT Runtime where there is none ends the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import runtime
+from runtime.errors import SfiinError, UnavailableError
+
+TENSORRT = ("tensorrt", "tensorrt_lean", "tensorrt_dispatch", "tensorrt_rtx")
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_BACKEND_EXTRA = {"cpu": "cpu", "cuda": "gpu"}
+
+
+def survey() -> dict[str, Any]:
+    """Everything, as one JSON document; null stands for what is not there."""
+    driver = cuda_driver()
+    onnxruntime = _onnxruntime()
+    return {
+        "python": {"version": platform.python_version(), "executable": sys.executable},
+        "system": {"platform": platform.platform(), "cpus": cpus(), "jetson": jetson()},
+        "packages": packages(),
+        "tensorrt": {name: version(name) for name in TENSORRT},
+        "cuda": driver,
+        "onnxruntime": onnxruntime,
+        "backends": {name: _backend(name, onnxruntime, driver) for name in _PROVIDERS},
+        "fourier": {"matmul": "every runtime", "dft": _dft(onnxruntime)},
+        "models": _models(),
+        "extras": extras(),
+    }
+
+
+def packages() -> dict[str, str | None]:
+    """Versions of the packages that matter, and of the GDAL inside rasterio."""
+    import rasterio
+
+    names = ("numpy", "rasterio", "torch", "onnx", "onnxruntime", "onnxruntime-gpu", "pycuda")
+    return {"sfiin": runtime.__version__, "gdal": rasterio.__gdal_version__, **{name: version(name) for name in names}}
+
+
+def version(name: str) -> str | None:
+    """A package's version; "unknown" where a module of its name has no metadata, None where there is neither."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "unknown" if find_spec(name.replace("-", "_")) else None
+
+
+def cpus() -> int:
+    """The CPUs that this process may use, which in a container can be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def jetson(root: Path = Path("/")) -> str | None:
+    """The Jetson's model, or its release of L4T; None on other machines."""
+    model, release = root / "proc/device-tree/model", root / "etc/nv_tegra_release"
+    # A device tree's string ends with a NUL; a Raspberry Pi has one too.
+    name = model.read_text(errors="replace").strip("\0\n ") if model.is_file() else ""
+    if "jetson" in name.casefold():
+        return name
+    return release.read_text(errors="replace").splitlines()[0] if release.is_file() else None
+
+
+def cuda_driver(library: str = "libcuda.so.1") -> dict[str, Any]:
+    """The CUDA version that the driver supports and the devices' names; with `why` where there is none to use."""
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError:
+        return {"version": None, "devices": [], "why": f"no NVIDIA driver ({library} cannot be loaded)"}
+    code = driver.cuInit(0)
+    if code:
+        return {"version": None, "devices": [], "why": f"the driver finds no usable device (cuInit returned {code})"}
+    number, count = ctypes.c_int(), ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(number))
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    devices = [_device_name(driver, i) for i in range(count.value)]
+    return {"version": f"{number.value // 1000}.{number.value % 1000 // 10}", "devices": devices, "why": None}
+
+
+def extras() -> dict[str, dict[str, Any]]:
+    """By extra of sfiin: the packages it wants, those that are missing here, and how to get them."""
+    wanted = _wanted()
+    return {
+        extra: {"missing": missing, "install": f"pip install 'sfiin[{extra}]'" if missing else None}
+        for extra in wanted
+        for missing in [sorted(name for name in _closure(extra, wanted) if version(name) is None)]
+    }
+
+
+def _device_name(driver: ctypes.CDLL, index: int) -> str:
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    driver.cuDeviceGet(ctypes.byref(device), index)
+    driver.cuDeviceGetName(name, len(name), device)
+    return name.value.decode(errors="replace")
+
+
+def _onnxruntime() -> dict[str, Any]:
+    """ONNX Runtime's version and providers, or why `sfiin run` cannot use it."""
+    from runtime.session import import_onnxruntime
+
+    try:
+        ort = import_onnxruntime()
+    except UnavailableError as error:
+        return {"version": None, "providers": [], "why": str(error)}
+    return {"version": ort.__version__, "providers": ort.get_available_providers(), "why": None}
+
+
+def _backend(name: str, onnxruntime: dict[str, Any], driver: dict[str, Any]) -> dict[str, Any]:
+    """Whether `sfiin run --provider NAME` can work here, and if not, why."""
+    why = onnxruntime["why"]
+    if not why and _PROVIDERS[name] not in onnxruntime["providers"]:
+        why = f"onnxruntime here has no {_PROVIDERS[name]}; pip install 'sfiin[{_BACKEND_EXTRA[name]}]'"
+    if not why and name == "cuda":
+        why = driver["why"]
+    return {"usable": not why, "why": why}
+
+
+def _dft(onnxruntime: dict[str, Any]) -> str:
+    from runtime.session import OLDEST_ONNXRUNTIME
+
+    oldest = ".".join(map(str, OLDEST_ONNXRUNTIME))
+    return f"onnxruntime {oldest} or later: {'here' if onnxruntime['version'] else 'not here'}"
+
+
+def _models() -> list[dict[str, Any]]:
+    """The shipped models; a damaged one is reported rather than fatal, for this is where one looks for the reason."""
+    from runtime import models
+
+    try:
+        found = models.shipped()
+    except SfiinError as error:
+        return [{"file": None, "why": str(error)}]
+    return [
+        {"file": path.name, "sensor": it.sensor.name, "bands": len(it.sensor.bands), "ratio": it.sensor.ratio}
+        for path, it in found
+    ]
+
+
+def _wanted() -> dict[str, set[str]]:
+    """By extra: the requirements' names, a nested extra as 'sfiin[...]', without versions and other conditions.
+
+    A condition on Python's version does not excuse a package: without it, too, the extra does nothing here.
+    """
+    wanted: dict[str, set[str]] = {name: set() for name in metadata.metadata("sfiin").get_all("Provides-Extra", [])}
+    for line in metadata.requires("sfiin") or []:
+        name = re.match(r"[\w.-]+(\[[\w, -]+\])?", line)
+        extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", line)
+        if name and extra:
+            wanted[extra[1]].add(name[0])
+    return wanted
+
+
+def _closure(extra: str, wanted: dict[str, set[str]]) -> set[str]:
+    """The names of an extra with those of the extras inside it."""
+    names: set[str] = set()
+    for name in wanted.get(extra, ()):
+        nested = re.fullmatch(r"sfiin\[(.+)\]", name)
+        names |= set().union(*(_closure(e.strip(), wanted) for e in nested[1].split(","))) if nested else {name}
+    return names
