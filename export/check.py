@@ -31,8 +31,8 @@ class TileParity:
 class Parity:
     """The distance of a set of tiles from its reference.
 
-    `relative_l2` is over the set, ||output - reference|| / ||reference||: a tile without light has next to no norm of its
-    own to compare with. `peak_share` is the largest of any tile.
+    `relative_l2` is over the set, ||output - reference|| / ||reference||: a tile without light has next to no norm of
+    its own to compare with. `peak_share` is the largest of any tile.
     """
 
     tiles: tuple[TileParity, ...]
@@ -49,7 +49,8 @@ class Parity:
             worst = max(self.tiles, key=lambda tile: np.nan_to_num(tile.peak_share, nan=np.inf))
             raise CheckFailedError(
                 f"{what}: relative L2 {self.relative_l2:.1e} (gate {gate.relative_l2:.0e}), largest difference "
-                f"{self.peak_share:.1e} of the peak (gate {gate.peak_share:.0e}), worst on tile '{worst.name}'; {remedy}"
+                f"{self.peak_share:.1e} of the peak (gate {gate.peak_share:.0e}), "
+                f"worst on tile '{worst.name}'; {remedy}"
             )
 
 

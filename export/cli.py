@@ -1,57 +1,87 @@
-"""Which command does the export side add? `export`.
+"""Which commands does the export side add? `export` and `demo`.
 
-Imported for `sfiin --help` even where torch and onnx are not installed, so the heavy imports stand inside the command.
+Imported for `sfiin --help` even where torch and onnx are missing, so what is heavy is imported inside the commands.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from runtime import options
 from runtime.cli import requires
 from runtime.console import print_table, say
-from runtime.contract import Lowering
-from runtime.options import Quiet
 
-Fourier = Annotated[Lowering, typer.Option("--fourier", help="How the Fourier transform becomes ONNX nodes.")]
-TileOption = Annotated[str, typer.Option("--tile", help="Tile in PAN pixels: 128, or 96x160 for height x width.")]
+if TYPE_CHECKING:
+    from export.exporter import ExportReport
+
+MODULES = ("torch", "safetensors", "scipy", "onnx", "onnxruntime")
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors).")],
-    out: Annotated[Path, typer.Option("-o", "--output", help="The model to write (.onnx).")],
-    fourier: Fourier = "matmul",
-    tile: TileOption = "128",
+    *,
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint (.safetensors).")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The model to write (.onnx).")],
+    fourier: Annotated[
+        Literal["matmul", "dft"], typer.Option(help="What becomes of the Fourier transform.")
+    ] = "matmul",
+    tile: Annotated[str, typer.Option(metavar="SIDE|HxW", help="The tile in PAN pixels: 128, or 96x160.")] = "128",
     overlap: Annotated[int, typer.Option(min=0, help="PAN pixels that neighbouring tiles share.")] = 32,
     opset: Annotated[int, typer.Option(min=17, max=23, help="ONNX opset.")] = 17,
-    quiet: Quiet = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Export a checkpoint to ONNX, check it against PyTorch, and publish it with its contract and golden tiles."""
-    requires("export", "torch", "onnx", "onnxruntime", "safetensors", "scipy")
+    """Export a checkpoint to ONNX, check it against PyTorch, and write it with its contract and golden tiles."""
+    options.refuse_existing(output, overwrite)
+    requires("export", *MODULES)
     from export.exporter import export_model
     from runtime.contract import Tile
 
-    height, width = parse_tile(tile)
-    report = export_model(checkpoint, out, fourier, Tile(height, width, overlap), opset)
-    rows = [
-        (exact.name, *(f"{value:.1e}" for parity in (exact, single, own) for value in (parity.relative_l2, parity.peak_share)))
-        for exact, single, own in zip(report.float64.tiles, report.float32.tiles, report.rounding.tiles, strict=True)
-    ]
-    print_table(
-        "ONNX Runtime against PyTorch: relative L2, largest difference / peak",
-        ("tile", "float64 L2", "max", "float32 L2", "max", "PyTorch's own L2", "max"),
-        rows,
-        quiet,
+    report = export_model(checkpoint, output, fourier, Tile(*parse_tile(tile), overlap), opset=opset)
+    if not quiet:
+        _print_parity(report)
+    say(f"{output}: {fourier}, tile {tile}, opset {opset}, {output.stat().st_size / 1e6:.2f} MB, checked", quiet)
+
+
+def demo(
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A folder for what it makes.")] = Path(
+        "demo"
+    ),
+    quiet: options.Quiet = False,
+) -> None:
+    """Go the whole way on a simulated scene with known truth: export, check, run, judge, and draw."""
+    requires("export", *MODULES, "matplotlib")
+    from export.demo import demo as run_demo
+
+    result = run_demo(output, lambda text: say(f"- {text}", quiet))
+    if quiet:
+        return
+    _print_parity(result.export)
+    rows = [(name, f"{q.psnr:.2f}", f"{q.sam:.3f}", f"{q.ergas:.3f}") for name, q in result.quality.items()]
+    print_table("quality against the truth", rows, ("method", "PSNR dB", "SAM deg", "ERGAS"))
+    say(
+        f"{output / 'hrms.tif'}: {result.run.tiles} tiles in {result.run.seconds:.1f} s; picture: {output / 'demo.png'}"
     )
-    say(f"{out}: {fourier}, tile {height}x{width}, opset {opset}, {out.stat().st_size / 1e6:.2f} MB; checked", quiet)
 
 
 def parse_tile(text: str) -> tuple[int, int]:
     """'128' or '96x160' as (height, width). Raises typer.BadParameter for anything else."""
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
     if not match:
-        raise typer.BadParameter(f"'{text}' is no tile; write a side (128) or height x width (96x160)")
+        raise typer.BadParameter(f"'{text}' is no tile; write a side (128), or height x width (96x160)")
     return int(match[1]), int(match[2] or match[1])
+
+
+def _print_parity(report: ExportReport) -> None:
+    sets = (report.float64, report.float32, report.rounding)
+    rows = [
+        (tiles[0].name, *(f"{value:.1e}" for tile in tiles for value in (tile.relative_l2, tile.peak_share)))
+        for tiles in zip(*(parity.tiles for parity in sets), strict=True)
+    ]
+    rows.append(("all", *(f"{value:.1e}" for parity in sets for value in (parity.relative_l2, parity.peak_share))))
+    header = ("tile", "float64: L2", "max", "float32: L2", "max", "float32 to 64: L2", "max")
+    print_table("ONNX Runtime against PyTorch (relative L2; largest difference / peak)", rows, header)

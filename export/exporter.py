@@ -25,8 +25,8 @@ from sfiin.network import SFIIN
 class ExportReport:
     """A published model, its golden tiles, and how far ONNX Runtime is from PyTorch on them.
 
-    `float64` and `float32` compare the model with PyTorch in that type; `rounding` compares PyTorch's two types with each
-    other: a phase that float32 cannot decide flips there too.
+    `float64` and `float32` compare the model with PyTorch in that type; `rounding` compares PyTorch's two types with
+    each other: a phase that float32 cannot decide flips there too.
     """
 
     model: Path
@@ -38,13 +38,13 @@ class ExportReport:
 
 
 def export_model(
-    source: Path, out: Path, lowering: Lowering, tile: Tile, opset: int, gate: Gate | None = None
+    source: Path, out: Path, lowering: Lowering, tile: Tile, *, opset: int, gate: Gate | None = None
 ) -> ExportReport:
     """Export a checkpoint for ONNX Runtime and TensorRT, with its contract inside and its golden tiles beside it.
 
     The model must be within the gate of PyTorch's float64, and of its float32 up to what separates those two. Raises
-    CheckpointError, ContractError (a tile that is no multiple of the ratio), CheckFailedError or OutputError; then nothing
-    is left under `out`.
+    CheckpointError, ContractError (a tile that is no multiple of the ratio), CheckFailedError or OutputError; then
+    nothing is left under `out`.
     """
     gate = gate or Gate()
     network = checkpoint.load(source).network
@@ -94,5 +94,7 @@ def compare(model: Path, network: SFIIN, tiles: golden.GoldenTiles) -> tuple[Par
     return first, second, third
 
 
-def _float(array: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _float(
+    array: np.ndarray[tuple[int, ...], np.dtype[np.uint16]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return array.astype(np.float32)

@@ -1,13 +1,14 @@
 """How does a Fourier transform get into ONNX? Two lowerings of `sfiin.spectrum`'s transforms.
 
-A lowering turns real maps (N, C, H, W) into the real and imaginary parts of their one-sided spectrum (N, C, H, F), where
-F = W // 2 + 1, and a spectrum that need not be Hermitian back into maps. What lies between, amplitude, phase and the rule at
-self-conjugate bins, is `amplitude_and_phase`, the same for both.
+A lowering turns real maps (N, C, H, W) into the real and imaginary parts of their one-sided spectrum
+(N, C, H, F), with F = W // 2 + 1, and a spectrum that need not be Hermitian back into maps. What lies between, amplitude, phase and the
+rules at their edges, is `amplitude_and_phase`, the same for both.
 
-| lowering | nodes                     | cost of one map, multiply-adds      | limits                                     |
-|----------|---------------------------|-------------------------------------|--------------------------------------------|
-| matmul   | MatMul, Reshape, Split    | 2 H W F + 4 H**2 F, either way      | tile fixed at export; constants of 6 H**2  |
-| dft      | DFT (opset 17 or 20 form) | O(H W log(H W)), by the runtime     | onnxruntime >= 1.27; TensorRT >= 11.2 only |
+| lowering | nodes                   | multiply-adds a map, each way  | limits                                        |
+|----------|-------------------------|--------------------------------|-----------------------------------------------|
+| matmul   | MatMul, Reshape, Split  | 2 H W F + 4 H**2 F             | tile fixed at export; constants of 8 H**2     |
+| dft      | DFT, opset 17 or 20     | the runtime's, O(H W log H W)  | onnxruntime >= 1.27; TensorRT >= 11.2; powers |
+|          |                         |                                | of two, other axes as by matmul               |
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Fourier(Protocol):
 class MatMulFourier:
     """Transforms as matrix products: right factors along W, a left factor along H for real and imaginary rows at once.
 
-    A row transform leaves each row as [real | imaginary]; read as (2 H, F), a mere Reshape, that is the two parts in turn,
-    and one (2 H, 2 H) matrix with its columns ordered to match does the complex transform along H.
+    A row transform leaves each row as [real | imaginary]; read as (2 H, F), a mere Reshape, that is the two parts in
+    turn, and one (2 H, 2 H) matrix with its columns ordered to match does the complex transform along H.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -64,11 +65,11 @@ class MatMulFourier:
 
 
 class DftFourier:
-    """Transforms by the DFT operator, one axis at a time.
+    """Transforms by the DFT operator, along each axis whose length is a power of two; along others by a matrix.
 
-    Before opset 20 the operator has no one-sided inverse; there the last step, complex to real along W, is the matrix of
-    `MatMulFourier`. Runtimes transform sizes that are no power of two with an error of some 1e-6 of the largest bin, which
-    is DC by far; so each map's mean is taken out before the transform and put back into the DC bin after it.
+    Off powers of two ONNX Runtime's operator errs by 1e-6 of the largest bin and more, as much as separates a weak bin
+    from noise, and takes longer than the matrix. Before opset 20 the operator has no one-sided inverse; the last step,
+    complex to real along W, is then the matrix, too.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -76,27 +77,37 @@ class DftFourier:
 
     def forward(self, graph: GraphBuilder, x: str) -> tuple[str, str]:
         """As `Fourier.forward`."""
-        mean = graph.op("GlobalAveragePool", x)
-        centred = graph.op("Unsqueeze", graph.op("Sub", x, mean), graph.integers((4,)))
-        both = _dft(graph, _dft(graph, centred, axis=3, onesided=1), axis=2)
-        parts = graph.op("Split", both, graph.integers((1, 1)), axis=4, outputs=2)
-        real, imag = (graph.op("Squeeze", part, graph.integers((4,))) for part in parts)
-        only_dc = np.zeros((self._height, self._columns))
-        only_dc[0, 0] = self._height * self._width
-        return graph.op("Add", real, graph.op("Mul", mean, graph.constant("only_dc", only_dc))), imag
+        if _is_power_of_two(self._width):
+            rows = _dft(graph, graph.op("Unsqueeze", x, graph.integers((4,))), axis=3, onesided=1)
+        else:
+            matrix = graph.constant("dft_rows", _pairs_together(row_matrix(self._width), 1))
+            shape = graph.integers((0, 0, self._height, self._columns, 2))
+            rows = graph.op("Reshape", graph.op("MatMul", x, matrix), shape)
+        if _is_power_of_two(self._height):
+            return _parts(graph, _dft(graph, rows, axis=2))
+        return self._along_columns(
+            graph, "dft_columns", _halves_apart(column_matrix(self._height)), *_parts(graph, rows)
+        )
 
     def inverse(self, graph: GraphBuilder, real: str, imag: str) -> str:
         """As `Fourier.inverse`."""
-        parts = [graph.op("Unsqueeze", part, graph.integers((4,))) for part in (real, imag)]
-        columns = _dft(graph, graph.op("Concat", *parts, axis=4), axis=2, inverse=1)
-        if graph.opset < 20:
-            interleaved = graph.op("Reshape", columns, graph.integers((0, 0, self._height, 2 * self._columns)))
-            matrix = inverse_row_matrix(self._width).reshape(2, self._columns, -1).swapaxes(0, 1)
-            constant = graph.constant("idft_rows", matrix.reshape(2 * self._columns, -1))
-            return graph.op("MatMul", interleaved, constant)  # type: ignore[no-any-return]
+        if _is_power_of_two(self._height):
+            columns = _dft(graph, _complex(graph, real, imag), axis=2, inverse=1)
+        else:
+            matrix = _halves_apart(column_matrix(self._height)).T / self._height
+            columns = _complex(graph, *self._along_columns(graph, "idft_columns", matrix, real, imag))
+        if graph.opset < 20 or not _is_power_of_two(self._width):
+            rows = graph.op("Reshape", columns, graph.integers((0, 0, self._height, 2 * self._columns)))
+            matrix = _pairs_together(inverse_row_matrix(self._width), 0)
+            return graph.op("MatMul", rows, graph.constant("idft_rows", matrix))  # type: ignore[no-any-return]
         length = graph.constant("dft_width", self._width, np.int64)
         result = graph.op("DFT", columns, length, graph.constant("axis_3", 3, np.int64), inverse=1, onesided=1)
         return graph.op("Squeeze", result, graph.integers((4,)))  # type: ignore[no-any-return]
+
+    def _along_columns(self, graph: GraphBuilder, name: str, matrix: Matrix, real: str, imag: str) -> tuple[str, str]:
+        both = graph.op("MatMul", graph.constant(name, matrix), graph.op("Concat", real, imag, axis=2))
+        parts: tuple[str, str] = graph.op("Split", both, graph.integers((self._height,) * 2), axis=2, outputs=2)
+        return parts
 
 
 LOWERINGS: dict[Lowering, type[MatMulFourier] | type[DftFourier]] = {"matmul": MatMulFourier, "dft": DftFourier}
@@ -139,7 +150,8 @@ def row_matrix(width: int) -> Matrix:
 
 
 def column_matrix(height: int) -> Matrix:
-    """(2 H, 2 H): this times (real, imaginary) rows in turn is the transform along H, all real rows before the imaginary.
+    """(2 H, 2 H): this times (real, imaginary) rows in turn is the transform along H, all real rows before the
+    imaginary.
 
     Its transpose, divided by H, is the inverse, with the two orders exchanged.
     """
@@ -163,6 +175,32 @@ def _turns(size: int, frequencies: int) -> tuple[Matrix, Matrix]:
     cosine[np.abs(cosine) < 1e-12] = 0
     sine[np.abs(sine) < 1e-12] = 0
     return cosine, sine
+
+
+def _is_power_of_two(size: int) -> bool:
+    return size & (size - 1) == 0
+
+
+def _pairs_together(matrix: Matrix, axis: int) -> Matrix:
+    """Reorder [all real | all imaginary] along an axis to (real, imaginary) in turn."""
+    size = matrix.shape[axis]
+    return matrix.take(np.arange(size).reshape(2, -1).T.ravel(), axis)
+
+
+def _halves_apart(matrix: Matrix) -> Matrix:
+    """Reorder the columns of `column_matrix` from (real, imaginary) in turn to [all real | all imaginary]."""
+    return matrix.take(np.arange(matrix.shape[1]).reshape(-1, 2).T.ravel(), 1)
+
+
+def _complex(graph: GraphBuilder, real: str, imag: str) -> str:
+    parts = [graph.op("Unsqueeze", part, graph.integers((4,))) for part in (real, imag)]
+    return graph.op("Concat", *parts, axis=4)  # type: ignore[no-any-return]
+
+
+def _parts(graph: GraphBuilder, z: str) -> tuple[str, str]:
+    parts = graph.op("Split", z, graph.integers((1, 1)), axis=4, outputs=2)
+    real, imag = (graph.op("Squeeze", part, graph.integers((4,))) for part in parts)
+    return real, imag
 
 
 def _dft(graph: GraphBuilder, x: str, axis: int, inverse: int = 0, onesided: int = 0) -> str:

@@ -1,8 +1,9 @@
 """On which tiles is every artefact checked against the network it was made from? The golden tiles.
 
-They are simulated, never imagery, and hold what breaks a Fourier branch elsewhere: a natural tile, the same half without
-data, a constant, zeros, and a saturated checkerboard at the Nyquist frequency. Inputs are whole DN; the expected outputs are
-PyTorch's in float64, stored as float32. The file travels beside the model, and its digest inside it.
+They are simulated, never imagery, and hold what breaks a Fourier branch elsewhere: a natural tile, the same half
+without data, a constant, zeros, and a saturated checkerboard at the Nyquist frequency. Inputs are whole DN; the
+expected outputs are PyTorch's in float64, stored as float32. The file travels beside the model, and its digest inside
+it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sfiin.simulate import simulate
 
 from sfiin.network import SFIIN
-from sfiin.simulate import simulate
 
 SEED = 2022
 
@@ -40,16 +41,23 @@ def make(network: SFIIN, tile: tuple[int, int]) -> GoldenTiles:
     ms = []
     for name, pan in pans.items():
         coarse = pan.reshape(tile[0] // ratio, ratio, tile[1] // ratio, ratio).mean((1, 3))
-        ms.append(np.where(coarse > 0, colours, 0) if name in {"natural", "half"} else np.broadcast_to(coarse, colours.shape))
+        ms.append(
+            np.where(coarse > 0, colours, 0) if name in {"natural", "half"} else np.broadcast_to(coarse, colours.shape)
+        )
     inputs = np.rint(np.stack(ms)).astype(np.uint16), np.stack(list(pans.values()))[:, None].astype(np.uint16)
     return GoldenTiles(tuple(pans), *inputs, reference(network, *inputs, torch.float64).astype(np.float32))
 
 
-def reference(network: SFIIN, ms: NDArray[np.uint16], pan: NDArray[np.uint16], dtype: torch.dtype) -> NDArray[np.floating]:
+def reference(
+    network: SFIIN, ms: NDArray[np.uint16], pan: NDArray[np.uint16], dtype: torch.dtype
+) -> NDArray[np.floating]:
     """What PyTorch makes of golden inputs in `dtype`, one tile at a time: (K, B, H, W)."""
     exact = copy.deepcopy(network).to(dtype).eval()
     with torch.no_grad():
-        tiles = [exact(*(torch.from_numpy(a[None].astype(np.float64)).to(dtype) for a in pair)) for pair in zip(ms, pan, strict=True)]
+        tiles = [
+            exact(*(torch.from_numpy(a[None].astype(np.float64)).to(dtype) for a in pair))
+            for pair in zip(ms, pan, strict=True)
+        ]
     result: NDArray[np.floating] = torch.cat(tiles).numpy()
     return result
 

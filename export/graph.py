@@ -1,8 +1,8 @@
 """How does SFIIN look as an ONNX graph? `sfiin.network`, part by part, in standard operators.
 
-What the network computes anew each time although it is constant is computed here once, in float64: the scale between DN and
-network units is folded into the first and the last convolutions, the invertible mixing into one 1x1 convolution, the
-bicubic resampling into a grouped convolution and a depth-to-space.
+What the network computes anew each time although it is constant is computed here once, in float64: the scale between DN
+and network units is folded into the first and the last convolutions, the invertible mixing into one 1x1 convolution,
+the bicubic resampling into a grouped convolution and a depth-to-space.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ class _Emitter:
 
     def invertible_branch(self, part: InvertibleBranch, m: str, p: str) -> str:
         op = self.op
-        matrix = self.graph.constant(f"{self._names[id(part)]}.mix", _array(part.mix.double().matrix())[:, :, None, None])
+        matrix = self.graph.constant(
+            f"{self._names[id(part)]}.mix", _array(part.mix.double().matrix())[:, :, None, None]
+        )
         part.mix.float()
         mixed = op("Conv", op("Concat", m, p, axis=1), matrix)
         half = len(part.mix.sign) // 2

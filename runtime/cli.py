@@ -36,11 +36,15 @@ def main() -> None:
     With SFIIN_DEBUG=1 in the environment the traceback comes first.
     """
     try:
-        _finish(_run())
+        try:
+            code = _run()
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:
         # The reader has gone, as in `sfiin doctor | head -1`; Python must not complain when it flushes at exit, either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        code = 1
+    sys.exit(code)
 
 
 def requires(extra: str, *modules: str) -> None:
@@ -56,10 +60,9 @@ def requires(extra: str, *modules: str) -> None:
 
 
 def _run() -> int:
+    """The exit code of a failure; typer itself raises SystemExit for success and for usage errors."""
     try:
         _application()(prog_name="sfiin")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         return 130
     except SfiinError as error:
@@ -68,11 +71,6 @@ def _run() -> int:
         print(f"sfiin: error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
-
-
-def _finish(code: int) -> None:
-    sys.stdout.flush()
-    sys.exit(code)
 
 
 class _Commands(Mapping[str, Any]):

@@ -26,7 +26,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
@@ -84,10 +84,55 @@ class _Axis:
 
 
 @dataclass(frozen=True, eq=False)
+class _Layer:
+    """An open file and those of its bands that are data."""
+
+    file: Any
+    bands: tuple[int, ...]
+
+    @classmethod
+    def of(cls, file: Any, wanted: int) -> _Layer:
+        """All bands if they are as many as wanted, else those that are no alpha channel.
+
+        What is written without further ado as four bands of 8 bits says that the fourth is alpha; it is infrared.
+        """
+        kinds = zip(file.indexes, file.colorinterp, strict=True)
+        return cls(file, tuple(i for i, kind in kinds if file.count == wanted or kind != ColorInterp.alpha))
+
+    @property
+    def names(self) -> list[str | None]:
+        return [self.file.descriptions[i - 1] for i in self.bands]
+
+    @property
+    def dtypes(self) -> list[str]:
+        return [self.file.dtypes[i - 1] for i in self.bands]
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether pixels may be invalid though no value is nodata."""
+        flags = self.file.mask_flag_enums[self.bands[0] - 1]
+        return len(self.bands) < self.file.count or not {MaskFlags.all_valid, MaskFlags.alpha} & set(flags)
+
+    def load(self, window: Window) -> tuple[Image, Mask]:
+        """Pixels as they are in the file, and where each is valid, both (bands, height, width)."""
+        try:
+            image: Image = self.file.read(self.bands, window=window, out_dtype=np.float32)
+            valid: Mask = np.isfinite(image)
+            # GDAL's own use of alpha depends on the number of bands.
+            if MaskFlags.alpha not in self.file.mask_flag_enums[self.bands[0] - 1]:
+                valid &= self.file.read_masks(self.bands, window=window) > 0
+            for alpha in set(self.file.indexes) - set(self.bands):
+                valid &= self.file.read(alpha, window=window) > 0
+        except RasterioIOError as error:
+            raise SceneError(f"{self.file.name}: damaged or cut short ({_reason(error)}); fetch it again") from error
+        return image, valid
+
+
+@dataclass(frozen=True, eq=False)
 class _Raster:
     """Bands of one or more files of one grid, seen on the scene's grid."""
 
-    layers: tuple[tuple[Any, tuple[int, ...]], ...]
+    layers: Sequence[_Layer]
     rows: _Axis
     cols: _Axis
 
@@ -95,7 +140,7 @@ class _Raster:
         """Pixels (bands, height, width) float32, all finite, and where all bands are valid (height, width)."""
         rows, cols = self.rows.taps(row, height), self.cols.taps(col, width)
         window, (top, left) = _window(rows, cols)
-        image, valid = _load(self.layers, window)
+        image, valid = map(np.concatenate, zip(*(layer.load(window) for layer in self.layers), strict=True))
         everywhere: Mask = np.logical_and.reduce(valid)
         if not everywhere.all():
             image = np.stack([_fill(band, good) for band, good in zip(image, valid, strict=True)])
@@ -170,18 +215,19 @@ def open_scene(pan: Path, ms: Sequence[Path], sensor: SensorProfile) -> Iterator
     the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`.
     """
     with ExitStack() as stack:
-        pan_file = stack.enter_context(open_raster(pan))
-        ms_files = [stack.enter_context(open_raster(path)) for path in ms]
-        _check_files(pan_file, ms_files, sensor)
-        grid = _grid(pan_file, ms_files[0], sensor.ratio)
-        for file in (pan_file, *ms_files):
-            _check_scale(file, sensor)
-        yield _scene(pan_file, ms_files, sensor, grid)
+        wanted = len(sensor.bands) if len(ms) == 1 else 1
+        pan_layer = _Layer.of(stack.enter_context(open_raster(pan)), 1)
+        ms_layers = [_Layer.of(stack.enter_context(open_raster(path)), wanted) for path in ms]
+        _check_bands(pan_layer, ms_layers, sensor)
+        grid = _grid(pan_layer.file, [layer.file for layer in ms_layers], sensor.ratio)
+        for layer in (pan_layer, *ms_layers):
+            _check_scale(layer, sensor)
+        yield _scene(pan_layer, ms_layers, sensor, grid)
 
 
 @contextmanager
 def open_raster(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
-    """Open a raster with rasterio, without warnings for files that lack a georeference.
+    """Open a raster with rasterio, without warnings about what it lacks.
 
     Raises SceneError when a file to read is missing or is no image.
     """
@@ -189,6 +235,7 @@ def open_raster(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
         raise SceneError(f"{path}: no such file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", NodataShadowWarning)
         try:
             file = rasterio.open(path, mode, **profile)
         except RasterioError as error:
@@ -209,7 +256,7 @@ def describe(path: Path) -> dict[str, Any]:
         located = _is_located(file)
         return {
             "size": file.shape,
-            "bands": len(_bands(file)),
+            "bands": file.count,
             "names": list(file.descriptions),
             "dtype": file.dtypes[0],
             "crs": file.crs.to_string() if file.crs else None,
@@ -222,70 +269,52 @@ def describe(path: Path) -> dict[str, Any]:
 # --- what the files are ---
 
 
-def _bands(file: Any) -> tuple[int, ...]:
-    """The numbers of the bands that are no alpha channel."""
-    return tuple(i for i, kind in zip(file.indexes, file.colorinterp, strict=True) if kind != ColorInterp.alpha)
+def _check_bands(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile) -> None:
+    names = [name for layer in ms for name in layer.names]
+    if len(pan.bands) != 1:
+        hint = "are PAN and MS swapped?" if len(names) == 1 else "give the panchromatic band alone"
+        raise SceneError(f"{pan.file.name}: PAN has {len(pan.bands)} bands instead of one; {hint}")
+    for layer in (pan, *ms):
+        if any("complex" in dtype for dtype in layer.dtypes):
+            raise SceneError(f"{layer.file.name}: data of type {layer.dtypes[0]}; complex numbers cannot be sharpened")
+    if len(names) != len(sensor.bands):
+        wanted = ", ".join(sensor.bands)
+        raise MismatchError(f"bands: MS has {len(names)}, the model wants {len(sensor.bands)} ({wanted})")
+    _check_order([(name or "").casefold() for name in names], [name.casefold() for name in sensor.bands])
 
 
-def _check_files(pan: Any, ms: Sequence[Any], sensor: SensorProfile) -> None:
-    bands = sum(len(_bands(file)) for file in ms)
-    if len(_bands(pan)) != 1:
-        hint = "; are PAN and MS swapped?" if bands == 1 else "; give the panchromatic band alone"
-        raise SceneError(f"{pan.name}: PAN has {len(_bands(pan))} bands instead of one{hint}")
-    if bands != len(sensor.bands):
-        raise MismatchError(f"bands: MS has {bands}, the model wants {len(sensor.bands)} ({', '.join(sensor.bands)})")
-    for file in (pan, *ms):
-        if any("complex" in dtype for dtype in file.dtypes):
-            raise SceneError(f"{file.name}: data of type {file.dtypes[0]}; complex numbers cannot be sharpened")
-    for file in ms[1:]:
-        _check_same_grid(ms[0], file)
-    _check_order(ms, sensor)
-
-
-def _check_same_grid(first: Any, other: Any) -> None:
-    corners = np.array([(0, 0, 1), (first.width, first.height, 1)]).T
-    apart = np.abs(_between(first, other) @ corners - corners).max()
-    if first.shape != other.shape or first.crs != other.crs or apart > _ON_GRID:
-        raise SceneError(f"{other.name}: not on the grid of {first.name}; MS bands must share one grid")
-
-
-def _check_order(ms: Sequence[Any], sensor: SensorProfile) -> None:
-    found = [name.casefold() for name in _names(ms) if name]
-    wanted = [name.casefold() for name in sensor.bands]
+def _check_order(found: list[str], wanted: list[str]) -> None:
     if found != wanted and sorted(found) == sorted(wanted):
         raise MismatchError(f"bands: MS holds {', '.join(found)}; the model wants the order {', '.join(wanted)}")
 
 
-def _names(ms: Sequence[Any]) -> list[str | None]:
-    return [file.descriptions[i - 1] for file in ms for i in _bands(file)]
-
-
-def _check_scale(file: Any, sensor: SensorProfile) -> None:
-    values = _sample(file)
+def _check_scale(layer: _Layer, sensor: SensorProfile) -> None:
+    values, name = _sample(layer), layer.file.name
     if not values.size:
         return
-    if np.dtype(file.dtypes[0]).kind == "f" and values.max() <= _REFLECTANCE < sensor.scale:
+    if np.dtype(layer.dtypes[0]).kind == "f" and values.max() <= _REFLECTANCE < sensor.scale:
         raise MismatchError(
-            f"scale: {file.name} holds fractions up to {values.max():.3g} (reflectance?), the model wants digital "
+            f"scale: {name} holds fractions up to {values.max():.3g} (reflectance?), the model wants digital "
             f"numbers up to {sensor.peak}; give the product in digital numbers"
         )
     # A few hot pixels do not make another sensor.
     bright = float(np.percentile(values, 99))
     if bright > _EXCESS * sensor.peak:
         raise MismatchError(
-            f"bits: {file.name} holds values around {bright:.0f}, the model wants {sensor.bits} bits "
+            f"bits: {name} holds values around {bright:.0f}, the model wants {sensor.bits} bits "
             f"(up to {sensor.peak}); use a model for this sensor, or the product in its original digital numbers"
         )
 
 
-def _sample(file: Any) -> Image:
+def _sample(layer: _Layer) -> Image:
     """The valid pixels of some windows spread over the file."""
-    layers = ((file, _bands(file)),)
-    tops = np.linspace(0, max(0, file.height - _SAMPLE_SIDE), _SAMPLES).astype(int)
-    lefts = np.linspace(0, max(0, file.width - _SAMPLE_SIDE), _SAMPLES).astype(int)
-    windows = {(int(top), int(left)) for top in tops for left in lefts}
-    size = (min(_SAMPLE_SIDE, file.width), min(_SAMPLE_SIDE, file.height))
-    samples = [_load(layers, Window(left, top, *size)) for top, left in windows]
+    height, width = layer.file.shape
+    tops, lefts = (
+        sorted({int(start) for start in np.linspace(0, max(0, side - _SAMPLE_SIDE), _SAMPLES)})
+        for side in (height, width)
+    )
+    size = (min(_SAMPLE_SIDE, width), min(_SAMPLE_SIDE, height))
+    samples = [layer.load(Window(left, top, *size)) for top in tops for left in lefts]
     return np.concatenate([image[valid] for image, valid in samples])
 
 
@@ -332,8 +361,18 @@ def _crs(file: Any) -> str:
     return file.crs.to_string() if file.crs else "no CRS"
 
 
-def _grid(pan: Any, ms: Any, ratio: int) -> tuple[int, int, _Axis, int, int, _Axis]:
+def _check_same_grid(first: Any, other: Any) -> None:
+    corners = np.array([(0, 0, 1), (first.width, first.height, 1)]).T
+    apart = np.abs(_between(first, other) @ corners - corners).max()
+    if first.shape != other.shape or first.crs != other.crs or apart > _ON_GRID:
+        raise SceneError(f"{other.name}: not on the grid of {first.name}; MS bands must share one grid")
+
+
+def _grid(pan: Any, files: Sequence[Any], ratio: int) -> tuple[int, int, _Axis, int, int, _Axis]:
     """Start and length, in PAN pixels, and MS' axis, first of the rows, then of the columns."""
+    ms = files[0]
+    for file in files[1:]:
+        _check_same_grid(ms, file)
     (col_step, _, col), (_, row_step, row), _ = _relation(pan, ms)
     if max(row_step, col_step) < 1:
         raise SceneError(f"{ms.name}: MS is finer than PAN; are PAN and MS swapped?")
@@ -377,10 +416,13 @@ def _whole_offset(offset: float, end: float, pan: int, ms: int, ratio: int) -> i
     return 0 if pan == ratio * ms and abs(low + high) / 2 < _CENTRES and same_ends else None
 
 
-def _scene(pan: Any, ms: Sequence[Any], sensor: SensorProfile, grid: tuple[int, int, _Axis, int, int, _Axis]) -> Scene:
+def _scene(
+    pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile, grid: tuple[int, int, _Axis, int, int, _Axis]
+) -> Scene:
     row, height, ms_rows, col, width, ms_cols = grid
-    names = _names(ms)
-    dtype = np.result_type(*(dtype for file in ms for dtype in file.dtypes))
+    file = pan.file
+    names = [name for layer in ms for name in layer.names]
+    dtype = np.result_type(*(dtype for layer in ms for dtype in layer.dtypes))
     return Scene(
         sensor=sensor,
         height=height,
@@ -388,49 +430,29 @@ def _scene(pan: Any, ms: Sequence[Any], sensor: SensorProfile, grid: tuple[int, 
         bands=tuple(name or default for name, default in zip(names, sensor.bands, strict=True)),
         dtype=dtype,
         nodata=_product_nodata(pan, ms, dtype),
-        crs=pan.crs,
-        transform=_moved(pan.transform, row, col) if _is_located(pan) else Affine.identity(),
-        _pan=_Raster(((pan, _bands(pan)),), _Axis(row, 1, height, pan.height), _Axis(col, 1, width, pan.width)),
-        _ms=_Raster(tuple((file, _bands(file)) for file in ms), ms_rows, ms_cols),
+        crs=file.crs,
+        transform=_moved(file.transform, row, col) if _is_located(file) else Affine.identity(),
+        _pan=_Raster([pan], _Axis(row, 1, height, file.height), _Axis(col, 1, width, file.width)),
+        _ms=_Raster(ms, ms_rows, ms_cols),
     )
 
 
-def _product_nodata(pan: Any, ms: Sequence[Any], dtype: np.dtype[Any]) -> float | None:
-    """MS' nodata; else NaN for floats; else PAN's if it fits; else 0 if a file has a mask."""
-    own = [file.nodata for file in ms if file.nodata is not None]
-    if own:
-        return float(own[0])
+def _product_nodata(pan: _Layer, ms: Sequence[_Layer], dtype: np.dtype[Any]) -> float | None:
+    """MS' nodata; else NaN for floats; else PAN's; else 0 if a file has a mask. What `dtype` cannot hold is skipped."""
+    own, other = ([layer.file.nodata for layer in layers] for layers in (ms, [pan]))
+    for nodata in (*own, math.nan, *other):
+        if nodata is not None and _fits(nodata, dtype):
+            return float(nodata)
+    return 0.0 if any(layer.is_masked for layer in (pan, *ms)) else None
+
+
+def _fits(value: float, dtype: np.dtype[Any]) -> bool:
     if dtype.kind == "f":
-        return math.nan
-    limits = np.iinfo(dtype)
-    if pan.nodata is not None and limits.min <= pan.nodata <= limits.max and pan.nodata == int(pan.nodata):
-        return float(pan.nodata)
-    return 0.0 if any(_is_masked(file) for file in (pan, *ms)) else None
-
-
-def _is_masked(file: Any) -> bool:
-    return len(_bands(file)) < file.count or any(flags != [MaskFlags.all_valid] for flags in file.mask_flag_enums)
+        return not math.isfinite(value) or abs(value) <= np.finfo(dtype).max
+    return float(value).is_integer() and bool(np.iinfo(dtype).min <= value <= np.iinfo(dtype).max)
 
 
 # --- pixels ---
-
-
-def _load(layers: Sequence[tuple[Any, tuple[int, ...]]], window: Window) -> tuple[Image, Mask]:
-    """Pixels as they are in the files, and where each is valid, both (bands, height, width)."""
-    images, masks = zip(*(_load_file(file, bands, window) for file, bands in layers), strict=True)
-    return np.concatenate(images), np.concatenate(masks)
-
-
-def _load_file(file: Any, bands: tuple[int, ...], window: Window) -> tuple[Image, Mask]:
-    try:
-        image: Image = file.read(bands, window=window, out_dtype=np.float32)
-        valid = (file.read_masks(bands, window=window) > 0) & np.isfinite(image)
-        # GDAL takes an alpha channel for a mask only in files of two or four bands.
-        for alpha in set(file.indexes) - set(bands):
-            valid &= file.read(alpha, window=window) > 0
-        return image, valid
-    except RasterioIOError as error:
-        raise SceneError(f"{file.name}: damaged or cut short ({_reason(error)}); fetch it again") from error
 
 
 def _fill(image: Image, valid: Mask) -> Image:

@@ -11,12 +11,14 @@ import pickle
 import re
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -71,6 +73,17 @@ def load(path: Path) -> Checkpoint:
     except (ContractError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from None
     return Checkpoint(_filled(network, tensors, path), json.loads(metadata.get("training", "{}")))
+
+
+def fuser(network: SFIIN) -> Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]:
+    """The network as a function of NumPy batches, as a session's `run`: ms and pan in DN to HRMS in DN."""
+
+    def fuse(ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            result: NDArray[np.float32] = network(torch.from_numpy(ms), torch.from_numpy(pan)).numpy()
+            return result
+
+    return fuse
 
 
 def load_authors(path: Path, sensor: SensorProfile) -> Checkpoint:
@@ -136,7 +149,16 @@ _AUTHORS_NAMES = (
 
 
 # What the restricted unpickler raises over bytes that are no pickle, or one that holds more than tensors.
-_UNPICKLING = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, struct.error)
+_UNPICKLING = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    struct.error,
+)
 
 
 def _authors_tensors(path: Path) -> dict[str, Tensor]:

@@ -3,10 +3,10 @@
     loss = mean |y - t| + weight * (amplitude term + phase term),   weight = lambda = 0.1 (ECCV 2022, eq. for L_fre)
 
 The scale problem: with an unnormalised ("backward") transform, amplitude differences grow with the patch, and phase
-differences in radians do not shrink with the error at all in bins that hold little. At a pixel noise of 0.01 on 128 x 128
-the spatial term is 0.008, but the amplitude term 0.7 and the phase term 0.4: the frequency term dominates. By default both
-are therefore measured in pixel units: amplitudes of an orthonormal transform, and phase differences as arcs, |t| * |dphi|
-with dphi wrapped to (-pi, pi]. `published=True` gives the plain form.
+differences in radians do not shrink with the error at all in bins that hold little. At a pixel noise of 0.01 on 128 x
+128 the spatial term is 0.008, but the amplitude term 0.7 and the phase term 0.4: the frequency term dominates. By
+default both are therefore measured in pixel units: amplitudes of an orthonormal transform, and phase differences as
+arcs, |t| * |dphi| with dphi wrapped to (-pi, pi]. `published=True` gives the plain form.
 """
 
 from __future__ import annotations

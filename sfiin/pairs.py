@@ -36,7 +36,7 @@ class Pair:
     @property
     def ratio(self) -> int:
         """PAN pixels per MS pixel."""
-        return self.pan.shape[-1] // self.ms.shape[-1]
+        return int(self.pan.shape[-1] // self.ms.shape[-1])
 
 
 def load_pair(path: Path) -> Pair:
@@ -104,7 +104,7 @@ def _patch(pair: Pair, patch: int, random: np.random.Generator) -> tuple[Image, 
     ms = pair.ms[:, row : row + side, col : col + side]
     row, col = row * ratio, col * ratio
     window = np.s_[:, row : row + patch, col : col + patch]
-    turns, mirrored, gain = random.integers(4), random.integers(2), np.float32(2 ** random.uniform(-0.5, 0.5))
+    turns, mirrored, gain = int(random.integers(4)), random.integers(2), np.float32(2 ** random.uniform(-0.5, 0.5))
     images = [np.rot90(image, turns, (1, 2)) * gain for image in (ms, pair.pan[window], pair.truth[window])]
     if mirrored:
         images = [image[:, :, ::-1] for image in images]

@@ -9,7 +9,8 @@ Forward: the one-sided, unnormalised 2-D transform X = rfft2(x), of H rows and W
    or rounding noise, and is set to +0. Left alone, their phase would be +pi in one FFT library and -pi in the next.
 2. A bin whose modulus is not above the floor is rounding noise: amplitude and phase are 0, and so are their gradients.
 3. The phase lies in (-pi, pi], but its cut runs along im = -floor rather than im = 0: a bin on the negative real axis
-   whose imaginary part is only noise (any bin of a map with a mirror symmetry) has phase pi, or a hair more, everywhere.
+   whose imaginary part is only noise (any bin of a map with a mirror symmetry) has phase pi, or a hair more,
+   everywhere.
 
 Inverse: complex inverse along the rows' direction (H), then complex-to-real along W, in which the imaginary parts of
 column 0 and of column W/2 (W even) do not count. A fused spectrum is not Hermitian there, and libraries differ on what

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from runtime.errors import SfiinError
-from sfiin.checkpoint import Checkpoint
+from sfiin.checkpoint import Checkpoint, fuser
 from sfiin.loss import fusion_loss
 from sfiin.metrics import ergas
 from sfiin.network import SFIIN
@@ -20,7 +20,8 @@ from sfiin.pairs import Image, Pair, draw
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train. `rate` is Adam's, falling to zero along a cosine; `weight` is the loss's lambda; `patch` in PAN pixels.
+    """How to train. `rate` is Adam's, falling to zero along a cosine; `weight` is the loss's lambda; `patch` in PAN
+    pixels.
 
     As published: Adam (0.9, 0.999), rate 5e-4 to 8e-4, batch 4, patch 128 at ratio 4, lambda 0.1.
     """
@@ -88,24 +89,22 @@ def _step(
     if not loss.isfinite():
         raise SfiinError(f"training diverged: the loss is {loss.item()} at step {step}; lower --rate or change --seed")
     optimiser.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimiser.step()
     return loss.item()
 
 
-@torch.no_grad()
 def _fuse(network: SFIIN, pair: Pair, tile: int) -> Image:
     """Edge to edge in whole tiles, (B, H', W'): what lies beyond the last whole tile is left out."""
-    ratio = pair.ratio
+    ratio, fuse = pair.ratio, fuser(network)
+    side = tile // ratio
     rows = []
-    for row in range(0, pair.pan.shape[1] - tile + 1, tile):
-        cols = range(0, pair.pan.shape[2] - tile + 1, tile)
-        pan = np.stack([pair.pan[:, row : row + tile, col : col + tile] for col in cols])
-        ms = np.stack(
-            [pair.ms[:, row // ratio : (row + tile) // ratio, col // ratio : (col + tile) // ratio] for col in cols]
-        )
-        rows.append(np.concatenate(list(network(torch.from_numpy(ms), torch.from_numpy(pan)).numpy()), -1))
+    for row in range(pair.pan.shape[1] // tile):
+        cols = range(pair.pan.shape[2] // tile)
+        pan = np.stack([pair.pan[:, row * tile : (row + 1) * tile, col * tile : (col + 1) * tile] for col in cols])
+        ms = np.stack([pair.ms[:, row * side : (row + 1) * side, col * side : (col + 1) * side] for col in cols])
+        rows.append(np.concatenate(list(fuse(ms, pan)), -1))
     return np.concatenate(rows, -2)
 
 

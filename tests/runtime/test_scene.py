@@ -285,6 +285,28 @@ def test_nodata_stays_out_of_resampled_neighbours(tmp_path: Path) -> None:
     assert not valid[18:20, 18:20].any()
 
 
+def test_four_bands_of_eight_bits_are_no_alpha(tmp_path: Path) -> None:
+    files = Files(tmp_path, QUAD)
+    files.ms = (files.ms // 4).astype(np.uint8)
+    files.ms[3, 2, 2] = 0
+    with files.write() as scene:
+        ms, _, valid = read_all(scene)
+        assert scene.nodata is None
+    with rasterio.open(files.paths[1][0]) as file:
+        assert file.colorinterp[3] == ColorInterp.alpha
+    np.testing.assert_array_equal(ms, files.ms)
+    assert valid.all()
+
+
+def test_nodata_that_the_type_cannot_hold(tmp_path: Path) -> None:
+    files = Files(tmp_path, PAIR)
+    files.pan = files.pan.astype(np.float32)
+    with files.write({"nodata": -9999}) as scene:
+        assert scene.nodata == 0  # what PAN lacks must be marked
+    with files.write({"nodata": 2.5}) as scene:
+        assert scene.nodata == 0
+
+
 # --- several files, names, options ---
 
 

@@ -1,0 +1,151 @@
+"""Each lowering, run in ONNX Runtime, against NumPy's float64 transform and the one definition of the spectrum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export.builder import GraphBuilder
+from export.fourier import (
+    LOWERINGS,
+    amplitude_and_phase,
+    column_matrix,
+    inverse_row_matrix,
+    maps_from,
+    row_matrix,
+)
+from sfiin import spectrum
+
+FORMS = [("matmul", 17), ("matmul", 20), ("dft", 17), ("dft", 20)]
+SIZES = [(8, 8), (16, 32), (7, 9), (10, 6), (9, 4), (6, 25), (1, 8), (60, 100)]
+
+
+def run(graph: GraphBuilder, values: list[str], shapes: list[list[Any]], feeds: dict[str, np.ndarray]) -> list[Any]:
+    """Run a built graph; every value asked for is passed through one joined output."""
+    flat = [graph.op("Reshape", value, graph.integers((-1,))) for value in values]
+    joined = graph.op("Concat", *flat, axis=0)
+    model = graph.model({name: list(a.shape) for name, a in feeds.items()}, ("y", joined, ["n"]), "test")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    result = session.run(None, {name: a.astype(np.float32) for name, a in feeds.items()})[0]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    return [part.reshape(shape) for part, shape in zip(np.split(result, ends[:-1]), shapes, strict=True)]
+
+
+def forward(lowering: str, opset: int, x: np.ndarray) -> np.ndarray:
+    graph = GraphBuilder(opset)
+    parts = LOWERINGS[lowering](*x.shape[2:]).forward(graph, "x")  # type: ignore[index]
+    shape = [*x.shape[:3], x.shape[3] // 2 + 1]
+    real, imag = run(graph, list(parts), [shape, shape], {"x": x})
+    return real + 1j * imag
+
+
+def analysed(lowering: str, opset: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    graph = GraphBuilder(opset)
+    size = x.shape[2:]
+    parts = amplitude_and_phase(graph, "x", LOWERINGS[lowering](*size), size)  # type: ignore[index, arg-type]
+    shape = [*x.shape[:3], x.shape[3] // 2 + 1]
+    amplitude, phase = run(graph, list(parts), [shape, shape], {"x": x})
+    return amplitude, phase
+
+
+IMAGES: dict[str, Callable[[int, int], np.ndarray]] = {
+    "zeros": lambda h, w: np.zeros((h, w)),
+    "constant": lambda h, w: np.full((h, w), 700.0),
+    "negative": lambda h, w: np.full((h, w), -0.3),
+    "impulse": lambda h, w: np.pad(np.ones((1, 1)), ((h // 2, h - h // 2 - 1), (w // 3, w - w // 3 - 1))),
+    "nyquist": lambda h, w: (np.add.outer(np.arange(h), np.arange(w)) % 2) * 2.0 - 1,
+    "on-grid tone": lambda h, w: np.cos(2 * np.pi * np.add.outer(np.arange(h) / h, np.arange(w) / w)) + 2,
+    "off-grid tone": lambda h, w: np.cos(0.7 * np.arange(w) + 0.3 * np.arange(h)[:, None]),
+    "noise": lambda h, w: np.random.default_rng(h * w).normal(size=(h, w)),
+    "bright noise": lambda h, w: np.random.default_rng(h + w).normal(1000, 30, (h, w)),
+}
+
+
+@pytest.mark.parametrize(("lowering", "opset"), FORMS)
+@pytest.mark.parametrize("size", SIZES)
+def test_forward_is_the_one_sided_transform(lowering: str, opset: int, size: tuple[int, int]) -> None:
+    x = np.stack([make(*size) for make in IMAGES.values()])[None].astype(np.float32)
+    expected = np.fft.rfft2(x.astype(np.float64))
+    error = np.abs(forward(lowering, opset, x) - expected).max((2, 3))
+    scale = np.sqrt(x.shape[2] * x.shape[3]) * np.linalg.norm(x.astype(np.float64), axis=(2, 3))
+    assert (error <= 5e-7 * scale).all(), dict(zip(IMAGES, (error / np.maximum(scale, 1e-30))[0], strict=True))
+
+
+@pytest.mark.parametrize(("lowering", "opset"), FORMS)
+@pytest.mark.parametrize("size", SIZES)
+def test_inverse_of_any_spectrum_is_columns_first(lowering: str, opset: int, size: tuple[int, int]) -> None:
+    height, width = size
+    random = np.random.default_rng(0)
+    shape = (1, 3, height, width // 2 + 1)
+    amplitude, phase = (a.astype(np.float32) for a in (random.normal(size=shape), random.uniform(-9, 9, shape)))
+    graph = GraphBuilder(opset)
+    value = maps_from(graph, "a", "p", LOWERINGS[lowering](height, width))  # type: ignore[index]
+    (result,) = run(graph, [value], [[1, 3, height, width]], {"a": amplitude, "p": phase})
+    exact = spectrum.synthesise(torch.from_numpy(amplitude).double(), torch.from_numpy(phase).double(), width).numpy()
+    assert np.linalg.norm(result - exact) <= 1e-6 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize(("lowering", "opset"), FORMS)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", ["zeros", "constant", "negative", "impulse", "nyquist", "on-grid tone"])
+def test_amplitude_and_phase_follow_the_definition(lowering: str, opset: int, size: tuple[int, int], kind: str) -> None:
+    """Images whose spectra have exact zeros, real bins and mirror symmetries: where a plain angle is undecided."""
+    x = IMAGES[kind](*size)[None, None].astype(np.float32)
+    amplitude, phase = analysed(lowering, opset, x)
+    exact_amplitude, exact_phase = (t.numpy() for t in spectrum.analyse(torch.from_numpy(x).double()))
+    scale = max(float(exact_amplitude.max()), 1e-30)
+    assert np.abs(amplitude - exact_amplitude).max() <= 1e-6 * scale
+    clear = exact_amplitude > 1e-4 * scale
+    assert np.abs(phase - exact_phase)[clear].max(initial=0) <= 1e-3
+    assert (phase[amplitude == 0] == 0).all()
+
+
+@pytest.mark.parametrize(("lowering", "opset"), FORMS)
+def test_phase_is_right_in_all_quadrants(lowering: str, opset: int) -> None:
+    x = np.random.default_rng(5).normal(size=(1, 4, 32, 32)).astype(np.float32)
+    amplitude, phase = analysed(lowering, opset, x)
+    z = np.fft.rfft2(x.astype(np.float64))
+    angle = np.angle(z)
+    assert all((angle // (np.pi / 2) == quadrant).any() for quadrant in (-2, -1, 0, 1))
+    turned = np.abs(np.exp(1j * phase) - np.exp(1j * angle))
+    assert turned.max() < 1e-4
+    assert np.abs(amplitude / np.abs(z) - 1).max() < 1e-4
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 2**32 - 1), st.floats(1e-6, 1e4), st.floats(-3, 3))
+def test_matmul_agrees_with_the_definition_on_any_size(h: int, w: int, seed: int, gain: float, mean: float) -> None:
+    x = (gain * np.random.default_rng(seed).normal(mean, 1, (1, 1, h, w))).astype(np.float32)
+    amplitude, phase = analysed("matmul", 17, x)
+    z = np.fft.rfft2(x.astype(np.float64))
+    error = np.abs(amplitude * np.exp(1j * phase) - z).max()
+    assert error <= 2e-6 * np.sqrt(h * w) * np.linalg.norm(x)
+
+
+def test_real_bins_come_out_exactly_real() -> None:
+    x = np.random.default_rng(1).normal(size=(1, 2, 12, 10)).astype(np.float32)
+    z = forward("matmul", 17, x)
+    assert (z.imag[..., spectrum.self_conjugate(12, 10).numpy()] == 0).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 12])
+def test_matrices_are_the_transforms(size: int) -> None:
+    x = np.random.default_rng(size).normal(size=(size, size))
+    z = x @ row_matrix(size)
+    half = size // 2 + 1
+    rows = z[:, :half] + 1j * z[:, half:]
+    np.testing.assert_allclose(rows, np.fft.rfft(x), atol=1e-12)
+    both = column_matrix(size) @ z.reshape(2 * size, half)
+    np.testing.assert_allclose(both[:size] + 1j * both[size:], np.fft.rfft2(x), atol=1e-11)
+    back = (column_matrix(size).T / size @ both).reshape(size, 2 * half)
+    np.testing.assert_allclose(back @ inverse_row_matrix(size), x, atol=1e-12)

@@ -1,0 +1,183 @@
+"""The runtime stands alone: arrows point downward, nothing heavy is imported, and a bare environment is enough."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LAYERS = ("runtime", "sfiin", "export", "calibration")  # upper ones may import lower ones
+COMMANDS = ("demo", "doctor", "evaluate", "export", "inspect", "run", "train")
+
+OFFLINE = re.compile(r"connection broken|NewConnectionError|ConnectTimeout|name resolution|unreachable|ProxyError")
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys, runtime
+names = [found.name for found in pkgutil.iter_modules(runtime.__path__, "runtime.")]
+for name in names:
+    importlib.import_module(name)
+assert len(names) > 8, names
+heavy = {"torch", "onnx", "onnxruntime", "safetensors", "scipy", "tensorrt", "pycuda"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+SHARPEN = """
+import sys
+from pathlib import Path
+import numpy as np, rasterio
+from rasterio.transform import from_origin
+from runtime.contract import Contract, SensorProfile, Tile
+from runtime.pipeline import sharpen
+from runtime.scene import open_scene
+
+assert np.__version__ == "1.26.4", np.__version__
+folder = Path(sys.argv[1])
+
+class Repeat:
+    contract = Contract(SensorProfile("s", ("a", "b"), 4, 11, 2047.0), Tile(32, 32, 8), "matmul", "fp32", 17, {}, "", "", {})
+    def run(self, ms, pan):
+        return ms.repeat(4, axis=2).repeat(4, axis=3)
+    def close(self):
+        pass
+
+def write(name, image, pixel):
+    options = dict(count=len(image), height=image.shape[1], width=image.shape[2], dtype=image.dtype, crs="EPSG:32633")
+    with rasterio.open(folder / name, "w", driver="GTiff", transform=from_origin(0, 0, pixel, pixel), **options) as file:
+        file.write(image)
+
+ms = np.random.default_rng(0).integers(1, 2000, (2, 15, 20)).astype(np.uint16)
+write("ms.tif", ms, 4.0)
+write("pan.tif", np.ones((1, 60, 80), np.uint16), 1.0)
+with open_scene(folder / "pan.tif", [folder / "ms.tif"], Repeat.contract.sensor) as scene:
+    sharpen(Repeat(), scene, folder / "out.tif")
+with rasterio.open(folder / "out.tif") as file:
+    assert np.array_equal(file.read(), ms.repeat(4, axis=1).repeat(4, axis=2))
+"""
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The top-level packages that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield (node.module or "").partition(".")[0]
+
+
+@pytest.mark.parametrize("layer", range(len(LAYERS)), ids=LAYERS)
+def test_arrows_point_downward(layer: int) -> None:
+    above = set(LAYERS[layer + 1 :])
+    wrong = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in (ROOT / LAYERS[layer]).rglob("*.py")
+        for name in above & set(imports(path))
+    }
+    assert not wrong
+
+
+def test_the_runtime_never_imports_torch_or_onnx() -> None:
+    for path in (ROOT / "runtime").rglob("*.py"):
+        assert not {"torch", "onnx"} & set(imports(path)), path
+
+
+def test_importing_the_runtime_loads_nothing_heavy() -> None:
+    subprocess.run([sys.executable, "-c", IMPORT_ALL], check=True)
+
+
+def test_help_loads_neither_numpy_nor_rasterio() -> None:
+    code = (
+        "import atexit, sys, runtime.cli\n"
+        "sys.argv = ['sfiin', 'run', '--help']\n"
+        "try:\n    runtime.cli.main()\n"
+        "except SystemExit:\n    assert not {'numpy', 'rasterio', 'rich', 'sfiin.cli'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+# --- a bare environment ---
+
+
+def python_for_numpy1() -> str | None:
+    """A Python 3.10 that runs, a shim of pyenv may not; else this Python if there is a NumPy 1.26 for it."""
+    candidates = [shutil.which("python3.10"), *map(str, Path.home().glob(".pyenv/versions/3.10*/bin/python"))]
+    probe = "import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 10))"
+    for candidate in filter(None, candidates):
+        if subprocess.run([candidate, "-c", probe], capture_output=True, check=False).returncode == 0:
+            return candidate
+    return sys.executable if sys.version_info < (3, 13) else None
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` of a fresh environment with the project, no extra, and NumPy 1.26."""
+    python = python_for_numpy1()
+    if python is None:
+        pytest.skip("NumPy 1.26 needs Python 3.10 to 3.12")
+    folder = tmp_path_factory.mktemp("bare")
+    for name in LAYERS:
+        shutil.copytree(ROOT / name, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in [ROOT / "pyproject.toml", *ROOT.glob("README.md")]:
+        shutil.copy(path, folder / "source")
+    subprocess.run([python, "-m", "venv", str(folder / "venv")], check=True, capture_output=True)
+    programs = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    command = ["-m", "pip", "install", "--retries", "1", "numpy==1.26.4", str(folder / "source")]
+    done = subprocess.run([str(programs / "python"), *command], capture_output=True, text=True, check=False)
+    if done.returncode and OFFLINE.search(done.stdout + done.stderr):
+        pytest.skip("pip cannot reach a package registry")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return programs
+
+
+def call(bare: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # Nothing of this repository may leak into the bare environment.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    command = [str(bare / program), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=bare.parent, env=environment)
+
+
+# One group, so that with pytest-xdist's --dist loadgroup one worker makes the environment for all of them.
+@pytest.mark.xdist_group("bare")
+class TestBare:
+    def test_every_module_imports(self, bare: Path) -> None:
+        done = call(bare, "python", "-c", IMPORT_ALL)
+        assert done.returncode == 0, done.stderr
+
+    def test_a_scene_is_sharpened(self, bare: Path, tmp_path: Path) -> None:
+        done = call(bare, "python", "-c", SHARPEN, str(tmp_path))
+        assert done.returncode == 0, done.stderr
+
+    def test_help_lists_every_command(self, bare: Path) -> None:
+        done = call(bare, "sfiin", "--help")
+        assert done.returncode == 0, done.stderr
+        assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
+        assert "cannot be loaded" not in done.stdout
+        assert call(bare, "sfiin", "run", "--help").returncode == 0
+
+    def test_train_names_its_extra(self, bare: Path, tmp_path: Path) -> None:
+        done = call(bare, "sfiin", "train", "--data", str(tmp_path), "-o", str(tmp_path / "x.safetensors"))
+        assert done.returncode == 5, done.stderr
+        assert "needs the extra 'train': pip install 'sfiin[train]'" in done.stderr
+
+    def test_run_names_the_backend_it_lacks(self, bare: Path, tmp_path: Path) -> None:
+        options = {"--pan": "p.tif", "--ms": "m.tif", "-o": "o.tif", "--model": "m.onnx"}
+        done = call(bare, "sfiin", "run", *(part for k, v in options.items() for part in (k, str(tmp_path / v))))
+        assert done.returncode == 5, done.stderr
+        assert "sfiin[cpu]" in done.stderr
+
+    def test_doctor_tells_what_is_missing(self, bare: Path) -> None:
+        done = call(bare, "sfiin", "doctor", "--json")
+        assert done.returncode == 0, done.stderr
+        facts = json.loads(done.stdout)
+        assert facts["packages"]["numpy"] == "1.26.4"
+        assert facts["packages"]["torch"] is None
+        assert not facts["backends"]["cpu"]["usable"]
+        assert facts["extras"]["cpu"] == {"missing": ["onnxruntime"], "install": "pip install 'sfiin[cpu]'"}
