@@ -10,8 +10,6 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine, from_origin
-from sfiin.metrics import Quality, reference_quality
-from sfiin.simulate import SimulatedScene, simulate
 
 from export.exporter import ExportReport, export_model
 from runtime.contract import SensorProfile, Tile
@@ -21,6 +19,8 @@ from runtime.scene import open_scene
 from runtime.session import OnnxSession
 from sfiin import classical
 from sfiin.figures import comparison
+from sfiin.metrics import Quality, reference_quality
+from sfiin.simulate import SimulatedScene, simulate
 
 CHECKPOINT = Path(__file__).parent.parent / "sfiin" / "checkpoints" / "sfiin-vhr4.safetensors"
 SIDE, SEED, PIXEL = 512, 7, 0.5  # PAN pixels, -, metres

@@ -1,8 +1,8 @@
 """How does a Fourier transform get into ONNX? Two lowerings of `sfiin.spectrum`'s transforms.
 
 A lowering turns real maps (N, C, H, W) into the real and imaginary parts of their one-sided spectrum
-(N, C, H, F), with F = W // 2 + 1, and a spectrum that need not be Hermitian back into maps. What lies between, amplitude, phase and the
-rules at their edges, is `amplitude_and_phase`, the same for both.
+(N, C, H, F), with F = W // 2 + 1, and a spectrum that need not be Hermitian back into maps. What lies between,
+amplitude, phase and the rules at their edges, is `amplitude_and_phase`, the same for both.
 
 | lowering | nodes                   | multiply-adds a map, each way  | limits                                        |
 |----------|-------------------------|--------------------------------|-----------------------------------------------|

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sfiin.simulate import simulate
 
 from sfiin.network import SFIIN
+from sfiin.simulate import simulate
 
 SEED = 2022
 
@@ -84,4 +84,4 @@ def _pans(tile: tuple[int, int], network: SFIIN) -> dict[str, NDArray[np.float64
 
 def _up(side: int, ratio: int) -> int:
     """A side the simulator takes: a whole number of MS pixels, and not too small for its structures."""
-    return max(-(-side // ratio) * ratio, 64)
+    return -(-max(side, 64) // ratio) * ratio

@@ -154,7 +154,7 @@ class _Emitter:
             elif isinstance(layer, nn.LeakyReLU):
                 x = self.op("LeakyRelu", x, alpha=layer.negative_slope)
             else:
-                x = self.op({nn.ReLU: "Relu", nn.Sigmoid: "Sigmoid"}[type(layer)], x)  # type: ignore[index]
+                x = self.op({nn.ReLU: "Relu", nn.Sigmoid: "Sigmoid"}[type(layer)], x)
         return x
 
     def conv(self, part: nn.Conv2d, x: str, gain_in: float = 1.0, gain_out: float = 1.0) -> str:

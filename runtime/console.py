@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 
 class Advance(Protocol):
-    """Tells a progress bar that `steps` more are done; `note` replaces the text behind the bar."""
+    """Tells a progress bar that `steps` more are done; `note`, if given, replaces the text behind it."""
 
-    def __call__(self, steps: int = 1, note: str = "") -> None:
+    def __call__(self, steps: int = 1, note: str | None = None) -> None:
         """Move the bar."""
         ...
 
@@ -47,7 +47,7 @@ def print_table(title: str, rows: Iterable[Sequence[object]], header: Sequence[s
 def progress(what: str, total: int | None, quiet: bool = False) -> Iterator[Advance]:
     """A bar of `total` steps on stderr while the block runs; nothing when quiet or when stderr is no terminal."""
     with _bar(what, total, quiet) as update:
-        yield lambda steps=1, note="": update(advance=steps, note=note)
+        yield lambda steps=1, note=None: update(advance=steps, **({} if note is None else {"note": note}))
 
 
 @contextmanager

@@ -106,7 +106,7 @@ class _Strip:
         """Add tile (i, j), which begins at the strip's first row."""
         if not np.isfinite(image).all():
             at = f"row {self.tiles.rows[i]}, column {self.tiles.cols[j]}"
-            raise SfiinError(f"the model returned values that are not finite for the tile at {at}; run 'sfiin verify'")
+            raise SfiinError(f"the model's result is not finite for the tile at {at}; its weights are damaged")
         columns = slice(self.tiles.cols[j], self.tiles.cols[j] + image.shape[-1])
         self._total[..., columns] += image * self.tiles.weights(i, j)
         self._valid[:, columns] = valid

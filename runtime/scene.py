@@ -238,7 +238,7 @@ def open_raster(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
         warnings.simplefilter("ignore", NodataShadowWarning)
         try:
             file = rasterio.open(path, mode, **profile)
-        except RasterioError as error:
+        except (RasterioError, OSError) as error:
             if mode != "r":
                 raise
             raise SceneError(f"{path}: no image that GDAL can read ({_reason(error)})") from error

@@ -79,8 +79,8 @@ def evaluate(model: Model, pairs: Sequence[Pair]) -> Iterator[Score]:
             raise ValueError(f"{pair.name} has no truth; reduce it first")
         sensor = str(pair.meta.get("sensor", "unknown"))
         for name in BASELINES:
-            fused = classical.METHODS[name](pair.ms, pair.pan, pair.ratio)
-            yield Score(pair.name, sensor, name, _quality(fused, pair.truth, model.sensor))
+            baseline = classical.METHODS[name](pair.ms, pair.pan, pair.ratio)
+            yield Score(pair.name, sensor, name, _quality(baseline, pair.truth, model.sensor))
         fused = fuse_whole(model, pair.ms, pair.pan)
         yield Score(pair.name, sensor, model.name, _quality(fused, pair.truth, model.sensor))
 

@@ -42,7 +42,7 @@ class Pair:
 def load_pair(path: Path) -> Pair:
     """Read a `.npz` pair. Raises InputError for anything else, or for shapes that do not fit one another."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         pan, ms, truth = arrays["pan"], arrays["ms"], arrays.get("gt")
         meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}

@@ -54,13 +54,15 @@ def synthesise(amplitude: Tensor, phase: Tensor, width: int) -> Tensor:
     """
     columns = torch.fft.ifft(torch.complex(amplitude * phase.cos(), amplitude * phase.sin()), dim=-2)
     imag = columns.imag.masked_fill(real_columns(width, amplitude.device), 0.0)
-    return torch.fft.irfft(torch.complex(columns.real, imag), n=width, dim=-1)
+    maps: Tensor = torch.fft.irfft(torch.complex(columns.real, imag), n=width, dim=-1)
+    return maps
 
 
 def noise_floor(x: Tensor) -> Tensor:
     """The modulus under which a bin of each map is rounding noise: (..., 1, 1), without gradient."""
     height, width = x.shape[-2:]
-    return FLOOR * math.sqrt(height * width) * torch.linalg.vector_norm(x.detach(), dim=(-2, -1), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(x.detach(), dim=(-2, -1), keepdim=True)
+    return FLOOR * math.sqrt(height * width) * norm
 
 
 def self_conjugate(height: int, width: int, device: torch.device | None = None) -> Tensor:

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = ("runtime", "sfiin", "export", "calibration")  # upper ones may import lower ones
-COMMANDS = ("demo", "doctor", "evaluate", "export", "inspect", "run", "train")
+COMMANDS = ("demo", "doctor", "evaluate", "export", "import", "inspect", "run", "train")
 
 OFFLINE = re.compile(r"connection broken|NewConnectionError|ConnectTimeout|name resolution|unreachable|ProxyError")
 
@@ -43,15 +43,17 @@ assert np.__version__ == "1.26.4", np.__version__
 folder = Path(sys.argv[1])
 
 class Repeat:
-    contract = Contract(SensorProfile("s", ("a", "b"), 4, 11, 2047.0), Tile(32, 32, 8), "matmul", "fp32", 17, {}, "", "", {})
+    sensor = SensorProfile("s", ("a", "b"), 4, 11, 2047.0)
+    contract = Contract(sensor, Tile(32, 32, 8), "matmul", "fp32", 17, {}, "", "", {})
     def run(self, ms, pan):
         return ms.repeat(4, axis=2).repeat(4, axis=3)
     def close(self):
         pass
 
 def write(name, image, pixel):
-    options = dict(count=len(image), height=image.shape[1], width=image.shape[2], dtype=image.dtype, crs="EPSG:32633")
-    with rasterio.open(folder / name, "w", driver="GTiff", transform=from_origin(0, 0, pixel, pixel), **options) as file:
+    size = dict(count=len(image), height=image.shape[1], width=image.shape[2])
+    options = dict(driver="GTiff", dtype=image.dtype, crs="EPSG:32633", transform=from_origin(0, 0, pixel, pixel))
+    with rasterio.open(folder / name, "w", **size, **options) as file:
         file.write(image)
 
 ms = np.random.default_rng(0).integers(1, 2000, (2, 15, 20)).astype(np.uint16)
@@ -89,18 +91,21 @@ def test_the_runtime_never_imports_torch_or_onnx() -> None:
         assert not {"torch", "onnx"} & set(imports(path)), path
 
 
-def test_importing_the_runtime_loads_nothing_heavy() -> None:
-    subprocess.run([sys.executable, "-c", IMPORT_ALL], check=True)
+def test_importing_the_runtime_loads_nothing_heavy(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", IMPORT_ALL], check=True, cwd=tmp_path)
 
 
-def test_help_loads_neither_numpy_nor_rasterio() -> None:
-    code = (
-        "import atexit, sys, runtime.cli\n"
-        "sys.argv = ['sfiin', 'run', '--help']\n"
-        "try:\n    runtime.cli.main()\n"
-        "except SystemExit:\n    assert not {'numpy', 'rasterio', 'rich', 'sfiin.cli'} & set(sys.modules)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+def test_help_loads_neither_numpy_nor_rasterio(tmp_path: Path) -> None:
+    code = """
+import sys, runtime.cli
+sys.argv = ["sfiin", "run", "--help"]
+try:
+    runtime.cli.main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+assert not {"numpy", "rasterio", "rich", "sfiin.cli"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, cwd=tmp_path)
 
 
 # --- a bare environment ---

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 import runtime
 from runtime import cli, errors
 
-OWN = ("demo", "doctor", "evaluate", "export", "inspect", "run", "train")
+OWN = ("demo", "doctor", "evaluate", "export", "import", "inspect", "run", "train")
 
 Invoke = Callable[..., int]
 Plugin = Callable[[str, str], None]
@@ -30,7 +30,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plugin:
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plugin]:
     """Installs a distribution whose module holds `source` and whose command NAME is its function `command`."""
 
     def install(name: str, source: str) -> None:
@@ -42,7 +42,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plugin:
         (info / "entry_points.txt").write_text(f"[sfiin.commands]\n{name} = foreign_{name}:command\n")
         monkeypatch.syspath_prepend(root)
 
-    return install
+    yield install
+    for name in [name for name in sys.modules if name.startswith("foreign_")]:
+        del sys.modules[name]
 
 
 def test_help_lists_every_command(invoke: Invoke, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,12 +152,11 @@ def test_requires_is_content_with_what_is_there() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes that break so are POSIX's")
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["doctor"]])
-def test_a_broken_pipe_is_quiet(arguments: list[str]) -> None:
+def test_a_broken_pipe_is_quiet(tmp_path: Path, arguments: list[str]) -> None:
     read, write = os.pipe()
     os.close(read)
-    code = "from runtime.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], stdout=write, stderr=subprocess.PIPE, text=True, check=False
-    )
+    command = [sys.executable, "-c", "from runtime.cli import main; main()", *arguments]
+    # Elsewhere than in the checkout, where old metadata may lie about.
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
     os.close(write)
     assert (done.returncode, done.stderr) == (1, "")

@@ -12,7 +12,7 @@ import onnx
 import pytest
 import rasterio
 from onnx import TensorProto, helper, numpy_helper
-from rasterio.transform import from_origin
+from rasterio.transform import Affine
 
 from runtime import cli, cli_doctor, machine, models
 from runtime.contract import METADATA_KEY, Contract, SensorProfile, Tile, encode
@@ -74,7 +74,7 @@ def write_image(path: Path, image: np.ndarray[Any, Any], pixel: float, nodata: f
     count, height, width = image.shape
     with rasterio.open(
         path, "w", driver="GTiff", count=count, height=height, width=width, dtype=image.dtype, crs="EPSG:32633",
-        transform=from_origin(500000, 5000000, pixel, pixel), nodata=nodata,
+        transform=Affine(pixel, 0, 500000, 0, -pixel, 5000000), nodata=nodata,
     ) as file:  # fmt: skip
         file.write(image)
     return path
@@ -165,7 +165,7 @@ def test_run_chooses_a_shipped_model(
     [("--pan", "none.tif", 3), ("--ms", "none.tif", 3), ("--model", "none.onnx", 3), ("-o", "none/out.tif", 7)],
 )
 def test_run_explains_a_path_that_is_not_there(
-    invoke: Invoke, model: Path, scene: tuple[Path, Path], tmp_path: Path, option: str, value: str, code: int
+    invoke: Invoke, model: Path, scene: tuple[Path, Path], tmp_path: Path, *, option: str, value: str, code: int
 ) -> None:
     options = {"--pan": scene[0], "--ms": scene[1], "--model": model, "-o": tmp_path / "out.tif"}
     options[option] = tmp_path / value

@@ -266,7 +266,7 @@ def test_georeference_of_an_impulse(case: Case) -> None:
     case.run()
     with open_raster(case.out) as file:
         row, col = np.unravel_index(file.read(1).argmax(), file.shape)
-        assert file.xy(int(row), int(col)) == (400000 + 91.5 * 0.5, 5000000 - 77.5 * 0.5)
+        assert (row, col) == (77, 91)
         assert file.transform == PAN_GRID
         assert file.crs == rasterio.CRS.from_string(CRS)
 

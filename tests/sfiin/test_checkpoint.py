@@ -121,7 +121,8 @@ def refused(tmp_path: Path, case: str) -> Path:
 @pytest.mark.parametrize(
     ("case", "text"),
     [
-        ("harmful", "tensors only"), ("text", "tensors only"), ("no-tensors", "no state_dict"), ("unknown-tensor", "extra"),
+        ("harmful", "tensors only"), ("text", "tensors only"), ("no-tensors", "no state_dict"),
+        ("unknown-tensor", "extra"),
         ("lacking", "attention"), ("other-network", "ms_head"), ("nan", "NaN"), ("other-bands", "8 bands"),
         ("missing", "no such"),
     ],

@@ -1,0 +1,83 @@
+"""Evaluation: tiling, scores, means; and the shipped checkpoint against the baselines on real pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.contract import Tile
+from sfiin import evaluation, pairs
+from sfiin.bicubic import bicubic
+from sfiin.evaluation import Model
+from sfiin.metrics import psnr
+from sfiin.pairs import Image, Pair
+from sfiin.sensors import SENSORS
+from sfiin.simulate import simulate
+
+
+def pair(height: int = 64, width: int = 96) -> Pair:
+    scene = simulate(height, width, 5)
+    images = (a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth))
+    return Pair("p", *images, {"sensor": "simulated"})
+
+
+def repeat(ms: Image, pan: Image) -> Image:
+    return ms.repeat(4, 2).repeat(4, 3) + 0.1 * pan
+
+
+@pytest.mark.parametrize("tile", [Tile(32, 32, 8), Tile(64, 32, 0), Tile(128, 128, 32), Tile(40, 60, 20)])
+def test_a_pointwise_model_does_not_see_the_tiles(tile: Tile) -> None:
+    it = pair()
+    fused = evaluation.fuse_whole(Model("m", SENSORS["vhr4"], tile, repeat), it.ms, it.pan)
+    np.testing.assert_allclose(fused, repeat(it.ms[None], it.pan[None])[0], rtol=1e-5)
+
+
+def test_scores_are_those_of_the_methods() -> None:
+    it = pair()
+    assert it.truth is not None
+    scores = list(evaluation.evaluate(Model("m", SENSORS["vhr4"], Tile(32, 32, 8), repeat), [it, it]))
+    assert [score.method for score in scores] == ["bicubic", "brovey", "m"] * 2
+    up = np.clip(np.rint(bicubic(it.ms, 4)), 0, 2047)
+    assert scores[0].quality.psnr == pytest.approx(psnr(up, it.truth, 2047.0))
+    means = evaluation.means(scores)
+    assert [(sensor, method, n) for sensor, method, n, _ in means] == [
+        ("simulated", "bicubic", 2), ("simulated", "brovey", 2), ("simulated", "m", 2)
+    ]  # fmt: skip
+    assert means[2][3]["ergas"] == pytest.approx(scores[2].quality.ergas)
+
+
+def test_a_pair_without_truth_is_a_programming_error() -> None:
+    it = Pair("p", pair().pan, pair().ms, None, {})
+    with pytest.raises(ValueError, match="no truth"):
+        list(evaluation.evaluate(Model("m", SENSORS["vhr4"], Tile(32, 32, 8), repeat), [it]))
+
+
+def test_checkpoint_and_shipped_model_agree(shipped_checkpoint: Path) -> None:
+    from runtime import models
+
+    torch_model = evaluation.open_model(shipped_checkpoint, Tile(128, 128, 32))
+    onnx_model = evaluation.open_model(models.choose(4, 4), Tile(1, 1, 0))
+    assert onnx_model.tile == Tile(128, 128, 32)
+    it = pair(128, 192)
+    first, second = (evaluation.fuse_whole(model, it.ms, it.pan) for model in (torch_model, onnx_model))
+    assert np.abs(first - second).max() < 1e-4 * 2047
+
+
+def test_the_shipped_checkpoint_beats_bicubic_and_brovey_on_real_pairs(imagery: Path, shipped_checkpoint: Path) -> None:
+    """Pairs that no training ever saw: ten of QuickBird and a GaoFen-2 strip, mean over each sensor."""
+    model = evaluation.open_model(shipped_checkpoint, Tile(128, 128, 32))
+    judged = [pair for pair in pairs.load_folder(imagery / "check", 4, 4) if pair.truth is not None]
+    table = {
+        (sensor, method): mean for sensor, method, _, mean in evaluation.means(list(evaluation.evaluate(model, judged)))
+    }
+    sensors = {sensor for sensor, _ in table}
+    assert sensors == {"QuickBird", "GaoFen-2"}
+    for sensor in sensors:
+        ours = table[sensor, "sfiin"]
+        for baseline in ("bicubic", "brovey"):
+            theirs = table[sensor, baseline]
+            assert ours["psnr"] > theirs["psnr"]
+            assert ours["sam"] < theirs["sam"]
+            assert ours["ergas"] < theirs["ergas"]
