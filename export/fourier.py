@@ -18,10 +18,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from export.builder import GraphBuilder
 from runtime.contract import Lowering
-from sfiin.spectrum import FLOOR
+from sfiin.spectrum import CUT, FADE, FLOOR
 
 Matrix = NDArray[np.float64]
 
@@ -117,23 +118,31 @@ def amplitude_and_phase(graph: GraphBuilder, x: str, fourier: Fourier, size: tup
     """`sfiin.spectrum.analyse` as nodes: (N, C, H, W) to amplitude and phase, each (N, C, H, F).
 
     The phase comes from Atan alone, which every runtime has: a = atan(im / |re|) lies in the right half-plane, and the
-    signs of re and im (against the shifted cut) put it into its quadrant. -0 counts as +0.
+    sign of re and a's side of the cut put it into its quadrant. -0 counts as +0.
     """
+    op, scalar = graph.op, graph.scalar
     real, imag = fourier.forward(graph, x)
-    norm = graph.reduce("ReduceL2", x, (2, 3))
-    floor = graph.op("Mul", norm, graph.scalar(FLOOR * math.sqrt(size[0] * size[1])))
-    squares = [graph.op("Mul", part, part) for part in (real, imag)]
-    amplitude = graph.op("Sqrt", graph.op("Add", *squares))
-    kept = graph.op("Cast", graph.op("Greater", amplitude, floor), to=1)
-    left = graph.op("Cast", graph.op("Less", real, graph.scalar(0.0)), to=1)
-    below = graph.op("Cast", graph.op("Less", imag, graph.op("Neg", floor)), to=1)
-    slope = graph.op("Div", imag, graph.op("Max", graph.op("Abs", real), graph.scalar(1e-37)))
-    mirrored = graph.op("Sub", graph.scalar(1.0), graph.op("Mul", left, graph.scalar(2.0)))
-    half_turn = graph.op("Sub", graph.scalar(math.pi), graph.op("Mul", below, graph.scalar(2 * math.pi)))
-    angle = graph.op(
-        "Add", graph.op("Mul", graph.op("Atan", slope), mirrored), graph.op("Mul", left, half_turn)
-    )  # fmt: skip
-    return graph.op("Mul", amplitude, kept), graph.op("Mul", angle, kept)
+    amplitude = op("Sqrt", op("Add", op("Mul", real, real), op("Mul", imag, imag)))
+    floor = op("Mul", graph.reduce("ReduceL2", x, (2, 3)), scalar(FLOOR * math.sqrt(size[0] * size[1])))
+    above = op("Sub", op("Div", amplitude, op("Max", floor, scalar(1e-30))), scalar(1.0))
+    share = op("Clip", above, scalar(0.0), scalar(1.0))
+    slope = op("Atan", op("Div", imag, op("Max", op("Abs", real), scalar(1e-37))))
+    left = op("Cast", op("Less", real, scalar(0.0)), to=TensorProto.FLOAT)
+    beyond = op("Cast", op("Less", slope, scalar(-CUT)), to=TensorProto.FLOAT)
+    mirrored = op("Mul", slope, op("Sub", scalar(1.0), op("Mul", left, scalar(2.0))))
+    half_turn = op("Mul", left, op("Sub", scalar(math.pi), op("Mul", beyond, scalar(2 * math.pi))))
+    phase = _drawn_in(graph, op("Add", mirrored, half_turn))
+    return op("Mul", amplitude, share), op("Mul", phase, share)
+
+
+def _drawn_in(graph: GraphBuilder, angle: str) -> str:
+    """The phase of an angle that lies between the cuts; `sfiin.spectrum.continuous_phase` after its wrapping."""
+    op, scalar = graph.op, graph.scalar
+    steepness = (math.pi - FADE) / FADE
+    turned = op("Sub", angle, scalar(CUT))
+    steep = op("Mul", turned, scalar(-steepness))
+    falling, rising = (op("Add", steep, scalar(sign * steepness * math.pi)) for sign in (1, -1))
+    return op("Add", op("Max", op("Min", turned, falling), rising), scalar(CUT))  # type: ignore[no-any-return]
 
 
 def maps_from(graph: GraphBuilder, amplitude: str, phase: str, fourier: Fourier) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from runtime.contract import SensorProfile, decode, encode
@@ -50,7 +50,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     }
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with publish(path) as part:
-        save_file(tensors, part, metadata)
+        part.write_bytes(serialise(tensors, metadata))
 
 
 def load(path: Path) -> Checkpoint:

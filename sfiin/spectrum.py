@@ -6,11 +6,13 @@ Forward: the one-sided, unnormalised 2-D transform X = rfft2(x), of H rows and W
 `FLOOR * sqrt(H * W) * ||x||_2`, which for a constant map is `FLOOR * |DC|`. Then:
 
 1. Self-conjugate bins (row 0 or H/2 and column 0 or W/2) of a real map are real; their imaginary part is a signed zero
-   or rounding noise, and is set to +0. Left alone, their phase would be +pi in one FFT library and -pi in the next.
+   or rounding noise, and is set to 0. Left alone, their phase would be +pi in one FFT library and -pi in the next.
 2. A bin whose modulus is not above the floor is rounding noise: amplitude and phase are 0, and so are their gradients.
-3. The phase lies in (-pi, pi], but its cut runs along im = -floor rather than im = 0: a bin on the negative real axis
-   whose imaginary part is only noise (any bin of a map with a mirror symmetry) has phase pi, or a hair more,
-   everywhere.
+   From once to twice the floor both fade in.
+3. The phase is continuous. An angle must be cut somewhere, and a bin near the cut would jump by 2 pi on a change in its
+   last digit; the jump would spread through all blocks that follow. So the cut lies away from the real axis, at
+   -pi + `CUT`, and phases within `FADE` of it are drawn in linearly to the middle of the range, `CUT`, from both
+   sides. Negative real bins, noise or none, have phase pi; one bin in thirty has a phase other than its angle.
 
 Inverse: complex inverse along the rows' direction (H), then complex-to-real along W, in which the imaginary parts of
 column 0 and of column W/2 (W even) do not count. A fused spectrum is not Hermitian there, and libraries differ on what
@@ -27,6 +29,9 @@ from torch import Tensor
 FLOOR = 1e-6
 """Relative amplitude under which a bin counts as rounding noise: some ten times float32's, far under any texture."""
 
+CUT, FADE = 0.2, 0.1
+"""Where the phase is cut, radians above -pi, and how near to the cut it begins to be drawn in."""
+
 
 def analyse(x: Tensor) -> tuple[Tensor, Tensor]:
     """Amplitude and phase (radians) of real maps.
@@ -38,13 +43,21 @@ def analyse(x: Tensor) -> tuple[Tensor, Tensor]:
     spectrum = torch.fft.rfft2(x)
     real = spectrum.real
     imag = spectrum.imag.masked_fill(self_conjugate(height, width, x.device), 0.0)
-    floor = noise_floor(x)
     square = real * real + imag * imag
-    kept = square > floor * floor
-    amplitude = torch.where(kept, square, 1.0).sqrt().where(kept, 0.0)
-    angle = torch.atan2(imag.where(kept, 0.0), real.where(kept, 1.0))
-    beyond_cut = (angle < 0) & (real < 0) & (imag >= -floor)
-    return amplitude, angle + 2 * math.pi * beyond_cut.to(x.dtype) * kept
+    lit = square > 0  # elsewhere neither root nor angle has a gradient
+    amplitude = square.where(lit, 1.0).sqrt().where(lit, 0.0)
+    share = (amplitude / noise_floor(x).clamp_min(1e-30) - 1).clamp(0, 1)
+    angle = torch.atan2(imag.where(lit, 0.0), real.where(lit, 1.0))
+    return amplitude * share, continuous_phase(angle) * share
+
+
+def continuous_phase(angle: Tensor) -> Tensor:
+    """Angles in [-pi, pi] to phases in (-pi + CUT, pi + CUT), equal up to 2 pi save within FADE of the cut."""
+    slope = (math.pi - FADE) / FADE
+    turned = angle - CUT
+    turned = torch.where(turned < -math.pi, turned + 2 * math.pi, turned)
+    falling, rising = slope * (math.pi - turned), -slope * (math.pi + turned)
+    return torch.maximum(torch.minimum(turned, falling), rising) + CUT
 
 
 def synthesise(amplitude: Tensor, phase: Tensor, width: int) -> Tensor:
