@@ -67,8 +67,9 @@ def _judge(scene: SimulatedScene, fused: NDArray[np.uint16], sensor: SensorProfi
 
 
 def _write_scene(folder: Path, scene: SimulatedScene, sensor: SensorProfile) -> None:
-    origin = from_origin(500000.0, 4600000.0, PIXEL, PIXEL)
-    coarse = origin * Affine.scale(sensor.ratio)
+    corner = 500000.0, 4600000.0
+    origin = from_origin(*corner, PIXEL, PIXEL)
+    coarse = from_origin(*corner, PIXEL * sensor.ratio, PIXEL * sensor.ratio)
     _write(folder / "pan.tif", scene.pan[None], origin, ("panchromatic",))
     _write(folder / "ms.tif", scene.ms, coarse, sensor.bands)
     _write(folder / "truth.tif", scene.truth, origin, sensor.bands)

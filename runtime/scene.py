@@ -31,6 +31,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from runtime.contract import SensorProfile
+from runtime.cubic import cubic
 from runtime.errors import MismatchError, SceneError
 
 # In PAN pixels, unless said otherwise.
@@ -78,7 +79,7 @@ class _Axis:
         if not self.resampled:
             return [(nearest.astype(np.intp), np.ones(length, np.float32))]
         return [
-            (np.clip(nearest + k, 0, self.size - 1).astype(np.intp), _cubic(centre - nearest - k))
+            (np.clip(nearest + k, 0, self.size - 1).astype(np.intp), cubic(centre - nearest - k).astype(np.float32))
             for k in (-1, 0, 1, 2)
         ]
 
@@ -490,14 +491,6 @@ def _apply(image: Image, taps: list[Any], first: int, axis: int) -> Image:
         shaped = weight[:, np.newaxis] if axis == -2 else weight
         total = total + np.take(image, index - first, axis) * shaped
     return total
-
-
-def _cubic(distance: NDArray[np.float64]) -> Image:
-    """Keys' cubic convolution kernel with a = -1/2, at -2 <= distance <= 2."""
-    x = np.abs(distance)
-    near = (1.5 * x - 2.5) * x * x + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x <= 1, near, far).astype(np.float32)
 
 
 def _reason(error: BaseException) -> str:

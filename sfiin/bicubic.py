@@ -1,7 +1,7 @@
-"""How is MS resampled onto the PAN grid? Keys' cubic convolution, by an integer ratio.
+"""How is MS resampled onto the PAN grid? By cubic convolution (Keys 1981), by an integer ratio.
 
-R. G. Keys, "Cubic convolution interpolation for digital image processing", IEEE Trans. ASSP 29 (1981), a = -1/2. Pixel
-centres follow the georeference: the corner of MS pixel (0, 0) is the corner of PAN pixel (0, 0). Edges are replicated.
+Pixel centres follow the georeference: the corner of MS pixel (0, 0) is the corner of PAN pixel (0, 0). Edges are
+replicated.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.cubic import cubic
+
 
 def cubic_taps(ratio: int) -> NDArray[np.float64]:
     """Weights of MS pixels -2..2 around the one that contains each of `ratio` PAN pixels: (ratio, 5), rows sum to 1."""
     centres = (np.arange(ratio) + 0.5) / ratio - 0.5
-    distance = np.abs(centres[:, None] - np.arange(-2, 3))
-    near = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+    return cubic(centres[:, None] - np.arange(-2, 3))
 
 
 def bicubic(ms: NDArray[np.generic], ratio: int) -> NDArray[np.float64]:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from runtime import cli
+
+Invoke = Callable[..., tuple[int, str, str]]
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,3 +34,31 @@ def imagery() -> Path:
 def shipped_checkpoint() -> Path:
     """The checkpoint that comes with the package."""
     return ROOT / "sfiin" / "checkpoints" / "sfiin-vhr4.safetensors"
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Invoke:
+    """Run the command line in this process: arguments to exit code, standard output and standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sfiin", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0), *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network of one block."""
+    import torch
+
+    from sfiin import checkpoint
+    from sfiin.network import SFIIN, NetworkConfig
+    from sfiin.sensors import SENSORS
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("small") / "small.safetensors"
+    checkpoint.save(path, checkpoint.Checkpoint(SFIIN(NetworkConfig(blocks=1), SENSORS["vhr4"])))
+    return path

@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 import typer
 
 from export.cli import parse_tile
-from sfiin import checkpoint
-from sfiin.checkpoint import Checkpoint
-from sfiin.network import SFIIN, NetworkConfig
-from sfiin.sensors import SENSORS
+
+Invoke = Callable[..., tuple[int, str, str]]
 
 
-def sfiin(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from runtime.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("small") / "small.safetensors"
-    checkpoint.save(path, Checkpoint(SFIIN(NetworkConfig(blocks=1), SENSORS["vhr4"])))
-    return path
-
-
-def test_export_checks_and_tells(small: Path, tmp_path: Path) -> None:
+def test_export_checks_and_tells(invoke: Invoke, small_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.onnx"
-    done = sfiin("export", small, "-o", out, "--fourier", "dft", "--tile", "32x64", "--opset", "20", "--overlap", "8")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "checkerboard" in done.stdout
-    assert "32x64" in done.stdout
-    again = sfiin("export", small, "-o", out)
-    assert again.returncode == 7
-    assert "--overwrite" in again.stderr
-    quiet = sfiin("export", small, "-o", out, "--tile", "64", "--overwrite", "--quiet")
-    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    code, out_text, errors = invoke(
+        "export", small_checkpoint, "-o", out, "--fourier", "dft", "--tile", "32x64", "--opset", "20", "--overlap", "8"
+    )
+    assert (code, errors) == (0, "")
+    assert "zero" in out_text
+    assert "32x64" in out_text
+    code, _, errors = invoke("export", small_checkpoint, "-o", out)
+    assert code == 7
+    assert "--overwrite" in errors
+    quiet = invoke("export", small_checkpoint, "-o", out, "--tile", "64", "--overwrite", "--quiet")
+    assert quiet == (0, "", "")
 
 
 @pytest.mark.parametrize(
@@ -53,22 +38,24 @@ def test_export_checks_and_tells(small: Path, tmp_path: Path) -> None:
         (["--opset", "13"], 2, "opset"),
     ],
 )
-def test_wrong_options_are_refused(small: Path, tmp_path: Path, arguments: list[str], code: int, text: str) -> None:
-    done = sfiin("export", small, "-o", tmp_path / "m.onnx", *arguments)
-    assert done.returncode == code
-    assert text in done.stderr
-    assert "Traceback" not in done.stderr
+def test_wrong_options_are_refused(
+    invoke: Invoke, small_checkpoint: Path, tmp_path: Path, *, arguments: list[str], code: int, text: str
+) -> None:
+    found, _, errors = invoke("export", small_checkpoint, "-o", tmp_path / "m.onnx", *arguments)
+    assert found == code
+    assert text in errors
+    assert "Traceback" not in errors
     assert not list(tmp_path.iterdir())
 
 
-def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
-    done = sfiin("demo", "-o", tmp_path / "demo")
-    assert done.returncode == 0, done.stderr
+def test_demo_goes_the_whole_way(invoke: Invoke, tmp_path: Path) -> None:
+    code, output, errors = invoke("demo", "-o", tmp_path / "demo")
+    assert code == 0, errors
     made = {path.name for path in (tmp_path / "demo").iterdir()}
     assert made == {"pan.tif", "ms.tif", "truth.tif", "model.onnx", "model.golden.npz", "hrms.tif", "demo.png"}
     quality = {
         cells[0]: [float(cell) for cell in cells[1:]]
-        for cells in (line.split() for line in done.stdout.splitlines())
+        for cells in (line.split() for line in output.splitlines())
         if len(cells) == 4 and cells[0] in {"bicubic", "brovey", "sfiin"}
     }
     psnr, sam, ergas = (dict(zip(quality, column, strict=True)) for column in zip(*quality.values(), strict=True))

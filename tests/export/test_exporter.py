@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 
 from export import golden
 from export.check import Gate
@@ -18,30 +17,22 @@ from runtime.contract import Tile
 from runtime.errors import CheckFailedError, CheckpointError, ContractError, OutputError
 from runtime.files import sha256
 from runtime.session import OnnxSession
-from sfiin import checkpoint
-from sfiin.checkpoint import Checkpoint
 from sfiin.network import SFIIN, NetworkConfig
 from sfiin.sensors import SENSORS
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("small") / "small.safetensors"
-    checkpoint.save(path, Checkpoint(SFIIN(NetworkConfig(blocks=1), SENSORS["vhr4"])))
-    return path
+def report(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    return export_model(
+        small_checkpoint, tmp_path_factory.mktemp("export") / "model.onnx", "matmul", Tile(64, 64, 16), opset=17
+    )
 
 
-@pytest.fixture(scope="module")
-def report(small: Path) -> ExportReport:
-    return export_model(small, small.parent / "model.onnx", "matmul", Tile(64, 64, 16), opset=17)
-
-
-def test_contract_is_in_the_model_and_true(small: Path, report: ExportReport) -> None:
+def test_contract_is_in_the_model_and_true(small_checkpoint: Path, report: ExportReport) -> None:
     contract = models.contract(report.model)
     assert contract == report.contract
     assert (contract.tile, contract.lowering, contract.opset) == (Tile(64, 64, 16), "matmul", 17)
-    assert contract.checkpoint == sha256(small)
+    assert contract.checkpoint == sha256(small_checkpoint)
     assert contract.golden == sha256(report.golden)
     assert contract.network == dataclasses.asdict(NetworkConfig(blocks=1))
     onnx.checker.check_model(onnx.load(report.model), full_check=True)
@@ -81,21 +72,21 @@ def test_the_shipped_checkpoint_passes_on_any_tile(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.golden.npz", "m.onnx"]
 
 
-def test_nothing_is_published_when_the_check_fails(small: Path, tmp_path: Path) -> None:
+def test_nothing_is_published_when_the_check_fails(small_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.onnx"
     with pytest.raises(CheckFailedError, match="not published") as failure:
-        export_model(small, out, "matmul", Tile(64, 64, 16), opset=17, gate=Gate(1e-12, 1e-12))
+        export_model(small_checkpoint, out, "matmul", Tile(64, 64, 16), opset=17, gate=Gate(1e-12, 1e-12))
     assert failure.value.exit_code == 6
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_exported_is_refused(small: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_exported_is_refused(small_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"tile\.height: 66 is no multiple"):
-        export_model(small, tmp_path / "m.onnx", "matmul", Tile(66, 64, 16), opset=17)
+        export_model(small_checkpoint, tmp_path / "m.onnx", "matmul", Tile(66, 64, 16), opset=17)
     with pytest.raises(CheckpointError):
         export_model(tmp_path / "none.safetensors", tmp_path / "m.onnx", "matmul", Tile(64, 64, 16), opset=17)
     with pytest.raises(OutputError, match="no folder"):
-        export_model(small, tmp_path / "nowhere" / "m.onnx", "matmul", Tile(64, 64, 16), opset=17)
+        export_model(small_checkpoint, tmp_path / "nowhere" / "m.onnx", "matmul", Tile(64, 64, 16), opset=17)
 
 
 @pytest.mark.parametrize(("bands", "ratio"), [(8, 4), (1, 2), (3, 3)])

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import struct
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import rasterio
 from onnx import TensorProto, helper, numpy_helper
 from rasterio.transform import Affine
 
-from runtime import cli, cli_doctor, machine, models
+from runtime import cli_doctor, machine, models
 from runtime.contract import METADATA_KEY, Contract, SensorProfile, Tile, encode
 
 SENSOR = SensorProfile("test", ("blue", "green", "red", "nir"), 4, 11, 2047.0)
@@ -31,17 +30,6 @@ CONTRACT = Contract(
 )
 
 Invoke = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def invoke(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Invoke:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sfiin", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return int(end.value.code or 0), *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,7 @@ import torch
 from sfiin import checkpoint
 from sfiin.simulate import simulate
 
-
-def sfiin(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from runtime.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+Invoke = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +25,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def trained(data: Path) -> Path:
+@pytest.fixture
+def trained(invoke: Invoke, data: Path) -> Path:
     out = data.parent / f"{data.name}.safetensors"
+    if out.exists():
+        return out
     small = ["--channels", 4, "--blocks", 1, "--steps", 4, "--batch", 2, "--patch", 32, "--seed", 3, "--threads", 1]
-    done = sfiin("train", "--data", data, "-o", out, *small)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "1 held-out" in done.stdout
+    code, output, errors = invoke("train", "--data", data, "-o", out, *small)
+    assert (code, errors) == (0, "")
+    assert "1 held-out" in output
     return out
 
 
@@ -47,19 +45,19 @@ def test_train_writes_a_checkpoint_that_says_how(trained: Path) -> None:
     assert result.training["held_out"] == ["p3"]
 
 
-def test_train_goes_on_from_a_checkpoint(trained: Path, data: Path, tmp_path: Path) -> None:
+def test_train_goes_on_from_a_checkpoint(invoke: Invoke, trained: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "more.safetensors"
-    done = sfiin("train", "--data", data, "-o", out, "--init", trained, "--steps", 1, "--rate", 0, "--patch", 32, "-q")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = invoke("train", "--data", data, "-o", out, "--init", trained, "--steps", 1, "--rate", 0, "--patch", 32, "-q")
+    assert done == (0, "", "")
     before, after = (checkpoint.load(path).network.state_dict() for path in (trained, out))
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_evaluate_prints_a_table_or_one_document(trained: Path, data: Path) -> None:
-    done = sfiin("evaluate", trained, "--data", data, "--tile", 32, "--overlap", 8)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "brovey" in done.stdout
-    document = json.loads(sfiin("evaluate", trained, "--data", data, "--tile", 32, "--overlap", 8, "--json").stdout)
+def test_evaluate_prints_a_table_or_one_document(invoke: Invoke, trained: Path, data: Path) -> None:
+    code, output, errors = invoke("evaluate", trained, "--data", data, "--tile", 32, "--overlap", 8)
+    assert (code, errors) == (0, "")
+    assert "brovey" in output
+    document = json.loads(invoke("evaluate", trained, "--data", data, "--tile", 32, "--overlap", 8, "--json")[1])
     assert [mean["method"] for mean in document["means"]] == ["bicubic", "brovey", "sfiin"]
     assert len(document["scores"]) == 12
     assert {"psnr", "sam", "ergas", "bias"} <= set(document["scores"][0]["quality"])
@@ -80,7 +78,7 @@ def test_evaluate_prints_a_table_or_one_document(trained: Path, data: Path) -> N
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
-    trained: Path, data: Path, tmp_path: Path, *, arguments: list[str], code: int, text: str
+    invoke: Invoke, trained: Path, data: Path, tmp_path: Path, *, arguments: list[str], code: int, text: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.pth").write_text("hello")
@@ -88,8 +86,8 @@ def test_what_cannot_be_done_is_said_in_one_line(
         "out": tmp_path / "out.safetensors", "none": tmp_path / "none", "empty": tmp_path / "empty",
         "text": tmp_path / "text.pth", "data": data, "trained": trained,
     }  # fmt: skip
-    done = sfiin(*(argument.format(**places) for argument in arguments))
-    assert done.returncode == code, done.stderr
-    assert text in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
+    found, _, errors = invoke(*(argument.format(**places) for argument in arguments))
+    assert found == code, errors
+    assert text in " ".join(errors.split())
+    assert "Traceback" not in errors
     assert not places["out"].exists()
