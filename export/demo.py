@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.transform import Affine, from_origin
+from rasterio.transform import Affine
 
 from export.exporter import ExportReport, export_model
 from runtime.contract import SensorProfile, Tile
@@ -67,9 +67,7 @@ def _judge(scene: SimulatedScene, fused: NDArray[np.uint16], sensor: SensorProfi
 
 
 def _write_scene(folder: Path, scene: SimulatedScene, sensor: SensorProfile) -> None:
-    corner = 500000.0, 4600000.0
-    origin = from_origin(*corner, PIXEL, PIXEL)
-    coarse = from_origin(*corner, PIXEL * sensor.ratio, PIXEL * sensor.ratio)
+    origin, coarse = (Affine(size, 0, 500000.0, 0, -size, 4600000.0) for size in (PIXEL, PIXEL * sensor.ratio))
     _write(folder / "pan.tif", scene.pan[None], origin, ("panchromatic",))
     _write(folder / "ms.tif", scene.ms, coarse, sensor.bands)
     _write(folder / "truth.tif", scene.truth, origin, sensor.bands)
