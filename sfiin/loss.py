@@ -29,8 +29,8 @@ def fusion_loss(fused: Tensor, truth: Tensor, weight: float = 0.1, published: bo
 
 def frequency_loss(fused: Tensor, truth: Tensor, published: bool = False) -> Tensor:
     """L1 of amplitudes plus L1 of phases of (N, B, H, W) images; see the module for the two forms."""
-    amplitude, phase = spectrum.analyse(fused)
-    true_amplitude, true_phase = spectrum.analyse(truth)
+    amplitude, phase = spectrum.polar(fused)
+    true_amplitude, true_phase = spectrum.polar(truth)
     turned = phase - true_phase
     if published:
         return (amplitude - true_amplitude).abs().mean() + turned.abs().mean()

@@ -34,21 +34,30 @@ CUT, FADE = 0.2, 0.1
 
 
 def analyse(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Amplitude and phase (radians) of real maps.
+    """Amplitude and phase (radians) of real maps, as the network sees them.
 
     `x`: (..., H, W) float32 or float64. Returns two tensors (..., H, W // 2 + 1) of x's dtype, with finite gradients
     everywhere, zeros included.
+    """
+    amplitude, angle = polar(x)
+    share = (amplitude / noise_floor(x).clamp_min(1e-30) - 1).clamp(0, 1)
+    return amplitude * share, continuous_phase(angle) * share
+
+
+def polar(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Modulus and angle in [-pi, pi] of the one-sided transform, 0 where the modulus is not above the floor.
+
+    Shapes and gradients as of `analyse`. For a loss, which compares angles on the circle; the network needs `analyse`.
     """
     height, width = x.shape[-2:]
     spectrum = torch.fft.rfft2(x)
     real = spectrum.real
     imag = spectrum.imag.masked_fill(self_conjugate(height, width, x.device), 0.0)
     square = real * real + imag * imag
-    lit = square > 0  # elsewhere neither root nor angle has a gradient
-    amplitude = square.where(lit, 1.0).sqrt().where(lit, 0.0)
-    share = (amplitude / noise_floor(x).clamp_min(1e-30) - 1).clamp(0, 1)
-    angle = torch.atan2(imag.where(lit, 0.0), real.where(lit, 1.0))
-    return amplitude * share, continuous_phase(angle) * share
+    floor = noise_floor(x)
+    lit = square > floor * floor  # elsewhere neither root nor angle has a gradient
+    modulus = square.where(lit, 1.0).sqrt().where(lit, 0.0)
+    return modulus, torch.atan2(imag.where(lit, 0.0), real.where(lit, 1.0))
 
 
 def continuous_phase(angle: Tensor) -> Tensor:
