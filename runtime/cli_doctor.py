@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from runtime.console import print_json, print_table
-from runtime.options import Json
+from runtime.options import Json, Quiet
 
 
-def doctor(as_json: Json = False) -> None:
+def doctor(*, as_json: Json = False, quiet: Quiet = False) -> None:
     """Say what this machine can do, and how to get what it lacks."""
     from runtime.machine import survey
 
     facts = survey()
     if as_json:
         print_json(facts)
-    else:
+    elif not quiet:
         _print(facts)
 
 

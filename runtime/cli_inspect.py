@@ -13,7 +13,7 @@ import typer
 
 from runtime.console import print_json, print_table
 from runtime.errors import CheckpointError, InputError, SceneError
-from runtime.options import Json
+from runtime.options import Json, Quiet
 
 CHECKPOINT_FORMAT = "sfiin-checkpoint/1"
 
@@ -21,14 +21,16 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def inspect(
+    *,
     file: Annotated[Path, typer.Argument(help="A checkpoint, a model or an image.", show_default=False)],
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say what a checkpoint, a model or a scene is."""
     document = describe(file)
     if as_json:
         print_json(document)
-    else:
+    elif not quiet:
         print_table(f"{file}: {document['kind']}", _flat(document))
 
 
