@@ -7,6 +7,7 @@ the bicubic resampling into a grouped convolution and a depth-to-space.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -63,7 +64,7 @@ class _Emitter:
         for i, block in enumerate(net.blocks):
             with self.graph.scope(f"block{i}"):
                 assert isinstance(block, CoreBlock)
-                m, p = self.block(block, m, p, last=i == len(net.blocks) - 1)
+                m, p = self.block(block, m, p)
                 fused.append(m)
         gathered = self.op("Concat", *fused, axis=1) if len(fused) > 1 else m
         residual = self.refinement(net.refine, self.conv(net.gather, gathered), gain_out=scale)
@@ -76,7 +77,7 @@ class _Emitter:
             phases = self.op("Conv", padded, weight, group=part.bands, kernel_shape=(5, 5))
             return self.op("DepthToSpace", phases, blocksize=part.ratio, mode="CRD")  # type: ignore[no-any-return]
 
-    def block(self, part: CoreBlock, m: str, p: str, last: bool) -> tuple[str, str]:
+    def block(self, part: CoreBlock, m: str, p: str) -> tuple[str, str]:
         op = self.op
         p_next = self.conv(part.pan, p)
         p = self.conv(part.project, p_next)
@@ -84,11 +85,11 @@ class _Emitter:
         with self.graph.scope("spatial"):
             s = _SPATIAL[type(part.spatial)](self, part.spatial, m, p)
         with self.graph.scope("compensation"):
-            gate = op("Sigmoid", self.two_layers(part.compensation, op("Sub", s, f)))
+            gate = op("Sigmoid", self.layers(part.compensation, op("Sub", s, f)))
             r = op("Add", op("Mul", f, gate), s)
         with self.graph.scope("integration"):
             both = op("Concat", r, f, axis=1)
-            weights = op("Sigmoid", self.two_layers(part.attention, self.statistics(both)))
+            weights = op("Sigmoid", self.layers(part.attention, self.statistics(both)))
             merged = op("Add", self.conv(part.merge, op("Mul", both, weights)), m)
         return merged, p_next
 
@@ -96,7 +97,7 @@ class _Emitter:
         with self.graph.scope("frequency"):
             both = self.op("Concat", self.conv(part.ms, m), self.conv(part.pan, p), axis=1)
             amplitude, phase = amplitude_and_phase(self.graph, both, self.fourier, self.tile)
-            amplitude, phase = self.two_layers(part.amplitude, amplitude), self.two_layers(part.phase, phase)
+            amplitude, phase = self.layers(part.amplitude, amplitude), self.layers(part.phase, phase)
             maps = maps_from(self.graph, amplitude, phase, self.fourier)
             return self.conv(part.out, self.op("Abs", maps))
 
@@ -108,14 +109,12 @@ class _Emitter:
         return self.op("Add", self.op("Sqrt", self.op("Max", variance, self.graph.scalar(1e-12))), mean)  # type: ignore[no-any-return]
 
     def convolution_branch(self, part: ConvolutionBranch, m: str, p: str) -> str:
-        return self.two_layers(part.fuse, self.op("Concat", m, p, axis=1))
+        return self.layers(part.fuse, self.op("Concat", m, p, axis=1))
 
     def invertible_branch(self, part: InvertibleBranch, m: str, p: str) -> str:
         op = self.op
-        matrix = self.graph.constant(
-            f"{self._names[id(part)]}.mix", _array(part.mix.double().matrix())[:, :, None, None]
-        )
-        part.mix.float()
+        folded = _array(copy.deepcopy(part.mix).double().matrix())[:, :, None, None]
+        matrix = self.graph.constant(f"{self._names[id(part)]}.mix", folded)
         mixed = op("Conv", op("Concat", m, p, axis=1), matrix)
         half = len(part.mix.sign) // 2
         first, second = op("Split", mixed, self.graph.integers((half, half)), axis=1, outputs=2)
@@ -143,9 +142,6 @@ class _Emitter:
             attention = self.layers(part.attention, pooled)
             x = self.op("Add", self.op("Mul", attention, pooled), x)
             return self.conv(part.tail, x, gain_out=gain_out)
-
-    def two_layers(self, part: nn.Sequential, x: str) -> str:
-        return self.layers(part, x)
 
     def layers(self, part: nn.Module, x: str) -> str:
         for layer in part.children():
