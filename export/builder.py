@@ -17,8 +17,6 @@ import onnx
 from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-OLDEST_OPSET, NEWEST_OPSET = 17, 23
-
 
 class GraphBuilder:
     """Collects nodes and initializers; values are referred to by name. `opset` decides an operator's form."""

@@ -24,19 +24,19 @@ SEED = 2022
 
 @dataclass(frozen=True)
 class GoldenTiles:
-    """Inputs `ms` (K, B, h, w) and `pan` (K, 1, H, W) uint16, expected `hrms` (K, B, H, W) float32, all DN."""
+    """Inputs `ms` (K, B, h, w) and `pan` (K, 1, H, W) uint16, expected `hrms` (K, B, H, W) float64, all DN."""
 
     names: tuple[str, ...]
     ms: NDArray[np.uint16]
     pan: NDArray[np.uint16]
-    hrms: NDArray[np.float32]
+    hrms: NDArray[np.floating]
 
 
 def make(network: SFIIN, tile: tuple[int, int]) -> GoldenTiles:
     """Golden tiles of (height, width) PAN pixels for a network."""
-    pans = _pans(tile, network)
     ratio, bands = network.config.ratio, network.config.bands
     scene = simulate(_up(tile[0], ratio), _up(tile[1], ratio), SEED, network.sensor.bits, ratio)
+    pans = _pans(np.maximum(scene.pan[: tile[0], : tile[1]], 1), ratio, network.sensor.peak)
     colours = scene.ms[np.arange(bands) % len(scene.ms), : tile[0] // ratio, : tile[1] // ratio].astype(np.float64)
     ms = []
     for name, pan in pans.items():
@@ -45,7 +45,7 @@ def make(network: SFIIN, tile: tuple[int, int]) -> GoldenTiles:
             np.where(coarse > 0, colours, 0) if name in {"natural", "half"} else np.broadcast_to(coarse, colours.shape)
         )
     inputs = np.rint(np.stack(ms)).astype(np.uint16), np.stack(list(pans.values()))[:, None].astype(np.uint16)
-    return GoldenTiles(tuple(pans), *inputs, reference(network, *inputs, torch.float64).astype(np.float32))
+    return GoldenTiles(tuple(pans), *inputs, reference(network, *inputs, torch.float64))
 
 
 def reference(
@@ -65,19 +65,19 @@ def reference(
 def write(path: Path, golden: GoldenTiles) -> None:
     """Write the tiles, compressed, to an open place."""
     with path.open("wb") as file:
-        np.savez_compressed(file, names=np.array(golden.names), ms=golden.ms, pan=golden.pan, hrms=golden.hrms)
+        np.savez_compressed(
+            file, names=np.array(golden.names), ms=golden.ms, pan=golden.pan, hrms=golden.hrms.astype(np.float32)
+        )
 
 
-def _pans(tile: tuple[int, int], network: SFIIN) -> dict[str, NDArray[np.float64]]:
-    height, width = tile
-    ratio, peak = network.config.ratio, network.sensor.peak
-    natural = simulate(_up(height, ratio), _up(width, ratio), SEED, network.sensor.bits, ratio).pan[:height, :width]
+def _pans(natural: NDArray[np.uint16], ratio: int, peak: int) -> dict[str, NDArray[np.float64]]:
+    height, width = natural.shape
     rows, cols = np.mgrid[:height, :width]
     return {
-        "natural": np.maximum(natural, 1).astype(np.float64),
-        "half": np.where(cols < width // ratio // 2 * ratio, 0.0, np.maximum(natural, 1)),
-        "constant": np.full(tile, float(peak // 4)),
-        "zero": np.zeros(tile),
+        "natural": natural.astype(np.float64),
+        "half": np.where(cols < width // ratio // 2 * ratio, 0.0, natural),
+        "constant": np.full(natural.shape, float(peak // 4)),
+        "zero": np.zeros(natural.shape),
         "checkerboard": (rows + cols) % 2 * float(peak),
     }
 

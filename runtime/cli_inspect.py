@@ -12,10 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from runtime.console import print_json, print_table
+from runtime.contract import CHECKPOINT_FORMAT
 from runtime.errors import CheckpointError, InputError, SceneError
 from runtime.options import Json, Quiet
-
-CHECKPOINT_FORMAT = "sfiin-checkpoint/1"
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 

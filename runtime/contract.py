@@ -17,6 +17,7 @@ from runtime.errors import ContractError
 
 METADATA_KEY = "sfiin.contract"
 FORMAT = "sfiin-contract/1"
+CHECKPOINT_FORMAT = "sfiin-checkpoint/1"
 
 Lowering = Literal["matmul", "dft"]
 Precision = Literal["fp32"]

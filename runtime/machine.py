@@ -18,10 +18,10 @@ from typing import Any
 
 import runtime
 from runtime.errors import SfiinError, UnavailableError
+from runtime.session import OLDEST_ONNXRUNTIME, PROVIDERS, import_onnxruntime
 
 TENSORRT = ("tensorrt", "tensorrt_lean", "tensorrt_dispatch", "tensorrt_rtx")
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _BACKEND_EXTRA = {"cpu": "cpu", "cuda": "gpu"}
 
 
@@ -36,7 +36,7 @@ def survey() -> dict[str, Any]:
         "tensorrt": {name: version(name) for name in TENSORRT},
         "cuda": driver,
         "onnxruntime": onnxruntime,
-        "backends": {name: _backend(name, onnxruntime, driver) for name in _PROVIDERS},
+        "backends": {name: _backend(name, onnxruntime, driver) for name in PROVIDERS},
         "fourier": {"matmul": "every runtime", "dft": _dft(onnxruntime)},
         "models": _models(),
         "extras": extras(),
@@ -109,7 +109,6 @@ def _device_name(driver: ctypes.CDLL, index: int) -> str:
 
 def _onnxruntime() -> dict[str, Any]:
     """ONNX Runtime's version and providers, or why `sfiin run` cannot use it."""
-    from runtime.session import import_onnxruntime
 
     try:
         ort = import_onnxruntime()
@@ -121,16 +120,14 @@ def _onnxruntime() -> dict[str, Any]:
 def _backend(name: str, onnxruntime: dict[str, Any], driver: dict[str, Any]) -> dict[str, Any]:
     """Whether `sfiin run --provider NAME` can work here, and if not, why."""
     why = onnxruntime["why"]
-    if not why and _PROVIDERS[name] not in onnxruntime["providers"]:
-        why = f"onnxruntime here has no {_PROVIDERS[name]}; pip install 'sfiin[{_BACKEND_EXTRA[name]}]'"
+    if not why and PROVIDERS[name] not in onnxruntime["providers"]:
+        why = f"onnxruntime here has no {PROVIDERS[name]}; pip install 'sfiin[{_BACKEND_EXTRA[name]}]'"
     if not why and name == "cuda":
         why = driver["why"]
     return {"usable": not why, "why": why}
 
 
 def _dft(onnxruntime: dict[str, Any]) -> str:
-    from runtime.session import OLDEST_ONNXRUNTIME
-
     oldest = ".".join(map(str, OLDEST_ONNXRUNTIME))
     return f"onnxruntime {oldest} or later: {'here' if onnxruntime['version'] else 'not here'}"
 

@@ -14,7 +14,7 @@ from runtime.contract import METADATA_KEY, Contract
 from runtime.errors import ContractError, InputError, UnavailableError
 
 Provider = Literal["cpu", "cuda"]
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 # 1.25 and 1.26 load an inverse one-sided DFT and return a result of the wrong width without a word.
 OLDEST_ONNXRUNTIME = (1, 27)
@@ -50,9 +50,9 @@ class OnnxSession:
 
     def __init__(self, model: Path, provider: Provider = "cpu", threads: int = 0) -> None:
         ort = import_onnxruntime()
-        if _PROVIDERS[provider] not in ort.get_available_providers():
+        if PROVIDERS[provider] not in ort.get_available_providers():
             raise UnavailableError(
-                f"onnxruntime here has no {_PROVIDERS[provider]}; install sfiin[gpu] on a machine with CUDA, "
+                f"onnxruntime here has no {PROVIDERS[provider]}; install sfiin[gpu] on a machine with CUDA, "
                 "or use --provider cpu"
             )
         if not model.is_file():
@@ -61,7 +61,7 @@ class OnnxSession:
         options.log_severity_level = 3
         options.intra_op_num_threads = threads
         try:
-            self._session: Any = ort.InferenceSession(str(model), options, providers=[_PROVIDERS[provider]])
+            self._session: Any = ort.InferenceSession(str(model), options, providers=[PROVIDERS[provider]])
         except _load_errors() as error:
             raise InputError(f"{model}: ONNX Runtime cannot load it: {_first_line(error)}") from None
         self._contract = read_contract(self._session.get_modelmeta().custom_metadata_map, model)

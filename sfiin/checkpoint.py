@@ -23,12 +23,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from runtime.contract import SensorProfile, decode, encode
+from runtime.contract import CHECKPOINT_FORMAT, SensorProfile, decode, encode
 from runtime.errors import CheckpointError, ContractError
 from runtime.files import publish
 from sfiin.network import SFIIN, NetworkConfig
-
-FORMAT = "sfiin-checkpoint/1"
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, atomically. Raises OutputError when that fails."""
     network = checkpoint.network
     metadata = {
-        "format": FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "network": encode(network.config),
         "sensor": encode(network.sensor),
         "training": json.dumps(dict(checkpoint.training), sort_keys=True),
@@ -64,8 +62,10 @@ def load(path: Path) -> Checkpoint:
     except (SafetensorError, OSError) as error:
         hint = "; read the authors' .pth with 'sfiin import'" if path.suffix in {".pth", ".pt"} else ""
         raise CheckpointError(f"{path}: not a readable .safetensors file ({error}){hint}") from None
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not an sfiin checkpoint (format {metadata.get('format')!r}, not '{FORMAT}')")
+    if metadata.get("format") != CHECKPOINT_FORMAT:
+        raise CheckpointError(
+            f"{path}: not an sfiin checkpoint (format {metadata.get('format')!r}, not '{CHECKPOINT_FORMAT}')"
+        )
     try:
         config = decode(NetworkConfig, metadata.get("network", ""), "network")
         sensor = decode(SensorProfile, metadata.get("sensor", ""), "sensor")

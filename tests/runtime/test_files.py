@@ -1,8 +1,7 @@
 import hashlib
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -10,15 +9,7 @@ import pytest
 from runtime.errors import OutputError
 from runtime.files import publish, sha256
 
-
-@contextmanager
-def file_size_limit(limit: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+FileSizeLimit = Callable[[int], AbstractContextManager[None]]
 
 
 def test_appears_only_when_complete(tmp_path: Path) -> None:
@@ -84,7 +75,7 @@ def test_block_that_wrote_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_disk_full(tmp_path: Path) -> None:
+def test_disk_full(file_size_limit: FileSizeLimit, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="File too large"), file_size_limit(1000), publish(tmp_path / "out") as part:
         part.write_bytes(bytes(2000))
     assert not list(tmp_path.iterdir())

@@ -1,9 +1,8 @@
 import dataclasses
 import math
-import resource
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from runtime.contract import Contract, SensorProfile, Tile
 from runtime.errors import MismatchError, OutputError, SceneError, SfiinError
 from runtime.pipeline import Report, sharpen
 from runtime.scene import open_raster, open_scene
+
+FileSizeLimit = Callable[[int], AbstractContextManager[None]]
 
 CRS = "EPSG:32633"
 PAN_GRID = Affine(0.5, 0, 400000, 0, -0.5, 5000000)
@@ -378,18 +379,8 @@ def test_input_damaged_in_the_middle(tmp_path: Path) -> None:
     assert case.only_inputs_are_left()
 
 
-@contextmanager
-def file_size_limit(limit: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("limit", [0, 4096, 100000, 150000])
-def test_disk_full(tmp_path: Path, limit: int) -> None:
+def test_disk_full(file_size_limit: FileSizeLimit, tmp_path: Path, limit: int) -> None:
     case = Case(tmp_path, (80, 80))
     case.write()
     with pytest.raises(OutputError, match=r"out\.tif: cannot be written") as caught, file_size_limit(limit):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from runtime.contract import CHECKPOINT_FORMAT
 from runtime.errors import CheckpointError
 from sfiin import checkpoint
 from sfiin.checkpoint import Checkpoint
@@ -137,7 +138,7 @@ def test_what_is_no_checkpoint_of_ours_is_refused(tmp_path: Path, case: str) -> 
     path = tmp_path / "c.safetensors"
     checkpoint.save(path, Checkpoint(small()))
     state = {k: v.contiguous() for k, v in small().state_dict().items()}
-    good = {"format": checkpoint.FORMAT, "network": "{}", "sensor": "{}", "training": "{}"}
+    good = {"format": CHECKPOINT_FORMAT, "network": "{}", "sensor": "{}", "training": "{}"}
     match case:
         case "missing":
             path.unlink()
@@ -146,7 +147,7 @@ def test_what_is_no_checkpoint_of_ours_is_refused(tmp_path: Path, case: str) -> 
         case "foreign":
             save_file(state, path)
         case "no-config":
-            save_file(state, path, {"format": checkpoint.FORMAT})
+            save_file(state, path, {"format": CHECKPOINT_FORMAT})
         case "bad-config":
             save_file(state, path, good)
         case "lacking":
