@@ -15,6 +15,7 @@ from export import golden
 from export.check import Gate, Parity, parity
 from export.graph import build_graph
 from runtime.contract import METADATA_KEY, Contract, Lowering, Tile
+from runtime.errors import CheckpointError
 from runtime.files import publish, sha256
 from runtime.session import OnnxSession
 from sfiin import checkpoint
@@ -47,7 +48,7 @@ def export_model(
     nothing is left under `out`.
     """
     gate = gate or Gate()
-    network = checkpoint.load(source).network
+    network = _exportable(source)
     size = (tile.height, tile.width)
     contract = Contract(
         sensor=network.sensor,
@@ -75,6 +76,17 @@ def export_model(
         widened = Gate(gate.relative_l2 + slack.relative_l2, gate.peak_share + slack.peak_share)
         report.float32.require(widened, f"{out} against PyTorch in float32", remedy)
     return report
+
+
+def _exportable(source: Path) -> SFIIN:
+    network = checkpoint.load_sfiin(source)
+    config = network.config
+    if (config.branches, config.interaction) != ("both", "dual"):
+        raise CheckpointError(
+            f"{source}: an ablated network (branches {config.branches}, interaction {config.interaction}) is for "
+            "experiments and is not exported; train one with both branches and their interaction"
+        )
+    return network
 
 
 def golden_beside(model: Path) -> Path:

@@ -3,7 +3,7 @@
 A command is a function with typer's annotations, named by an entry point of the group `sfiin.commands`:
 
     [project.entry-points."sfiin.commands"]
-    train = "sfiin.cli:train"
+    train = "sfiin.cli_train:train"
 
 Only the module of the command that runs is imported, and all of them for `sfiin --help`; so a command's module imports
 what is heavy inside the function, after asking `requires` whether it is there. One that cannot be imported is listed

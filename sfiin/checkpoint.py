@@ -1,7 +1,8 @@
 """How is a trained network kept, and how does the authors' `.pth` become one of ours?
 
-A checkpoint is one `.safetensors` file: the tensors, and in its metadata the format, the network's configuration, the
-sensor profile and a record of the training, each a JSON document. Nothing in it can run code.
+A checkpoint is one `.safetensors` file: the tensors, and in its metadata the format, the architecture (`sfiin`, or a
+baseline's name), the network's configuration, the sensor profile and a record of the training, each a JSON document.
+Nothing in it can run code.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -26,14 +27,24 @@ from torch import Tensor
 from runtime.contract import CHECKPOINT_FORMAT, SensorProfile, decode, encode
 from runtime.errors import CheckpointError, ContractError
 from runtime.files import publish
-from sfiin.network import SFIIN, NetworkConfig
+from sfiin.learned import PNN, BaselineConfig, PanNet
+from sfiin.network import SFIIN, NetworkConfig, PanSharpener
+
+Architecture = Literal["sfiin", "pnn", "pannet"]
+
+ARCHITECTURES: dict[Architecture, tuple[type[Any], type[Any]]] = {
+    "sfiin": (NetworkConfig, SFIIN),
+    "pnn": (BaselineConfig, PNN),
+    "pannet": (BaselineConfig, PanNet),
+}
+"""Each architecture's configuration and network."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A network on the CPU in float32, in evaluation mode, with the record of how it was trained."""
 
-    network: SFIIN
+    network: PanSharpener
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -42,6 +53,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     network = checkpoint.network
     metadata = {
         "format": CHECKPOINT_FORMAT,
+        "architecture": architecture(network),
         "network": encode(network.config),
         "sensor": encode(network.sensor),
         "training": json.dumps(dict(checkpoint.training), sort_keys=True),
@@ -49,6 +61,19 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with publish(path) as part:
         part.write_bytes(serialise(tensors, metadata))
+
+
+def architecture(network: PanSharpener) -> Architecture:
+    """The name under which a network's class is known. Raises KeyError for another class."""
+    return {kind: name for name, (_, kind) in ARCHITECTURES.items()}[type(network)]
+
+
+def load_sfiin(path: Path) -> SFIIN:
+    """The SFIIN in a checkpoint. Raises CheckpointError as `load` does, and for a baseline's checkpoint."""
+    network = load(path).network
+    if not isinstance(network, SFIIN):
+        raise CheckpointError(f"{path}: holds {architecture(network)}, a baseline; this is for SFIIN only")
+    return network
 
 
 def load(path: Path) -> Checkpoint:
@@ -66,22 +91,27 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: not an sfiin checkpoint (format {metadata.get('format')!r}, not '{CHECKPOINT_FORMAT}')"
         )
+    name = metadata.get("architecture")
+    if name not in ARCHITECTURES:
+        raise CheckpointError(f"{path}: unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
+    configuration, kind = ARCHITECTURES[cast(Architecture, name)]
     try:
-        config = decode(NetworkConfig, metadata.get("network", ""), "network")
+        config = decode(configuration, metadata.get("network", ""), "network")
         sensor = decode(SensorProfile, metadata.get("sensor", ""), "sensor")
-        network = SFIIN(config, sensor)
+        network: PanSharpener = kind(config, sensor)
     except (ContractError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from None
     return Checkpoint(_filled(network, tensors, path), json.loads(metadata.get("training", "{}")))
 
 
-def fuser(network: SFIIN) -> Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]:
+def fuser(network: PanSharpener) -> Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]:
     """The network as a function of NumPy batches, as a session's `run`: ms and pan in DN to HRMS in DN."""
+    device = next(network.parameters()).device
 
     def fuse(ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.no_grad():
-            result: NDArray[np.float32] = network(torch.from_numpy(ms), torch.from_numpy(pan)).numpy()
-            return result
+            fused: Tensor = network(torch.from_numpy(ms).to(device), torch.from_numpy(pan).to(device))
+            return np.asarray(fused.cpu().numpy())
 
     return fuse
 
@@ -181,7 +211,7 @@ def _authors_tensors(path: Path) -> dict[str, Tensor]:
     return document
 
 
-def _filled(network: SFIIN, tensors: Mapping[str, Tensor], path: Path) -> SFIIN:
+def _filled(network: PanSharpener, tensors: Mapping[str, Tensor], path: Path) -> PanSharpener:
     try:
         network.load_state_dict(dict(tensors))
     except RuntimeError as error:

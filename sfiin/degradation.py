@@ -1,8 +1,9 @@
 """What would the sensor have seen one scale coarser? Wald's protocol (Wald, Ranchin, Mangolini 1997).
 
 The sensor's modulation transfer function is taken as a Gaussian with a given gain at the coarse grid's Nyquist
-frequency (Aiazzi et al., "MTF-tailored multiscale fusion", PE&RS 2006). Coarse pixels are centred on their
-`ratio` x `ratio` block, so PAN and MS stay aligned by their corners; edges are replicated.
+frequency (Aiazzi et al., "MTF-tailored multiscale fusion", PE&RS 2006); `sfiin.sensors` knows the gains. SFIIN's paper
+reduces by bicubic interpolation instead. Coarse pixels are centred on their `ratio` x `ratio` block, so PAN and MS stay
+aligned by their corners; edges are replicated.
 """
 
 from __future__ import annotations
@@ -14,20 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-MS_GAINS: dict[str, tuple[float, ...]] = {
-    "quickbird": (0.34, 0.32, 0.30, 0.22),
-    "ikonos": (0.26, 0.28, 0.29, 0.28),
-    "geoeye1": (0.23,) * 4,
-    "worldview4": (0.23,) * 4,
-    "worldview2": (0.35,) * 7 + (0.27,),
-    "worldview3": (0.325, 0.355, 0.36, 0.35, 0.365, 0.36, 0.335, 0.315),
-}
-"""MS gains at Nyquist by band, as published in the pan-sharpening toolbox of Vivone et al. (GRSM 2020)."""
-
-PAN_GAINS: dict[str, float] = {"quickbird": 0.15, "ikonos": 0.17, "geoeye1": 0.16, "worldview4": 0.16}
-"""PAN gains at Nyquist, same source."""
+from runtime.cubic import cubic
 
 OTHER_MS_GAIN, OTHER_PAN_GAIN = 0.3, 0.15
+"""Gains of a sensor that nothing is known of: the defaults of the toolbox of Vivone et al. (IEEE GRSM 2021)."""
+
 TAPS = 41
 
 
@@ -64,6 +56,18 @@ def degrade(image: NDArray[Any], ratio: int, gains: float | Sequence[float]) -> 
     return np.stack([band[first::ratio, first::ratio] for band in filtered])
 
 
+def bicubic_reduce(image: NDArray[Any], ratio: int) -> NDArray[np.float64]:
+    """The paper's reduction: (B, H, W) to (B, H/ratio, W/ratio) float64 by cubic interpolation without aliasing.
+
+    Keys' kernel (a = -0.5) stretched by the ratio, as image libraries do it; where it reaches over the edge, the rest
+    counts for all. Raises ValueError for sides that are no multiples of the ratio.
+    """
+    if image.shape[1] % ratio or image.shape[2] % ratio:
+        raise ValueError(f"sides {image.shape[1:]} are no multiples of the ratio {ratio}")
+    rows, cols = (_cubic_matrix(side, ratio) for side in image.shape[1:])
+    return np.asarray(rows @ np.asarray(image, np.float64) @ cols.T)
+
+
 def block_mean(image: NDArray[Any], ratio: int) -> NDArray[np.float64]:
     """The mean of each block: (B, H, W) to (B, H/ratio, W/ratio) float64. Raises ValueError for other sides."""
     bands, height, width = image.shape
@@ -71,6 +75,13 @@ def block_mean(image: NDArray[Any], ratio: int) -> NDArray[np.float64]:
         raise ValueError(f"sides {image.shape[1:]} are no multiples of the ratio {ratio}")
     blocks = np.asarray(image, np.float64).reshape(bands, height // ratio, ratio, width // ratio, ratio)
     return np.asarray(blocks.mean((2, 4)))
+
+
+def _cubic_matrix(size: int, ratio: int) -> NDArray[np.float64]:
+    """(size / ratio, size): each row the weights of one coarse pixel."""
+    centres = (np.arange(size // ratio) + 0.5) * ratio - 0.5
+    weights = cubic((np.arange(size) - centres[:, None]) / ratio)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def _by_band(image: NDArray[Any], gains: float | Sequence[float]) -> list[tuple[NDArray[np.float64], float]]:

@@ -20,6 +20,9 @@ from sfiin.pairs import Image, Pair
 Fuse = Callable[[Image, Image], Image]
 """A batch of tiles, ms (N, B, h, w) and pan (N, 1, H, W) in DN, to (N, B, H, W) in DN."""
 
+MEASURES = ("psnr", "ssim", "sam", "ergas", "scc", "q2n")
+"""What is averaged and shown: PSNR in dB, SAM in degrees, the others without a unit."""
+
 BASELINES = ("bicubic", "brovey")
 
 
@@ -52,7 +55,7 @@ def open_model(path: Path, tile: Tile) -> Model:
         session = OnnxSession(path)
         return Model("sfiin", session.contract.sensor, session.contract.tile, session.run)
     network = checkpoint.load(path).network
-    return Model("sfiin", network.sensor, tile, checkpoint.fuser(network))
+    return Model(checkpoint.architecture(network), network.sensor, tile, checkpoint.fuser(network))
 
 
 def fuse_whole(model: Model, ms: Image, pan: Image) -> Image:
@@ -81,8 +84,16 @@ def evaluate(model: Model, pairs: Sequence[Pair]) -> Iterator[Score]:
         for name in BASELINES:
             baseline = classical.METHODS[name](pair.ms, pair.pan, pair.ratio)
             yield Score(pair.name, sensor, name, _quality(baseline, pair.truth, model.sensor))
-        fused = fuse_whole(model, pair.ms, pair.pan)
-        yield Score(pair.name, sensor, model.name, _quality(fused, pair.truth, model.sensor))
+        yield score(model, pair)
+
+
+def score(model: Model, pair: Pair) -> Score:
+    """Score one model on one pair with truth. Raises ValueError for a pair without."""
+    if pair.truth is None:
+        raise ValueError(f"{pair.name} has no truth; reduce it first")
+    fused = fuse_whole(model, pair.ms, pair.pan)
+    sensor = str(pair.meta.get("sensor", "unknown"))
+    return Score(pair.name, sensor, model.name, _quality(fused, pair.truth, model.sensor))
 
 
 def means(scores: Sequence[Score]) -> list[tuple[str, str, int, dict[str, float]]]:

@@ -14,8 +14,9 @@ Each core block fuses M and P twice, in the spatial domain and in the frequency 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,51 +27,75 @@ from sfiin import spectrum
 from sfiin.bicubic import cubic_taps
 
 SpatialBranch = Literal["convolution", "invertible"]
+Branches = Literal["both", "spatial", "frequency"]
+Interaction = Literal["dual", "none"]
 SLOPE = 0.1
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The network's shape. `spatial`: `convolution` as in the paper, `invertible` as in the authors' release."""
+    """The network's shape. `spatial`: `convolution` as in the paper, `invertible` as in the authors' release.
+
+    `branches` and `interaction` leave parts out, to see what they are worth: one of the two branches, or the exchange
+    between them (both branches' features are then merged as they are).
+    """
 
     bands: int = 4
     channels: int = 8
     blocks: int = 5
     ratio: int = 4
     spatial: SpatialBranch = "convolution"
+    branches: Branches = "both"
+    interaction: Interaction = "dual"
 
     def __post_init__(self) -> None:
         if self.bands < 1 or self.blocks < 1 or self.ratio < 2:
             raise ValueError(f"bands and blocks must be at least 1 and ratio at least 2: {self}")
         if self.channels < 4 or self.channels % 4:
             raise ValueError(f"channels must be a multiple of 4 (channel attention squeezes by 4), not {self.channels}")
-        if self.spatial not in get_args(SpatialBranch):
-            raise ValueError(f"spatial must be one of {get_args(SpatialBranch)}, not {self.spatial!r}")
+        choices = {"spatial": SpatialBranch, "branches": Branches, "interaction": Interaction}
+        for field, kind in choices.items():
+            if getattr(self, field) not in get_args(kind):
+                raise ValueError(f"{field} must be one of {get_args(kind)}, not {getattr(self, field)!r}")
 
 
-class SFIIN(nn.Module):
-    """The whole network. `sensor` gives the scale between digital numbers and what the network computes with."""
+class PanSharpener(nn.Module):
+    """A network from MS and PAN to HRMS, digital numbers (DN) in and out.
 
-    def __init__(self, config: NetworkConfig, sensor: SensorProfile) -> None:
+    `sensor` gives the scale between DN and what the network computes with. Raises ValueError for a sensor of other
+    bands or another ratio.
+    """
+
+    config: Any
+
+    def __init__(self, bands: int, ratio: int, sensor: SensorProfile) -> None:
         super().__init__()
-        if (len(sensor.bands), sensor.ratio) != (config.bands, config.ratio):
+        if (len(sensor.bands), sensor.ratio) != (bands, ratio):
             raise ValueError(
-                f"a network of {config.bands} bands, ratio {config.ratio} cannot serve the sensor '{sensor.name}' of "
+                f"a network of {bands} bands, ratio {ratio} cannot serve the sensor '{sensor.name}' of "
                 f"{len(sensor.bands)} bands, ratio {sensor.ratio}"
             )
-        c = config.channels
-        self.config = config
         self.sensor = sensor
+
+
+class SFIIN(PanSharpener):
+    """The whole network."""
+
+    def __init__(self, config: NetworkConfig, sensor: SensorProfile) -> None:
+        super().__init__(config.bands, config.ratio, sensor)
+        c = config.channels
+        self.config: NetworkConfig = config
         self.upsample = Upsample(config.bands, config.ratio)
         self.ms_head = conv3(config.bands, c)
         self.pan_head = conv3(1, c)
-        self.blocks = nn.ModuleList(CoreBlock(c, config.spatial) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(CoreBlock(config) for _ in range(config.blocks))
         self.gather = conv1(config.blocks * c, c)
         self.refine = Refinement(c, config.bands)
 
     def forward(self, ms: Tensor, pan: Tensor) -> Tensor:
         """Fuse. `ms`: (N, B, h, w) DN; `pan`: (N, 1, h * ratio, w * ratio) DN. Returns (N, B, H, W) DN, unclipped."""
-        ms_up = self.upsample(ms / self.sensor.scale)
+        with single_precision(ms.device):
+            ms_up = self.upsample(ms / self.sensor.scale)
         m, p = self.ms_head(ms_up), self.pan_head(pan / self.sensor.scale)
         fused = []
         for block in self.blocks:
@@ -104,25 +129,38 @@ class Upsample(nn.Module):
 class CoreBlock(nn.Module):
     """One round of fusion: (M, P) to (M', P'), both (N, C, H, W)."""
 
-    def __init__(self, channels: int, spatial: SpatialBranch) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.pan = conv3(channels, channels)
-        self.project = conv1(channels, channels)
-        self.frequency = FrequencyBranch(channels)
-        self.spatial: nn.Module = SPATIAL_BRANCHES[spatial](channels)
-        self.compensation = two_layers(channels, channels // 2, channels, conv3)
-        self.attention = two_layers(2 * channels, channels // 2, 2 * channels, conv1)
-        self.merge = conv3(2 * channels, channels)
+        c = config.channels
+        self.pan = conv3(c, c)
+        self.project = conv1(c, c)
+        branches: list[nn.Module] = []
+        if config.branches != "spatial":
+            self.frequency = FrequencyBranch(c)
+            branches.append(self.frequency)
+        if config.branches != "frequency":
+            self.spatial: nn.Module = SPATIAL_BRANCHES[config.spatial](c)
+            branches.append(self.spatial)
+        self.interacts = len(branches) == 2 and config.interaction == "dual"
+        if self.interacts:
+            self.compensation = two_layers(c, c // 2, c, conv3)
+            self.attention = two_layers(2 * c, c // 2, 2 * c, conv1)
+        self.merge = conv3(len(branches) * c, c)
 
     def forward(self, m: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """Fuse M and P; M' has M as its residual, P' is P one convolution deeper."""
         p_next = self.pan(p)
         p = self.project(p_next)
-        f, s = self.frequency(m, p), self.spatial(m, p)
+        names = [name for name in ("frequency", "spatial") if hasattr(self, name)]
+        features = [getattr(self, name)(m, p) for name in names]
+        both = self.exchange(*features) if self.interacts else torch.cat(features, 1)
+        return self.merge(both) + m, p_next
+
+    def exchange(self, f: Tensor, s: Tensor) -> Tensor:
+        """The dual-domain interaction: what f has and s lacks is added to s (compensation), then both are weighed."""
         r = f * torch.sigmoid(self.compensation(s - f)) + s
         both = torch.cat((r, f), 1)
-        weights = torch.sigmoid(self.attention(contrast(both) + both.mean((2, 3), keepdim=True)))
-        return self.merge(weights * both) + m, p_next
+        return both * torch.sigmoid(self.attention(contrast(both) + both.mean((2, 3), keepdim=True)))
 
 
 class FrequencyBranch(nn.Module):
@@ -137,9 +175,11 @@ class FrequencyBranch(nn.Module):
         self.out = conv1(channels, channels)
 
     def forward(self, m: Tensor, p: Tensor) -> Tensor:
-        """(N, C, H, W) twice to (N, C, H, W)."""
-        amplitude, phase = spectrum.analyse(torch.cat((self.ms(m), self.pan(p)), 1))
-        fused = spectrum.synthesise(self.amplitude(amplitude), self.phase(phase), m.shape[-1])
+        """(N, C, H, W) twice to (N, C, H, W). Under autocast all but the outer convolutions stays in float32."""
+        maps = torch.cat((self.ms(m), self.pan(p)), 1)
+        with single_precision(maps.device):
+            amplitude, phase = spectrum.analyse(at_least_single(maps))
+            fused = spectrum.synthesise(self.amplitude(amplitude), self.phase(phase), maps.shape[-1])
         return self.out(fused.abs())  # type: ignore[no-any-return]
 
 
@@ -268,6 +308,18 @@ SPATIAL_BRANCHES: dict[SpatialBranch, Callable[[int], nn.Module]] = {
     "convolution": ConvolutionBranch,
     "invertible": InvertibleBranch,
 }
+
+
+def single_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Where autocast is on, switch it off for a while: a spectrum does not survive half precision."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """Half-precision tensors as float32, others as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def contrast(x: Tensor) -> Tensor:

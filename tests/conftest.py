@@ -62,7 +62,7 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("small") / "small.safetensors"
-    checkpoint.save(path, checkpoint.Checkpoint(SFIIN(NetworkConfig(blocks=1), SENSORS["vhr4"])))
+    checkpoint.save(path, checkpoint.Checkpoint(SFIIN(NetworkConfig(blocks=1), SENSORS["vhr4"].profile)))
     return path
 
 

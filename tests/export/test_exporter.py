@@ -92,7 +92,7 @@ def test_what_cannot_be_exported_is_refused(small_checkpoint: Path, tmp_path: Pa
 @pytest.mark.parametrize(("bands", "ratio"), [(8, 4), (1, 2), (3, 3)])
 def test_golden_tiles_of_any_sensor(bands: int, ratio: int) -> None:
     names = tuple(f"b{i}" for i in range(bands))
-    sensor = dataclasses.replace(SENSORS["vhr4"], bands=names, ratio=ratio)
+    sensor = dataclasses.replace(SENSORS["vhr4"].profile, bands=names, ratio=ratio)
     net = SFIIN(NetworkConfig(bands=bands, ratio=ratio, blocks=1), sensor).eval()
     tiles = golden.make(net, (6 * ratio, 8 * ratio))
     assert tiles.ms.shape == (5, bands, 6, 8)

@@ -103,7 +103,7 @@ try:
     runtime.cli.main()
 except SystemExit as end:
     assert end.code == 0, end.code
-assert not {"numpy", "rasterio", "rich", "sfiin.cli"} & set(sys.modules)
+assert not {"numpy", "rasterio", "rich", "sfiin.cli_train"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, cwd=tmp_path)
 

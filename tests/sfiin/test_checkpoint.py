@@ -16,7 +16,7 @@ from sfiin.checkpoint import Checkpoint
 from sfiin.network import SFIIN, InvertibleMix, NetworkConfig
 from sfiin.sensors import SENSORS
 
-VHR = SENSORS["vhr4"]
+VHR = SENSORS["vhr4"].profile
 
 
 def small(spatial: str = "convolution") -> SFIIN:

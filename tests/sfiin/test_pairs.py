@@ -75,7 +75,7 @@ def test_reduced_makes_the_ms_the_truth(tmp_path: Path) -> None:
 
 def test_split_is_fixed_and_complete() -> None:
     many = [Pair(f"p{i}", *(np.zeros((1, 4, 4), np.float32),) * 3, {}) for i in range(17)]
-    used, held = pairs.split(many)
+    used, held = pairs.split(many, 4)
     assert [pair.name for pair in held] == ["p3", "p11"]
     assert sorted(p.name for p in used + held) == sorted(p.name for p in many)
 

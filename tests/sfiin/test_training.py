@@ -25,20 +25,20 @@ def pair(seed: int) -> Pair:
 
 def fresh() -> SFIIN:
     torch.manual_seed(0)
-    return SFIIN(NetworkConfig(channels=4, blocks=1), SENSORS["vhr4"])
+    return SFIIN(NetworkConfig(channels=4, blocks=1), SENSORS["vhr4"].profile)
 
 
 def test_training_learns_and_keeps_the_best() -> None:
     seen: list[Progress] = []
     used, held = [pair(1), pair(2)], [pair(3)]
-    before = validate(fresh(), held, 32)
+    before = validate(fresh(), held, 32)[2]
     result = train(
         fresh(), used, held, TrainingConfig(steps=60, batch=2, patch=32, rate=3e-3, validate_every=10), seen.append
     )
     best = result.training["validation_ergas"]
     assert [progress.step for progress in seen] == list(range(1, 61))
     assert best == min(progress.ergas for progress in seen)
-    assert best == validate(result.network, held, 32)
+    assert best == validate(result.network, held, 32)[2]
     assert best < before
     assert result.training["held_out"] == ["s3"]
     assert result.training["steps"] == 60
@@ -61,7 +61,7 @@ def test_validation_is_the_ergas_of_whole_tiles() -> None:
         bicubic(held.ms[:, r // 4 : r // 4 + 8, c // 4 : c // 4 + 8], 4) for r in (0, 32) for c in (0, 32)
     ]  # fmt: skip
     whole = np.concatenate([np.concatenate(tiles[:2], -1), np.concatenate(tiles[2:], -1)], -2)
-    assert validate(net, [held], 32) == pytest.approx(ergas(whole, held.truth, 4), rel=1e-5)
+    assert validate(net, [held], 32)[2] == pytest.approx(ergas(whole, held.truth, 4), rel=1e-5)
 
 
 def test_training_stops_when_the_loss_is_no_longer_finite() -> None:
