@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from scipy import ndimage
 
 from runtime.contract import CHECKPOINT_FORMAT, SensorProfile, Tile, encode
 from runtime.errors import CheckpointError
@@ -75,6 +76,17 @@ def test_high_pass_of_constants_ramps_and_an_impulse() -> None:
     expected[2:7, 2:7] = -1 / 25
     expected[4, 4] += 1
     torch.testing.assert_close(high_pass(impulse, 5)[0, 0], expected)
+
+
+def test_pannet_sees_what_a_window_of_five_leaves() -> None:
+    net, (ms, pan) = baseline(PanNet), images()
+    seen: list[torch.Tensor] = []
+    net.head.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    net(ms, pan)
+    for found, coarse, fine in zip(seen[0].double().numpy(), ms.double().numpy(), pan.double().numpy(), strict=True):
+        stack = np.concatenate([bicubic(coarse, 4), fine]) / 2047
+        expected = stack - ndimage.uniform_filter(stack, (1, 5, 5), mode="nearest")
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 def test_pannet_without_its_tail_is_bicubic() -> None:

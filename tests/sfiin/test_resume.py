@@ -17,7 +17,7 @@ from runtime.errors import InputError, OutputError, SfiinError
 from sfiin.checkpoint import Checkpoint
 from sfiin.learned import PNN, BaselineConfig, PanNet
 from sfiin.network import SFIIN, NetworkConfig, PanSharpener
-from sfiin.pairs import Pair, draw
+from sfiin.pairs import Image, Pair, draw, drawn_from
 from sfiin.sensors import SENSORS
 from sfiin.simulate import simulate
 from sfiin.training import Progress, TrainingConfig, Validation, train, validate, write_curve
@@ -87,6 +87,27 @@ def test_resumed_training_is_the_same_to_the_bit(
     assert_same(whole, resumed)
     last = stops[-1]
     assert seen == list(range(last // 2 * 2 + 1 if last < 7 else 8, 8))
+
+
+class Recorded:
+    """A pair that remembers where its patches were taken."""
+
+    def __init__(self, source: Pair) -> None:
+        self.name, self.ratio, self.size, self.patch_of = source.name, source.ratio, source.size, source.patch
+        self.places: list[str] = []
+
+    def patch(self, row: int, col: int, side: int) -> tuple[Image, Image, Image]:
+        self.places.append(f"{self.name} at MS row {row}, column {col}")
+        return self.patch_of(row, col, side)
+
+
+def test_every_step_has_patches_of_its_own_determined_by_seed_and_step() -> None:
+    source = Recorded(pair(1))
+    train(sfiin(), [source], HELD, replace(CONFIG, seed=4))
+    expected = [drawn_from([pair(1)], 16, 2, (4, step)) for step in range(1, 8)]
+    assert source.places == [place for places in expected for place in places]
+    # There are 25 places only, but gains besides.
+    assert len({draw([pair(1)], 16, 2, (4, step))[1].tobytes() for step in range(1, 8)}) == 7
 
 
 def test_resumed_training_reports_the_latest_validation(tmp_path: Path) -> None:
