@@ -169,7 +169,7 @@ def open_scenes(folder: Path, sensor: sensors.Sensor, reduction: Reduction, stac
 def reduced(pair: Pair, reduction: Reduction = "given") -> Pair:
     """The pair with truth: its own, with MS as given or made from it anew, or else one scale coarser."""
     ratio = pair.ratio
-    ms_gains, pan_gain = _gains(pair)
+    ms_gains, pan_gain = gains(pair)
     if pair.truth is not None:
         if reduction == "given":
             return pair
@@ -178,6 +178,18 @@ def reduced(pair: Pair, reduction: Reduction = "given") -> Pair:
     truth = pair.ms[:, :height, :width]
     pan = _reduce(pair.pan[:, : height * ratio, : width * ratio], ratio, reduction, pan_gain)
     return Pair(pair.name, pan, _reduce(truth, ratio, reduction, ms_gains), truth, pair.meta)
+
+
+def gains(pair: Pair) -> tuple[float | Sequence[float], float]:
+    """MS gains, band by band as the pair names its bands, and PAN's, of the pair's sensor; else of an unknown one."""
+    sensor = sensors.known(str(pair.meta.get("sensor", "")))
+    if sensor is None or len(sensor.ms_gains) != len(pair.ms):
+        return OTHER_MS_GAIN, OTHER_PAN_GAIN
+    known = dict(zip(sensor.profile.bands, sensor.ms_gains, strict=True))
+    bands = [sensors.band_name(str(band)) for band in pair.meta.get("bands", known)]
+    if sorted(bands) != sorted(known):
+        return sensor.ms_gains, sensor.pan_gain
+    return tuple(known[band] for band in bands), sensor.pan_gain
 
 
 def split(pairs: Sequence[Pair], tile: int, every: int = 8) -> tuple[list[Pair], list[Pair]]:
@@ -241,14 +253,6 @@ def _columns(pair: Pair, part: slice, ratio: int) -> Pair:
     fine = slice(part.start * ratio, part.stop * ratio)
     truth = None if pair.truth is None else pair.truth[:, :, fine]
     return Pair(pair.name, pair.pan[:, :, fine], pair.ms[:, :, part], truth, pair.meta)
-
-
-def _gains(pair: Pair) -> tuple[float | Sequence[float], float]:
-    """MS and PAN gains of the sensor that the pair names, or those of a sensor that nothing is known of."""
-    sensor = sensors.known(str(pair.meta.get("sensor", "")))
-    if sensor is None or len(sensor.ms_gains) != len(pair.ms):
-        return OTHER_MS_GAIN, OTHER_PAN_GAIN
-    return sensor.ms_gains, sensor.pan_gain
 
 
 def _reduce(image: Image, ratio: int, reduction: Reduction, gains: float | Sequence[float]) -> Image:
