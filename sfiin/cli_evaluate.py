@@ -53,8 +53,6 @@ def evaluate(
     """Score a model on pairs with known truth, beside bicubic and Brovey; or write a full report."""
     if report is None and (beside or ablation):
         raise typer.BadParameter("belongs to a report; give --report FILE.html", param_hint="--beside, --ablation")
-    if overlap >= tile:
-        raise typer.BadParameter(f"{overlap} is not smaller than the tile, {tile}", param_hint="--overlap")
     if report is not None:
         _check_target(report, overwrite)
     requires("train", "torch", "safetensors", "scipy")

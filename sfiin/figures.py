@@ -89,14 +89,15 @@ def scene(images: Mapping[str, NDArray[Any]], like: NDArray[Any], shown: Sequenc
 
 
 def error_maps(errors: Mapping[str, NDArray[np.float64]], *, title: str) -> Figure:
-    """Squared errors (H, W), DN^2, by method: one colour scale for all, from 0 to the 99th percentile of all together.
+    """Squared errors (H, W), DN^2, by method: one colour scale for all, from 0 to the 99th percentile of the first.
 
-    Colours follow the square root, so that small errors stay visible. Each title tells the map's mean.
+    So the first, a fixed baseline, sets the scale, however bad another is. Colours follow the square root, so that
+    small errors stay visible. Each title tells the map's mean.
     """
     from matplotlib.colors import PowerNorm
 
     maps = list(errors.values())
-    top = max(float(np.percentile(np.stack(maps), 99)), 1e-9)
+    top = max(float(np.percentile(maps[0], 99)), 1e-9)
     height, width = maps[0].shape
     rows = -(-len(maps) // 4)
     figure, panels = _grid(len(maps), -(-len(maps) // rows), height / width, 3.4)

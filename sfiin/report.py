@@ -34,13 +34,8 @@ def assemble(material: Material, measured: Measured, watch: Callable[[str], None
     return Document(f"Evaluation of {material.request.model.name}", tuple(sections))
 
 
-def beside(path: Path) -> Path:
-    """Where the Markdown of the report at `path` goes."""
-    return path.with_suffix(".md")
-
-
 def write(path: Path, document: Document) -> None:
-    """Write the HTML to `path` and the Markdown beside it; neither appears before both are complete. OutputError."""
-    with publish(path) as page, publish(beside(path)) as text:
+    """Write the HTML to `path` and the Markdown beside it, under the same stem; neither appears before both are complete. OutputError."""
+    with publish(path) as page, publish(path.with_suffix(".md")) as text:
         page.write_text(to_html(document), encoding="utf-8")
         text.write_text(to_markdown(document), encoding="utf-8")

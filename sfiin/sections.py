@@ -80,7 +80,7 @@ def error_maps(material: Material, measured: Measured) -> Parts:
     """For some pairs: the images, and squared errors of bicubic, the best classical method and the networks."""
     yield Paragraph(
         "Squared error against the truth, per pixel, mean over bands, DN². For each pair one colour scale, from 0 to "
-        "the 99th percentile of all its maps together; colours follow the square root. Shown are bicubic, the "
+        "the 99th percentile of bicubic's errors; colours follow the square root. Shown are bicubic, the "
         "classical method that sharpens best on this sensor (mean PSNR), and the networks. Pairs are the first and "
         f"the middle one of each sensor by name, at most {WINDOW} x {WINDOW} pixels of their middle."
     )

@@ -261,7 +261,7 @@ def test_the_command_writes_a_report_or_one_document(
         (["--report", "{out}.html", "--beside", "{deep}"], 4, "sensor.bits is 12"),
         (["--report", "{out}.html", "--ablation", "{none}"], 3, "no such file"),
         (["--report", "{out}.html", "--ablation", "{pnn}"], 3, "sfiin ablate"),
-        (["--report", "{out}.html", "--tile", "32", "--overlap", "32"], 2, "not smaller than the tile"),
+        (["--report", "{out}.html", "--tile", "32", "--overlap", "32"], 4, "tile.overlap"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
