@@ -35,7 +35,10 @@ def assemble(material: Material, measured: Measured, watch: Callable[[str], None
 
 
 def write(path: Path, document: Document) -> None:
-    """Write the HTML to `path` and the Markdown beside it, under the same stem; neither appears before both are complete. OutputError."""
+    """Write the HTML to `path` and the Markdown beside it, under the same stem, once both are complete.
+
+    Raises OutputError; nothing half-written is left.
+    """
     with publish(path) as page, publish(path.with_suffix(".md")) as text:
         page.write_text(to_html(document), encoding="utf-8")
         text.write_text(to_markdown(document), encoding="utf-8")
