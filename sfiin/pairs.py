@@ -177,7 +177,7 @@ def reduced(pair: Pair, reduction: Reduction = "given", sensor: sensors.Sensor |
     The MTF is that of the sensor which the pair names, if it is known; else that of `sensor`.
     """
     ratio = pair.ratio
-    ms_gains, pan_gain = _gains(pair, sensor)
+    ms_gains, pan_gain = gains(pair, sensor)
     if pair.truth is not None:
         if reduction == "given":
             return pair
@@ -186,6 +186,24 @@ def reduced(pair: Pair, reduction: Reduction = "given", sensor: sensors.Sensor |
     truth = pair.ms[:, :height, :width]
     pan = _reduce(pair.pan[:, : height * ratio, : width * ratio], ratio, reduction, pan_gain)
     return Pair(pair.name, pan, _reduce(truth, ratio, reduction, ms_gains), truth, pair.meta)
+
+
+def gains(pair: Pair, given: sensors.Sensor | None = None) -> tuple[float | Sequence[float], float]:
+    """MS gains, band by band as the pair names its bands, and PAN's: of the sensor that the pair names, or else of the
+    one given, or of one that nothing is known of.
+    """
+    name = str(pair.meta.get("sensor", ""))
+    own = given if given and given.is_called(name) else sensors.known(name)
+    for sensor in (own, given):
+        if sensor and len(sensor.ms_gains) == len(pair.ms):
+            return _in_order(sensor, pair), sensor.pan_gain
+    return OTHER_MS_GAIN, OTHER_PAN_GAIN
+
+
+def _in_order(sensor: sensors.Sensor, pair: Pair) -> Sequence[float]:
+    known = dict(zip(sensor.profile.bands, sensor.ms_gains, strict=True))
+    bands = [sensors.band_name(str(band)) for band in pair.meta.get("bands", known)]
+    return tuple(known[band] for band in bands) if sorted(bands) == sorted(known) else sensor.ms_gains
 
 
 def split(pairs: Sequence[Pair], tile: int, every: int = 8) -> tuple[list[Pair], list[Pair]]:
@@ -249,16 +267,6 @@ def _columns(pair: Pair, part: slice, ratio: int) -> Pair:
     fine = slice(part.start * ratio, part.stop * ratio)
     truth = None if pair.truth is None else pair.truth[:, :, fine]
     return Pair(pair.name, pair.pan[:, :, fine], pair.ms[:, :, part], truth, pair.meta)
-
-
-def _gains(pair: Pair, given: sensors.Sensor | None) -> tuple[float | Sequence[float], float]:
-    """MS and PAN gains of the sensor that the pair names, or of the one given, or of one that nothing is known of."""
-    name = str(pair.meta.get("sensor", ""))
-    own = given if given and given.is_called(name) else sensors.known(name)
-    for sensor in (own, given):
-        if sensor and len(sensor.ms_gains) == len(pair.ms):
-            return sensor.ms_gains, sensor.pan_gain
-    return OTHER_MS_GAIN, OTHER_PAN_GAIN
 
 
 def _reduce(image: Image, ratio: int, reduction: Reduction, gains: float | Sequence[float]) -> Image:

@@ -244,6 +244,7 @@ _UNREADABLE = (
 
 
 def _fill(state: _State, document: Mapping[str, Any]) -> None:
+    state.network.load_state_dict(document["best"])  # only to see that it fits
     state.network.load_state_dict(document["network"])
     state.optimiser.load_state_dict(document["optimiser"])
     if document["scaler"]:  # empty where nothing was scaled, such as on a CPU

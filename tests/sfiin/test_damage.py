@@ -66,7 +66,7 @@ def read(kind: str, path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 @pytest.mark.parametrize("kind", ["pair", "small pair", "checkpoint", "state"])
 @given(data=st.data())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, derandomize=True)
 def test_a_damaged_file_is_read_or_refused(kind: str, data: st.DataObject) -> None:
     content = bytearray(good(kind))
     if data.draw(st.booleans()):
