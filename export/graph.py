@@ -97,7 +97,9 @@ class _Emitter:
         with self.graph.scope("frequency"):
             both = self.op("Concat", self.conv(part.ms, m), self.conv(part.pan, p), axis=1)
             amplitude, phase = amplitude_and_phase(self.graph, both, self.fourier, self.tile)
-            amplitude, phase = self.layers(part.amplitude, amplitude), self.layers(part.phase, phase)
+            amplitude, phase = (
+                self.layers(net, x, flat=True) for net, x in ((part.amplitude, amplitude), (part.phase, phase))
+            )
             maps = maps_from(self.graph, amplitude, phase, self.fourier)
             return self.conv(part.out, self.op("Abs", maps))
 
@@ -143,24 +145,27 @@ class _Emitter:
             x = self.op("Add", self.op("Mul", attention, pooled), x)
             return self.conv(part.tail, x, gain_out=gain_out)
 
-    def layers(self, part: nn.Module, x: str) -> str:
+    def layers(self, part: nn.Module, x: str, flat: bool = False) -> str:
         for layer in part.children():
             if isinstance(layer, nn.Conv2d):
-                x = self.conv(layer, x)
+                x = self.conv(layer, x, flat=flat)
             elif isinstance(layer, nn.LeakyReLU):
                 x = self.op("LeakyRelu", x, alpha=layer.negative_slope)
             else:
                 x = self.op({nn.ReLU: "Relu", nn.Sigmoid: "Sigmoid"}[type(layer)], x)
         return x
 
-    def conv(self, part: nn.Conv2d, x: str, gain_in: float = 1.0, gain_out: float = 1.0) -> str:
+    def conv(self, part: nn.Conv2d, x: str, gain_in: float = 1.0, gain_out: float = 1.0, flat: bool = False) -> str:
         """A convolution that keeps the size; gains on its input and output go into weight and bias."""
         name = self._names[id(part)]
         assert part.bias is not None
-        weight = self.graph.constant(f"{name}.weight", _array(part.weight) * (gain_in * gain_out))
+        array = _array(part.weight) * (gain_in * gain_out)
         bias = self.graph.constant(f"{name}.bias", _array(part.bias) * gain_out)
-        kernel, pad = part.weight.shape[2:], [side // 2 for side in part.weight.shape[2:]]
-        return self.op("Conv", x, weight, bias, kernel_shape=tuple(kernel), pads=pad * 2)  # type: ignore[no-any-return]
+        kernel, pads = array.shape[2:], [side // 2 for side in array.shape[2:]] * 2
+        if flat:  # on (N, C, P): no pixel has a neighbour, so any order will do
+            array, kernel, pads = array[..., 0], (1,), [0, 0]
+        weight = self.graph.constant(f"{name}.weight", array)
+        return self.op("Conv", x, weight, bias, kernel_shape=tuple(kernel), pads=pads)  # type: ignore[no-any-return]
 
 
 _SPATIAL: dict[type[nn.Module], Callable[..., str]] = {
