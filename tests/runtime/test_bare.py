@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = ("runtime", "sfiin", "export", "calibration")  # upper ones may import lower ones
-COMMANDS = ("demo", "doctor", "evaluate", "export", "import", "inspect", "run", "train")
+COMMANDS = ("ablate", "demo", "doctor", "evaluate", "export", "import", "inspect", "preflight", "run", "train")
 
 OFFLINE = re.compile(r"connection broken|NewConnectionError|ConnectTimeout|name resolution|unreachable|ProxyError")
 
