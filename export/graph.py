@@ -8,6 +8,7 @@ the bicubic resampling into a grouped convolution and a depth-to-space.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -94,14 +95,20 @@ class _Emitter:
         return merged, p_next
 
     def frequency(self, part: FrequencyBranch, m: str, p: str) -> str:
+        """The branch in orthonormal units: what is 1 / sqrt(H W) of the unnormalised spectrum overflows in no type.
+
+        All layers are homogeneous but for the amplitude's biases, so the gain goes into the convolutions around it.
+        """
+        gain = 1 / math.sqrt(math.prod(self.tile))
         with self.graph.scope("frequency"):
-            both = self.op("Concat", self.conv(part.ms, m), self.conv(part.pan, p), axis=1)
-            amplitude, phase = amplitude_and_phase(self.graph, both, self.fourier, self.tile)
-            amplitude, phase = (
-                self.layers(net, x, flat=True) for net, x in ((part.amplitude, amplitude), (part.phase, phase))
+            both = self.op(
+                "Concat", *(self.conv(conv, x, gain_out=gain) for conv, x in ((part.ms, m), (part.pan, p))), axis=1
             )
+            amplitude, phase = amplitude_and_phase(self.graph, both, self.fourier, self.tile)
+            amplitude = self.layers(part.amplitude, amplitude, flat=True, unit=gain)
+            phase = self.layers(part.phase, phase, flat=True)
             maps = maps_from(self.graph, amplitude, phase, self.fourier)
-            return self.conv(part.out, self.op("Abs", maps))
+            return self.conv(part.out, self.op("Abs", maps), gain_in=1 / gain)
 
     def statistics(self, x: str) -> str:
         """Spatial standard deviation plus mean, (N, C, 1, 1)."""
@@ -145,10 +152,11 @@ class _Emitter:
             x = self.op("Add", self.op("Mul", attention, pooled), x)
             return self.conv(part.tail, x, gain_out=gain_out)
 
-    def layers(self, part: nn.Module, x: str, flat: bool = False) -> str:
+    def layers(self, part: nn.Module, x: str, flat: bool = False, unit: float = 1.0) -> str:
+        """Layers in turn; with x in other units, the biases are in those units, too."""
         for layer in part.children():
             if isinstance(layer, nn.Conv2d):
-                x = self.conv(layer, x, flat=flat)
+                x = self.conv(layer, x, gain_in=1 / unit, gain_out=unit, flat=flat)
             elif isinstance(layer, nn.LeakyReLU):
                 x = self.op("LeakyRelu", x, alpha=layer.negative_slope)
             else:

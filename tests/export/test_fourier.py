@@ -87,9 +87,11 @@ IMAGES: dict[str, Callable[[int, int], np.ndarray]] = {
 def test_forward_is_the_one_sided_transform(lowering: str, opset: int, size: tuple[int, int]) -> None:
     x = np.stack([make(*size) for make in IMAGES.values()])[None].astype(np.float32)
     expected = np.fft.rfft2(x.astype(np.float64))
-    error = np.abs(forward(lowering, opset, x) - expected).max((2, 3))
-    scale = np.sqrt(x.shape[2] * x.shape[3]) * np.linalg.norm(x.astype(np.float64), axis=(2, 3))
-    assert (error <= 5e-7 * scale).all(), dict(zip(IMAGES, (error / np.maximum(scale, 1e-30))[0], strict=True))
+    error = np.abs(forward(lowering, opset, x) - expected)
+    scale = np.sqrt(x.shape[2] * x.shape[3]) * np.linalg.norm(x.astype(np.float64), axis=(2, 3), keepdims=True)
+    # A strong bin may err by what a sum in float32 loses; what leaks into others must stay far under the floor.
+    worst = (error / np.maximum(2.5e-7 * scale + 1.5e-6 * np.abs(expected), 1e-30)).max((2, 3))
+    assert (worst <= 1).all(), dict(zip(IMAGES, worst[0], strict=True))
 
 
 @pytest.mark.parametrize(("lowering", "opset"), FORMS)
