@@ -23,7 +23,7 @@ def publish(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
-        _check_target(path)
+        check_target(path)
         yield part
         _flush(part)
         part.replace(path)
@@ -43,7 +43,8 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _check_target(path: Path) -> None:
+def check_target(path: Path) -> None:
+    """Raise OutputError where `path` lies in no folder, or is one; long work calls it before it starts."""
     if not path.parent.is_dir():
         raise OutputError(f"{path}: cannot be written (there is no folder {path.parent}); create it first")
     if path.is_dir():

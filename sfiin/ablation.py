@@ -84,6 +84,7 @@ def run(
         if _key({"variant": variant.name, "training": asdict(config)}) in done:
             continue
         runs.append(_run(variant, bench, config, watch))
+        done.add(_key(runs[-1]))
         with publish(path) as part:
             part.write_text(json.dumps({"runs": runs}, indent=1) + "\n", encoding="utf-8")
     return runs
@@ -91,15 +92,16 @@ def run(
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The runs in a file that `run` wrote. Raises InputError for another."""
+    problem = "a run lacks a part"
     try:
         runs: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["runs"]
-        for run_ in runs:
-            _key(run_)
+        if all(_is_complete(run_) for run_ in runs):
+            return runs
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not the runs that 'sfiin ablate' writes ({error!r})") from None
-    return runs
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        problem = repr(error)
+    raise InputError(f"{path}: not the runs that 'sfiin ablate' writes ({problem})")
 
 
 def _run(
@@ -130,6 +132,12 @@ def _quality(model: Model, pairs: Sequence[Pair]) -> Iterator[tuple[str, dict[st
     for sensor in sorted({found.sensor for found in scores}):
         ours = [found.quality for found in scores if found.sensor == sensor]
         yield sensor, {"pairs": len(ours)} | {key: fmean(getattr(q, key) for q in ours) for key in MEASURES}
+
+
+def _is_complete(run_: dict[str, Any]) -> bool:
+    """Whether all is there that runs are told apart by and shown with."""
+    parts = {"variant", "training", "parameters", "quality"} <= set(run_) and "seed" in run_["training"]
+    return parts and all(set(MEASURES) <= set(quality) for quality in run_["quality"].values())
 
 
 def _key(run_: dict[str, Any]) -> str:

@@ -99,9 +99,10 @@ def load(path: Path) -> Checkpoint:
         config = decode(configuration, metadata.get("network", ""), "network")
         sensor = decode(SensorProfile, metadata.get("sensor", ""), "sensor")
         network: PanSharpener = kind(config, sensor)
+        training = json.loads(metadata.get("training", "{}"))
     except (ContractError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return Checkpoint(_filled(network, tensors, path), json.loads(metadata.get("training", "{}")))
+    return Checkpoint(_filled(network, tensors, path), training)
 
 
 def fuser(network: PanSharpener) -> Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]:

@@ -6,14 +6,25 @@ Imported for `sfiin --help` even where torch is not installed, so what is heavy 
 from __future__ import annotations
 
 import dataclasses
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runtime import options
+from runtime import files, options
 from runtime.cli import requires
-from runtime.console import print_json, print_table, progress
+from runtime.console import print_json, print_table, progress, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runtime.contract import Tile
+    from sfiin.evaluation import Score
+    from sfiin.material import Request
+
+Several = list[Path] | None
 
 
 def evaluate(
@@ -25,15 +36,55 @@ def evaluate(
     ],
     tile: Annotated[int, typer.Option(min=16, help="A checkpoint's tile in PAN pixels; a model knows its own.")] = 128,
     overlap: Annotated[int, typer.Option(min=0, help="PAN pixels that a checkpoint's tiles share.")] = 32,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write a report with all classical methods; a Markdown goes beside it."),
+    ] = None,
+    beside: Annotated[
+        Several, typer.Option(metavar="FILE", help="In the report: another model to compare with, several times.")
+    ] = None,
+    ablation: Annotated[
+        Several, typer.Option(metavar="RUNS.json", help="In the report: what 'sfiin ablate' wrote, several times.")
+    ] = None,
     as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score a model on pairs with known truth, beside bicubic and Brovey."""
+    """Score a model on pairs with known truth, beside bicubic and Brovey; or write a full report."""
+    if report is None and (beside or ablation):
+        raise typer.BadParameter("belongs to a report; give --report FILE.html", param_hint="--beside, --ablation")
+    if report is not None:
+        _check_target(report, overwrite)
     requires("train", "torch", "safetensors", "scipy")
     from runtime.contract import Tile
+
+    size = Tile(tile, tile, overlap)
+    if report is None:
+        scores = _scores(model, data, size, quiet)
+    else:
+        requires("train", "matplotlib")
+        from sfiin.material import Request
+
+        command = shlex.join(["sfiin", *sys.argv[1:]])
+        scores = _report(report, Request(model, data, size, tuple(beside or ()), tuple(ablation or ()), command), quiet)
+    _print_scores(model, scores, as_json, quiet)
+    if report is not None and not as_json:
+        say(f"{report}: written, and {report.with_suffix('.md')}", quiet)
+
+
+def _check_target(report: Path, overwrite: bool) -> None:
+    """Refuse, before the work, what could not be written after it."""
+    if report.suffix != ".html":
+        raise typer.BadParameter(f"{report}: a report's name ends in .html", param_hint="--report")
+    for path in (report, report.with_suffix(".md")):
+        files.check_target(path)
+        options.refuse_existing(path, overwrite)
+
+
+def _scores(model: Path, data: Path, tile: Tile, quiet: bool) -> Sequence[Score]:
     from sfiin import evaluation, pairs
 
-    opened = evaluation.open_model(model, Tile(tile, tile, overlap))
+    opened = evaluation.open_model(model, tile)
     found = pairs.load_folder(data, len(opened.sensor.bands), opened.sensor.ratio)
     judged = [pair for pair in found if pair.truth is not None] or [pairs.reduced(pair) for pair in found]
     scores = []
@@ -41,16 +92,32 @@ def evaluate(
         for score in evaluation.evaluate(opened, judged):
             scores.append(score)
             advance(1, score.pair)
+    return scores
+
+
+def _report(path: Path, request: Request, quiet: bool) -> Sequence[Score]:
+    from sfiin import material, report
+
+    found = material.gather(request)
+    with progress("report", found.steps + len(report.SECTIONS), quiet) as advance:
+        measured = material.measure(found, lambda pair: advance(1, pair))
+        document = report.assemble(found, measured, lambda section: advance(1, section))
+    report.write(path, document)
+    return measured.scores
+
+
+def _print_scores(model: Path, scores: Sequence[Score], as_json: bool, quiet: bool) -> None:
+    from sfiin import evaluation
+
     means = evaluation.means(scores)
     if as_json:
         keys = ("sensor", "method", "pairs", "mean")
-        print_json(
-            {
-                "model": str(model),
-                "means": [dict(zip(keys, row, strict=True)) for row in means],
-                "scores": [dataclasses.asdict(score) for score in scores],
-            }
-        )
+        document: dict[str, Any] = {
+            "model": str(model),
+            "means": [dict(zip(keys, row, strict=True)) for row in means],
+            "scores": [dataclasses.asdict(score) for score in scores],
+        }
+        print_json(document)
     elif not quiet:
         rows = [(s, m, n, f"{q['psnr']:.2f}", f"{q['sam']:.3f}", f"{q['ergas']:.3f}") for s, m, n, q in means]
         print_table("mean quality", rows, ("sensor", "method", "pairs", "PSNR dB", "SAM deg", "ERGAS"))

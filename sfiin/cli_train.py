@@ -14,7 +14,7 @@ import typer
 from runtime import options
 from runtime.cli import requires
 from runtime.console import print_table, progress, say
-from runtime.errors import OutputError, UnavailableError
+from runtime.errors import MismatchError, OutputError, UnavailableError
 
 if TYPE_CHECKING:
     from sfiin import pairs
@@ -89,8 +89,11 @@ def train(
     The learning curve is written beside the checkpoint as .csv. A training that was stopped leaves a .state file there,
     from which --resume goes on.
     """
-    options.refuse_existing(output, overwrite)
-    state = output.with_suffix(".state")
+    state, curve = output.with_suffix(".state"), output.with_suffix(".csv")
+    if output in (state, curve):
+        raise typer.BadParameter(f"{output.suffix} is for what lies beside the checkpoint", param_hint="--output")
+    for path in (output, curve):
+        options.refuse_existing(path, overwrite)
     if state.exists() and not resume:
         raise OutputError(f"{state}: a training that was stopped; --resume to go on with it, or remove it")
     _four(channels)
@@ -107,12 +110,19 @@ def train(
     if init:
         network = checkpoint.load(init).network
         found = sensors.known(network.sensor.name) or sensors.find(sensor)
+        shapes = [(len(profile.bands), profile.ratio) for profile in (network.sensor, found.profile)]
+        if shapes[0] != shapes[1]:
+            raise MismatchError(
+                f"sensor: {init} is for '{network.sensor.name}' of {shapes[0][0]} bands at ratio {shapes[0][1]}, not "
+                f"for '{found.name}' of {shapes[1][0]} at ratio {shapes[1][1]}; give its own sensor with --sensor"
+            )
     else:
         found = sensors.find(sensor)
         shape = {"channels": channels, "blocks": blocks, "spatial": spatial}
         changes = {**shape, "branches": branches, "interaction": interaction} if architecture == "sfiin" else {}
         network = Variant(architecture, architecture, changes).build(found.profile)
     config = training.TrainingConfig(steps, batch, patch, rate, weight, seed, validate_every, precision)
+    origin = {"reduction": list(reduction)} | ({"init": init.name} if init else {})
     with ExitStack() as stack:
         used, held_out = _pairs(data, found, reduction, patch, stack)
         advance = stack.enter_context(progress("training", steps, quiet))
@@ -123,10 +133,10 @@ def train(
             config,
             lambda at: advance(1, f"loss {at.loss:.5f}, ERGAS {at.ergas:.3f}"),
             state_file=state,
+            origin=origin,
         )
-    record = {**result.training, "reduction": list(reduction)} | ({"init": init.name} if init else {})
-    checkpoint.save(output, checkpoint.Checkpoint(result.network, record))
-    training.write_curve(output.with_suffix(".csv"), result.training["curve"])
+    checkpoint.save(output, checkpoint.Checkpoint(result.network, {**result.training, **origin}))
+    training.write_curve(curve, result.training["curve"])
     state.unlink(missing_ok=True)
     say(f"{output}: ERGAS {result.training['validation_ergas']:.3f} on {len(held_out)} held-out pairs", quiet)
 
@@ -171,7 +181,7 @@ def ablate(
         used, held_out = _pairs(data, found, reduction, patch, stack)
         advance = stack.enter_context(progress("ablation", len(variants) * len(seed) * steps, quiet))
         bench = ablation.Bench(
-            profile, used, held_out, [reduced(pair, _reduction(reduction[0])) for pair in judged], config
+            profile, used, held_out, [reduced(pair, _reduction(reduction[0]), found) for pair in judged], config
         )
         runs = ablation.run(output, variants, seed, bench, lambda name, at: advance(1, f"{name}, ERGAS {at.ergas:.3f}"))
     if not quiet:
@@ -212,7 +222,7 @@ def _pairs(
     used: list[Source] = []
     held_out: list[Pair] = []
     for reduction in dict.fromkeys(map(_reduction, reductions)):
-        first, second = pairs.split([pairs.reduced(pair, reduction) for pair in known], patch)
+        first, second = pairs.split([pairs.reduced(pair, reduction, sensor) for pair in known], patch)
         used += [*first, *pairs.open_scenes(data, sensor, reduction, stack)]
         held_out += second
     return used, held_out

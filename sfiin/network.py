@@ -323,7 +323,11 @@ def at_least_single(x: Tensor) -> Tensor:
 
 
 def contrast(x: Tensor) -> Tensor:
-    """Spatial standard deviation of each map, (N, C, 1, 1); its gradient is zero, not NaN, on a constant map."""
+    """Spatial standard deviation of each map, (N, C, 1, 1); its gradient is zero, not NaN, on a constant map.
+
+    Half-precision maps are measured in float32: their squares would overflow, and the least variance be zero.
+    """
+    x = at_least_single(x)
     centred = x - x.mean((2, 3), keepdim=True)
     return (centred * centred).mean((2, 3), keepdim=True).clamp_min(1e-12).sqrt()
 

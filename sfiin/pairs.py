@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -129,9 +128,15 @@ def load_pair(path: Path) -> Pair:
         meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
     except FileNotFoundError:
         raise InputError(f"{path}: no such pair") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a pair of PAN and MS (an .npz with 'pan' and 'ms'): {error}") from None
-    whole = ms.ndim == 3 and pan.ndim == 2 and pan.shape[1] == ms.shape[2] * (pan.shape[1] // ms.shape[2])
+    except Exception as error:  # over damaged bytes NumPy and zipfile raise anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: not a pair of PAN and MS (an .npz with 'pan' and 'ms'): {reason}") from None
+    if not isinstance(meta, dict):
+        raise InputError(f"{path}: 'meta' is a JSON object, not {meta!r:.40}")
+    for key, array in (("pan", pan), ("ms", ms), ("gt", truth)):
+        if array is not None and (array.dtype.kind not in "iuf" or not array.size):
+            raise InputError(f"{path}: '{key}' holds no numbers ({array.dtype} {array.shape})")
+    whole = ms.ndim == 3 and pan.ndim == 2 and pan.shape[1] % ms.shape[2] == 0 and pan.shape[1] > ms.shape[2]
     if not whole or pan.shape[0] * ms.shape[2] != pan.shape[1] * ms.shape[1]:
         raise InputError(f"{path}: PAN {pan.shape} is no whole multiple of MS {ms.shape}")
     if truth is not None and truth.shape != (len(ms), *pan.shape):
@@ -166,10 +171,13 @@ def open_scenes(folder: Path, sensor: sensors.Sensor, reduction: Reduction, stac
     ]
 
 
-def reduced(pair: Pair, reduction: Reduction = "given") -> Pair:
-    """The pair with truth: its own, with MS as given or made from it anew, or else one scale coarser."""
+def reduced(pair: Pair, reduction: Reduction = "given", sensor: sensors.Sensor | None = None) -> Pair:
+    """The pair with truth: its own, with MS as given or made from it anew, or else one scale coarser.
+
+    The MTF is that of the sensor which the pair names, if it is known; else that of `sensor`.
+    """
     ratio = pair.ratio
-    ms_gains, pan_gain = _gains(pair)
+    ms_gains, pan_gain = gains(pair, sensor)
     if pair.truth is not None:
         if reduction == "given":
             return pair
@@ -178,6 +186,24 @@ def reduced(pair: Pair, reduction: Reduction = "given") -> Pair:
     truth = pair.ms[:, :height, :width]
     pan = _reduce(pair.pan[:, : height * ratio, : width * ratio], ratio, reduction, pan_gain)
     return Pair(pair.name, pan, _reduce(truth, ratio, reduction, ms_gains), truth, pair.meta)
+
+
+def gains(pair: Pair, given: sensors.Sensor | None = None) -> tuple[float | Sequence[float], float]:
+    """MS gains, band by band as the pair names its bands, and PAN's: of the sensor that the pair names, or else of the
+    one given, or of one that nothing is known of.
+    """
+    name = str(pair.meta.get("sensor", ""))
+    own = given if given and given.is_called(name) else sensors.known(name)
+    for sensor in (own, given):
+        if sensor and len(sensor.ms_gains) == len(pair.ms):
+            return _in_order(sensor, pair), sensor.pan_gain
+    return OTHER_MS_GAIN, OTHER_PAN_GAIN
+
+
+def _in_order(sensor: sensors.Sensor, pair: Pair) -> Sequence[float]:
+    known = dict(zip(sensor.profile.bands, sensor.ms_gains, strict=True))
+    bands = [sensors.band_name(str(band)) for band in pair.meta.get("bands", known)]
+    return tuple(known[band] for band in bands) if sorted(bands) == sorted(known) else sensor.ms_gains
 
 
 def split(pairs: Sequence[Pair], tile: int, every: int = 8) -> tuple[list[Pair], list[Pair]]:
@@ -241,14 +267,6 @@ def _columns(pair: Pair, part: slice, ratio: int) -> Pair:
     fine = slice(part.start * ratio, part.stop * ratio)
     truth = None if pair.truth is None else pair.truth[:, :, fine]
     return Pair(pair.name, pair.pan[:, :, fine], pair.ms[:, :, part], truth, pair.meta)
-
-
-def _gains(pair: Pair) -> tuple[float | Sequence[float], float]:
-    """MS and PAN gains of the sensor that the pair names, or those of a sensor that nothing is known of."""
-    sensor = sensors.known(str(pair.meta.get("sensor", "")))
-    if sensor is None or len(sensor.ms_gains) != len(pair.ms):
-        return OTHER_MS_GAIN, OTHER_PAN_GAIN
-    return sensor.ms_gains, sensor.pan_gain
 
 
 def _reduce(image: Image, ratio: int, reduction: Reduction, gains: float | Sequence[float]) -> Image:

@@ -6,6 +6,7 @@ one such table.
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,10 @@ class Sensor:
         """The profile's name."""
         return self.profile.name
 
+    def is_called(self, name: str) -> bool:
+        """Whether this is the sensor's name or an alias, in any spelling of case."""
+        return name.casefold() in (spelling.casefold() for spelling in (self.name, *self.aliases))
+
 
 def load(path: Path) -> dict[str, Sensor]:
     """Read sensors from a TOML file, one table each. Raises InputError that names the file, the table and the field."""
@@ -66,11 +71,7 @@ def find(name: str) -> Sensor:
 
 def known(name: str) -> Sensor | None:
     """The shipped sensor of this name or alias, in any spelling of case, if there is one."""
-    wanted = name.casefold()
-    for sensor in SENSORS.values():
-        if wanted in (spelling.casefold() for spelling in (sensor.name, *sensor.aliases)):
-            return sensor
-    return None
+    return next((sensor for sensor in SENSORS.values() if sensor.is_called(name)), None)
 
 
 def band_name(text: str) -> str:
@@ -95,7 +96,7 @@ def _sensor(name: str, table: dict[str, Any], where: str) -> Sensor:
         if not _number(gain) or not 0 < gain < 1:
             raise InputError(f"{where}: a gain lies between 0 and 1, not {gain!r}")
     scale = table.get("scale", (1 << bits) - 1 if 0 < bits <= 32 else 1)
-    if not _number(scale):
+    if not _number(scale) or not math.isfinite(scale):
         raise InputError(f"{where}: scale is a number, not {scale!r}")
     try:
         profile = SensorProfile(name, bands, ratio, bits, float(scale))

@@ -95,15 +95,20 @@ def train(
     watch: Callable[[Progress], None] = lambda _: None,
     *,
     state_file: Path | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
     """Train in place, on the device that the network is on; return the best checkpoint, on the CPU.
 
-    With a `state_file`, training is saved there after every validation, and goes on from there if the file exists.
-    Raises SfiinError, naming the step and the patches of its batch, when loss or gradient are no longer finite;
-    InputError for pairs too small for a patch, or a state file of another training.
+    With a `state_file`, training is saved there after every validation, and goes on from there if the file exists and
+    is of the same network, configuration, pairs and `origin`: what else determines the result, such as a reduction.
+    Raises SfiinError, naming the step and the patches of its batch, when loss or gradient are no longer finite, or the
+    pair whose validation is not; InputError for pairs too small for a patch or not fit to judge by, or a state file of
+    another training.
     """
     _check_sizes([*pairs, *held_out], config.patch)
-    identity = {"config": asdict(config), "pairs": [p.name for p in pairs], "held_out": [p.name for p in held_out]}
+    _check_truth(held_out, config.patch)
+    sources = {"pairs": [p.name for p in pairs], "held_out": [p.name for p in held_out]}
+    identity = {"network": _description(network), "config": asdict(config), "origin": dict(origin or {}), **sources}
     state = _fresh(network, config)
     if state_file is not None and state_file.exists():
         _restore(state, state_file, identity)
@@ -115,18 +120,26 @@ def train(
                 _save(state, state_file, identity)
         watch(Progress(state.step, loss, state.curve[-1].ergas if state.curve else math.inf))
     network.load_state_dict(state.best)
-    record = asdict(config) | {key: identity[key] for key in ("pairs", "held_out")}
+    record = asdict(config) | sources
     record |= {"validation_ergas": state.best_ergas, "curve": [asdict(point) for point in state.curve]}
     record |= {"device": _device_name(network), "torch": torch.__version__}
     return Checkpoint(network.cpu().eval(), record)
 
 
 def validate(network: PanSharpener, pairs: Sequence[Pair], tile: int) -> tuple[float, float, float]:
-    """Mean PSNR (dB), SAM (degrees) and ERGAS over pairs with truth, each fused in tiles of the trained size."""
+    """Mean PSNR (dB), SAM (degrees) and ERGAS over pairs with truth, each fused in tiles of the trained size.
+
+    Raises SfiinError when the network's output is not finite.
+    """
     peak = float(network.sensor.peak)
     scores = []
     for pair in pairs:
         fused, truth = _fuse(network, pair, tile), _truth(pair, tile)
+        if not np.isfinite(fused).all():
+            raise SfiinError(
+                f"training diverged: the output for the held-out pair {pair.name} is not finite; "
+                "lower --rate or change --seed"
+            )
         scores.append((psnr(fused, truth, peak), sam(fused, truth), ergas(fused, truth, pair.ratio)))
     first, second, third = (fmean(column) for column in zip(*scores, strict=True))
     return first, second, third
@@ -209,24 +222,49 @@ def _save(state: _State, path: Path, identity: Mapping[str, Any]) -> None:
 def _restore(state: _State, path: Path, identity: Mapping[str, Any]) -> None:
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
-        found = document["identity"]
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, TypeError, pickle.UnpicklingError) as error:
+        was, now = _flat(document["identity"]), _flat(identity)
+        differing = [key for key in now | was if was.get(key) != now.get(key)]
+        if not differing:
+            _fill(state, document)
+    except _UNREADABLE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path}: not the state of a training ({reason}); remove it to begin anew") from None
-    was, now = ({**document_["config"], **document_} for document_ in (found, identity))
-    differing = [key for key in now if key != "config" and was.get(key) != now[key]]
     if differing:
         key = differing[0]
         raise InputError(
-            f"{path}: the state of another training: {key} was {was.get(key)}, now {now[key]}; "
+            f"{path}: the state of another training: {key} was {was.get(key)}, now {now.get(key)}; "
             "give the same options to go on, or remove it to begin anew"
         )
+
+
+# What the restricted unpickler raises over a file that is no state, and what is raised over one that lacks a part.
+_UNREADABLE = (
+    pickle.UnpicklingError, OSError, RuntimeError, ValueError, LookupError, EOFError, TypeError, AttributeError,
+)  # fmt: skip
+
+
+def _fill(state: _State, document: Mapping[str, Any]) -> None:
+    state.network.load_state_dict(document["best"])  # only to see that it fits
     state.network.load_state_dict(document["network"])
     state.optimiser.load_state_dict(document["optimiser"])
-    state.scaler.load_state_dict(document["scaler"])
+    if document["scaler"]:  # empty where nothing was scaled, such as on a CPU
+        state.scaler.load_state_dict(document["scaler"])
     state.best = document["best"]
     state.step = document["step"]
     state.curve = [Validation(**point) for point in document["curve"]]
+
+
+def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that make a training what it is, each by the name of its field."""
+    flat: dict[str, Any] = {}
+    for key, value in identity.items():
+        flat |= value if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _description(network: PanSharpener) -> dict[str, Any]:
+    sensor = {f"sensor.{key}": value for key, value in asdict(network.sensor).items()}
+    return {"architecture": type(network).__name__, **asdict(network.config), **sensor}
 
 
 def _check_sizes(sources: Sequence[Source], patch: int) -> None:
@@ -237,6 +275,14 @@ def _check_sizes(sources: Sequence[Source], patch: int) -> None:
                 f"{source.name}: {height}x{width} PAN pixels with truth do not hold a patch of {patch}, "
                 f"a multiple of the ratio {source.ratio}; choose another --patch"
             )
+
+
+def _check_truth(held_out: Sequence[Pair], patch: int) -> None:
+    for pair in held_out:
+        if not all(np.isfinite(image).all() for image in (pair.ms, pair.pan, _truth(pair, patch))):
+            raise InputError(f"{pair.name}: held out to judge by, but some values are not finite; mend or remove it")
+        if not _truth(pair, patch).mean((1, 2)).all():
+            raise InputError(f"{pair.name}: held out to judge by, but a band of its truth is empty; remove it")
 
 
 def _fuse(network: PanSharpener, pair: Pair, tile: int) -> Image:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,60 @@ def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limited
+
+
+class HtmlPage(HTMLParser):
+    """A parsed page: collects cells, sources and tags, and checks that tags are closed in order."""
+
+    VOID = ("meta", "img", "link")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if {"th", "td"} & set(self.open):
+            self.rows[-1][-1] += data
+        self.text += data
+
+
+@pytest.fixture(scope="session")
+def html_page() -> Callable[[str], HtmlPage]:
+    """Parse HTML: its `rows` of tables' cells, `tags`, `attributes` and `text`. Fails where tags do not match."""
+    return HtmlPage
+
+
+@pytest.fixture(scope="session")
+def markdown_rows() -> Callable[[str], list[list[str]]]:
+    """The cells of all tables in a Markdown text, without bold and escapes."""
+
+    def read(text: str) -> list[list[str]]:
+        rows = []
+        for line in text.splitlines():
+            if line.startswith("| ") and not re.fullmatch(r"(\| --- )+\|", line):
+                cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+                plain = [re.sub(r"^\*\*(.*)\*\*$", r"\1", cell) for cell in cells]
+                rows.append([re.sub(r"\\(.)", r"\1", cell) for cell in plain])
+        return rows
+
+    return read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,22 @@ def test_the_authors_layout_becomes_the_same_network(tmp_path: Path, wrap: objec
     assert loaded.config == net.config
     ms, pan = torch.rand(1, 4, 8, 8) * 2000, torch.rand(1, 1, 32, 32) * 2000
     assert torch.equal(loaded(ms, pan), net(ms, pan))
+
+
+def test_import_writes_a_checkpoint_of_ours(invoke: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    net = small("invertible")
+    theirs, ours = tmp_path / "theirs.pth", tmp_path / "ours.safetensors"
+    torch.save({"net": authors_state(net)}, theirs)
+    code, output, errors = invoke("import", theirs, "-o", ours, "--sensor", "QuickBird")
+    assert (code, errors) == (0, "")
+    assert output.startswith(f"{ours}: NetworkConfig(bands=4, channels=8, blocks=2, ratio=4, spatial='invertible'")
+    loaded = checkpoint.load(ours)
+    assert (loaded.network.sensor.name, loaded.training) == ("quickbird", {"imported": "theirs.pth"})
+    assert all(torch.equal(tensor, loaded.network.state_dict()[name]) for name, tensor in net.state_dict().items())
+    code, _, errors = invoke("import", theirs, "-o", ours, "--sensor", "worldview2", "--overwrite")
+    assert code == 3
+    assert "not the authors' SFIIN for this sensor" in errors
+    assert checkpoint.load(ours).network.sensor.name == "quickbird"
 
 
 def test_mix_is_the_published_factorisation() -> None:

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
-from sfiin.degradation import block_mean, blur, degrade, mtf_taps
+from sfiin.degradation import bicubic_reduce, block_mean, blur, degrade, mtf_taps
 
-REDUCTIONS = [lambda image, ratio: degrade(image, ratio, 0.3), block_mean]
-IDS = ["degrade", "block_mean"]
+REDUCTIONS = [lambda image, ratio: degrade(image, ratio, 0.3), block_mean, bicubic_reduce]
+IDS = ["degrade", "block_mean", "bicubic"]
 
 
 @pytest.mark.parametrize("centred", [True, False])
@@ -68,6 +71,31 @@ def test_block_mean_by_hand():
     assert block_mean(np.arange(16).reshape(1, 4, 4), 2).tolist() == [[[2.5, 4.5], [10.5, 12.5]]]
 
 
+@given(
+    ratio=st.sampled_from([2, 3, 4]),
+    rows=st.integers(1, 9),
+    cols=st.integers(1, 9),
+    bands=st.integers(1, 3),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None, max_examples=60)
+def test_bicubic_reduction_is_that_of_an_image_library(ratio, rows, cols, bands, seed):
+    image = np.random.default_rng(seed).uniform(0, 2047, (bands, rows * ratio, cols * ratio)).astype(np.float32)
+    reduced = bicubic_reduce(image, ratio)
+    assert reduced.shape == (bands, rows, cols)
+    for band, found in zip(image, reduced, strict=True):
+        expected = Image.fromarray(band).resize((cols, rows), Image.Resampling.BICUBIC)
+        assert expected.mode == "F"
+        np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+def test_bicubic_reduction_does_not_alias(ratio):
+    """The finest pattern, one that only plain interpolation would see, is gone but at the edges."""
+    image = np.broadcast_to((-1.0) ** np.arange(16 * ratio), (1, 16 * ratio, 16 * ratio))
+    assert np.abs(bicubic_reduce(image, ratio)[:, :, 2:-2]).max() < 0.05
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -77,6 +105,8 @@ def test_block_mean_by_hand():
         (lambda: degrade(np.ones((1, 8, 9)), 4, 0.3), "no multiples of the ratio 4"),
         (lambda: degrade(np.ones((2, 8, 8)), 4, (0.3, 0.3, 0.3)), "3 gains for 2 bands"),
         (lambda: block_mean(np.ones((1, 9, 8)), 4), "no multiples of the ratio 4"),
+        (lambda: bicubic_reduce(np.ones((1, 9, 8)), 4), "no multiples of the ratio 4"),
+        (lambda: bicubic_reduce(np.ones((1, 8, 9)), 3), "no multiples of the ratio 3"),
         (lambda: blur(np.ones((2, 8, 8)), 4, (0.3,)), "1 gains for 2 bands"),
     ],
 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from runtime.contract import Tile
-from sfiin import evaluation, pairs
+from runtime.errors import InputError
+from sfiin import classical, evaluation, metrics, pairs
 from sfiin.bicubic import bicubic
 from sfiin.evaluation import Model
 from sfiin.metrics import psnr
@@ -46,6 +48,56 @@ def test_scores_are_those_of_the_methods() -> None:
         ("simulated", "bicubic", 2), ("simulated", "brovey", 2), ("simulated", "m", 2)
     ]  # fmt: skip
     assert means[2][3]["ergas"] == pytest.approx(scores[2].quality.ergas)
+
+
+def test_every_classical_method_is_scored_with_its_sensors_gains() -> None:
+    it = pair()
+    it = Pair(it.name, it.pan, it.ms, it.truth, {"sensor": "QuickBird"})
+    profile = SENSORS["vhr4"].profile
+    methods = {name: evaluation.without_network(name) for name in classical.METHODS}
+    scores = {score.method: score.quality for score in evaluation.reference_scores(methods, it, profile)}
+    assert it.truth is not None
+    images = {name: method(it.ms, it.pan, 4) for name, method in classical.METHODS.items()}
+    images["mtf_glp_hpm"] = classical.mtf_glp_hpm(it.ms, it.pan, 4, SENSORS["quickbird"].ms_gains)
+    for name, image in images.items():
+        expected = metrics.reference_quality(np.clip(np.rint(image), 0, 2047), it.truth, 4, 2047.0)
+        assert scores[name] == expected
+
+
+def test_at_full_resolution_dn_are_brought_to_the_models_range_and_back() -> None:
+    whole = pair(128, 128)
+    it = Pair("p", whole.pan, whole.ms, None, {"sensor": "Pleiades", "nominal_bits": 12})
+    seen = []
+
+    def method(given: Pair) -> Image:
+        seen.append(given)
+        return given.ms.repeat(4, 1).repeat(4, 2) + 3000 * (given.pan == given.pan.max())
+
+    (score,) = evaluation.full_resolution_scores({"m": method}, it, SENSORS["vhr4"].profile)
+    np.testing.assert_allclose(seen[0].pan, it.pan * (2047 / 4095), rtol=1e-6)
+    back = (it.ms.astype(np.float64) * (2047 / 4095)).repeat(4, 1).repeat(4, 2) + 3000 * (it.pan == it.pan.max())
+    product = np.clip(np.rint(back * (4095 / 2047)), 0, 4095)
+    assert (score.pair, score.sensor, score.method) == ("p", "Pleiades", "m")
+    found = score.quality
+    assert found.hqnr == pytest.approx(metrics.hqnr(product, it.ms, it.pan, gains=0.3, gain=0.15), abs=1e-6)
+    assert found.qnr == pytest.approx(metrics.qnr(product, it.ms, it.pan, gain=0.15), abs=1e-6)
+    assert found.d_lambda_k == pytest.approx(metrics.d_lambda_k(product, it.ms, 0.3), abs=1e-6)
+    assert found.hqnr == pytest.approx((1 - found.d_lambda_k) * (1 - found.d_s))
+
+
+def test_a_pair_that_cannot_be_measured_is_named() -> None:
+    small = pair(16, 16)
+    methods = {"bicubic": evaluation.without_network("bicubic")}
+    with pytest.raises(InputError, match=r"p: cannot be judged.*32x32"):
+        list(evaluation.reference_scores(methods, small, SENSORS["vhr4"].profile))
+    with pytest.raises(InputError, match=r"p: cannot be judged.*32x32"):
+        list(evaluation.full_resolution_scores(methods, small, SENSORS["vhr4"].profile))
+
+
+def test_spread_is_mean_and_sample_deviation() -> None:
+    assert evaluation.spread([1.0, 2.0, 6.0]) == evaluation.Spread(3.0, statistics.stdev([1, 2, 6]), 3)
+    assert evaluation.spread([5.0]) == evaluation.Spread(5.0, None, 1)
+    assert evaluation.spread([5.0, float("inf")]).deviation is None
 
 
 def test_a_pair_without_truth_is_a_programming_error() -> None:
