@@ -165,11 +165,13 @@ def amplitude_and_phase(graph: GraphBuilder, x: str, fourier: Fourier, size: tup
     op, scalar = graph.op, graph.scalar
     real, imag = fourier.forward(graph, x, CUT)
     amplitude = op("Sqrt", op("Add", op("Mul", real, real), op("Mul", imag, imag)))
-    norm = op("Reshape", graph.reduce("ReduceL2", x, (2, 3)), graph.integers((0, 0, 1)))
-    floor = op("Max", op("Mul", norm, scalar(FLOOR * math.sqrt(size[0] * size[1]))), scalar(1e-30))
+    norm = op("Sqrt", op("GlobalAveragePool", op("Mul", x, x)))  # over sqrt(H W)
+    floor = op("Mul", op("Reshape", norm, graph.integers((0, 0, 1))), scalar(FLOOR * size[0] * size[1]))
+    floor = op("Max", floor, scalar(1e-30))
     share = op("Clip", op("Sub", op("Div", amplitude, floor), scalar(1.0)), scalar(0.0), scalar(1.0))
     slope = op("Atan", op("Div", real, op("Max", op("Abs", imag), scalar(1e-30))))
-    angle = op("Mul", op("Sign", imag), op("Sub", scalar(math.pi / 2), slope))
+    sign = op("Clip", op("Mul", imag, scalar(1e30)), scalar(-1.0), scalar(1.0))  # half the time of Sign
+    angle = op("Mul", sign, op("Sub", scalar(math.pi / 2), slope))
     phase = op("Add", _drawn_in(graph, angle), scalar(CUT))
     return op("Mul", amplitude, share), op("Mul", phase, share)
 
