@@ -84,6 +84,7 @@ IMAGES: dict[str, Callable[[int, int], np.ndarray]] = {
     "on-grid tone": lambda h, w: np.cos(2 * np.pi * np.add.outer(np.arange(h) / h, np.arange(w) / w)) + 2,
     "off-grid tone": lambda h, w: np.cos(0.7 * np.arange(w) + 0.3 * np.arange(h)[:, None]),
     "noise": lambda h, w: np.random.default_rng(h * w).normal(size=(h, w)),
+    "full range": lambda h, w: np.random.default_rng(h * w + 1).uniform(-65504, 65504, (h, w)),
     "bright noise": lambda h, w: np.random.default_rng(h + w).normal(1000, 30, (h, w)),
 }
 
@@ -129,6 +130,16 @@ def test_amplitude_and_phase_follow_the_definition(lowering: str, opset: int, si
     clear = exact_amplitude > 1e-4 * scale
     assert np.abs(phase - exact_phase)[clear].max(initial=0) <= 1e-3
     assert (phase[amplitude == 0] == 0).all()
+
+
+@pytest.mark.parametrize(("lowering", "opset"), FORMS)
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (60, 100)])
+def test_denormal_maps_have_no_spectrum(lowering: str, opset: int, size: tuple[int, int]) -> None:
+    """Whether a runtime flushes denormal numbers or not: all is under the floor, in the definition, too."""
+    x = (np.random.default_rng(3).normal(size=(1, 2, *size)) * 1e-40).astype(np.float32)
+    assert 0 < np.abs(x).max() < np.finfo(np.float32).tiny
+    for found in (*analysed(lowering, opset, x), *(t.numpy() for t in spectrum.analyse(torch.from_numpy(x)))):
+        assert (found == 0).all()
 
 
 @pytest.mark.parametrize(("lowering", "opset"), FORMS)
