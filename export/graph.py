@@ -8,6 +8,7 @@ the bicubic resampling into a grouped convolution and a depth-to-space.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -94,12 +95,20 @@ class _Emitter:
         return merged, p_next
 
     def frequency(self, part: FrequencyBranch, m: str, p: str) -> str:
+        """The branch in orthonormal units: what is 1 / sqrt(H W) of the unnormalised spectrum overflows in no type.
+
+        All layers are homogeneous but for the amplitude's biases, so the gain goes into the convolutions around it.
+        """
+        gain = 1 / math.sqrt(math.prod(self.tile))
         with self.graph.scope("frequency"):
-            both = self.op("Concat", self.conv(part.ms, m), self.conv(part.pan, p), axis=1)
+            both = self.op(
+                "Concat", *(self.conv(conv, x, gain_out=gain) for conv, x in ((part.ms, m), (part.pan, p))), axis=1
+            )
             amplitude, phase = amplitude_and_phase(self.graph, both, self.fourier, self.tile)
-            amplitude, phase = self.layers(part.amplitude, amplitude), self.layers(part.phase, phase)
+            amplitude = self.layers(part.amplitude, amplitude, flat=True, unit=gain)
+            phase = self.layers(part.phase, phase, flat=True)
             maps = maps_from(self.graph, amplitude, phase, self.fourier)
-            return self.conv(part.out, self.op("Abs", maps))
+            return self.conv(part.out, self.op("Abs", maps), gain_in=1 / gain)
 
     def statistics(self, x: str) -> str:
         """Spatial standard deviation plus mean, (N, C, 1, 1)."""
@@ -143,24 +152,28 @@ class _Emitter:
             x = self.op("Add", self.op("Mul", attention, pooled), x)
             return self.conv(part.tail, x, gain_out=gain_out)
 
-    def layers(self, part: nn.Module, x: str) -> str:
+    def layers(self, part: nn.Module, x: str, flat: bool = False, unit: float = 1.0) -> str:
+        """Layers in turn; with x in other units, the biases are in those units, too."""
         for layer in part.children():
             if isinstance(layer, nn.Conv2d):
-                x = self.conv(layer, x)
+                x = self.conv(layer, x, gain_in=1 / unit, gain_out=unit, flat=flat)
             elif isinstance(layer, nn.LeakyReLU):
                 x = self.op("LeakyRelu", x, alpha=layer.negative_slope)
             else:
                 x = self.op({nn.ReLU: "Relu", nn.Sigmoid: "Sigmoid"}[type(layer)], x)
         return x
 
-    def conv(self, part: nn.Conv2d, x: str, gain_in: float = 1.0, gain_out: float = 1.0) -> str:
+    def conv(self, part: nn.Conv2d, x: str, gain_in: float = 1.0, gain_out: float = 1.0, flat: bool = False) -> str:
         """A convolution that keeps the size; gains on its input and output go into weight and bias."""
         name = self._names[id(part)]
         assert part.bias is not None
-        weight = self.graph.constant(f"{name}.weight", _array(part.weight) * (gain_in * gain_out))
+        array = _array(part.weight) * (gain_in * gain_out)
         bias = self.graph.constant(f"{name}.bias", _array(part.bias) * gain_out)
-        kernel, pad = part.weight.shape[2:], [side // 2 for side in part.weight.shape[2:]]
-        return self.op("Conv", x, weight, bias, kernel_shape=tuple(kernel), pads=pad * 2)  # type: ignore[no-any-return]
+        kernel, pads = array.shape[2:], [side // 2 for side in array.shape[2:]] * 2
+        if flat:  # on (N, C, P): no pixel has a neighbour, so any order will do
+            array, kernel, pads = array[..., 0], (1,), [0, 0]
+        weight = self.graph.constant(f"{name}.weight", array)
+        return self.op("Conv", x, weight, bias, kernel_shape=tuple(kernel), pads=pads)  # type: ignore[no-any-return]
 
 
 _SPATIAL: dict[type[nn.Module], Callable[..., str]] = {
