@@ -11,7 +11,8 @@ edges are `amplitude_and_phase`, the same for all.
 | dft      | DFT, opset 17, 20 | the runtime's, O(H W log H W)    | onnxruntime >= 1.27; TensorRT >= 11.2; powers of   |
 |          |                   |                                  | two, other axes as by matmul                       |
 
-H1 * H2 = H are the factors with the smallest sum; for a prime, H1 = 1.
+H1 * H2 = H are the factors with the smallest sum; for a prime, H1 = 1. The third lowering, `plugin`, leaves the whole
+frequency branch to one custom node: `export/spectral_fusion.py`.
 """
 
 from __future__ import annotations

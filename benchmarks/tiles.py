@@ -1,0 +1,82 @@
+"""How good is a network on tiles of another size than it was trained on, and does a gain on its amplitudes help?
+
+    python benchmarks/tiles.py DIR [-o FILE] [--checkpoint CHECKPOINT]
+
+fuses the pairs with truth of a folder in tiles of several sizes, with amplitudes left as they are ("none"), or brought
+to those of the trained tile by the square root of the ratio of the areas ("sqrt") or by that ratio ("area"), and
+writes mean PSNR (dB), SAM (degrees) and ERGAS by sensor. Tiles share 32 PAN pixels, small ones a quarter of their
+side; pairs smaller than a tile are left out of it. Products are judged as `sfiin evaluate` judges them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runtime.contract import Tile
+from sfiin import checkpoint, evaluation
+from sfiin.network import SFIIN
+from sfiin.pairs import Pair, load_folder
+from sfiin.tilesize import fitted
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "sfiin" / "checkpoints" / "sfiin-vhr4.safetensors"
+POWERS = {"none": 0.0, "sqrt": 0.5, "area": 1.0}
+SIZES = (
+    (128, 128), (64, 64), (96, 96), (160, 160), (192, 192), (256, 256), (84, 92), (100, 60), (124, 124), (64, 256),
+    (48, 48), (384, 384), (32, 32),
+)  # fmt: skip
+
+
+def main() -> None:
+    """Measure, and write after every size, so that what is done is kept."""
+    options = _options()
+    loaded = checkpoint.load(options.checkpoint)
+    network, trained = loaded.network, int(loaded.training["patch"])
+    assert isinstance(network, SFIIN)
+    pairs = [pair for pair in load_folder(options.data, network.config.bands, network.config.ratio)
+             if pair.truth is not None]  # fmt: skip
+    document: dict[str, Any] = {
+        "checkpoint": options.checkpoint.name, "trained": trained, "pairs": [pair.name for pair in pairs],
+        "torch": torch.__version__, "machine": platform.machine(), "rows": [],
+    }  # fmt: skip
+    for size in SIZES:
+        for row in rows(network, (trained, trained), size, pairs):
+            document["rows"].append(row)
+            print(json.dumps(row), file=sys.stderr)
+        options.output.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def rows(network: SFIIN, trained: tuple[int, int], size: tuple[int, int], pairs: Sequence[Pair]) -> Iterator[Any]:
+    """One row by sensor and correction for a tile of `size`; on the trained area all corrections are one."""
+    overlap = min(32, min(size) // 16 * 4)
+    large_enough = [pair for pair in pairs if pair.pan.shape[1] >= size[0] and pair.pan.shape[2] >= size[1]]
+    for name, power in POWERS.items():
+        if name != "none" and size[0] * size[1] == trained[0] * trained[1]:
+            continue
+        fuse = checkpoint.fuser(fitted(network, trained, size, power))
+        model = evaluation.Model("sfiin", network.sensor, Tile(*size, overlap), fuse)
+        scores = [evaluation.score(model, pair) for pair in large_enough]
+        for sensor, _, count, means in evaluation.means(scores):
+            figures = {key: round(value, 4) for key, value in means.items()}
+            yield {"tile": list(size), "overlap": overlap, "correction": name, "sensor": sensor, "pairs": count,
+                   **figures}  # fmt: skip
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, metavar="DIR", help="a folder of .npz pairs")
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "benchmarks" / "tiles.json", metavar="FILE")
+    parser.add_argument("--checkpoint", type=Path, default=SHIPPED, metavar="CHECKPOINT")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
