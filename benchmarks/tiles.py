@@ -24,23 +24,26 @@ from runtime.contract import Tile
 from sfiin import checkpoint, evaluation
 from sfiin.network import SFIIN
 from sfiin.pairs import Pair, load_folder
-from sfiin.tilesize import fitted
+from sfiin.tilesize import fitted, trained_side
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "sfiin" / "checkpoints" / "sfiin-vhr4.safetensors"
 POWERS = {"none": 0.0, "sqrt": 0.5, "area": 1.0}
 SIZES = (
-    (128, 128), (64, 64), (96, 96), (160, 160), (192, 192), (256, 256), (84, 92), (100, 60), (124, 124), (64, 256),
-    (48, 48), (384, 384), (32, 32),
+    (32, 32), (48, 48), (64, 64), (100, 60), (84, 92), (96, 96), (124, 124), (128, 128), (64, 256), (160, 160),
+    (192, 192), (256, 256), (384, 384),
 )  # fmt: skip
 
 
 def main() -> None:
     """Measure, and write after every size, so that what is done is kept."""
     options = _options()
-    loaded = checkpoint.load(options.checkpoint)
-    network, trained = loaded.network, int(loaded.training["patch"])
-    assert isinstance(network, SFIIN)
+    network = checkpoint.load_sfiin(options.checkpoint)
+    trained = trained_side(checkpoint.load(options.checkpoint).training)
+    if trained is None:
+        raise SystemExit(
+            f"{options.checkpoint}: does not say which tile it was trained on; there is nothing to compare"
+        )
     pairs = [pair for pair in load_folder(options.data, network.config.bands, network.config.ratio)
              if pair.truth is not None]  # fmt: skip
     document: dict[str, Any] = {

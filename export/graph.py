@@ -10,14 +10,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.builder import GraphBuilder
 from export import spectral_fusion
+from export.builder import GraphBuilder
 from export.fourier import LOWERINGS, Fourier, amplitude_and_phase, maps_from
 from runtime.contract import Lowering
 from sfiin.network import (
@@ -121,20 +122,20 @@ class _Emitter:
 
     def spectral_fusion(self, part: FrequencyBranch, m: str, p: str, gain: float) -> str:
         """The branch as one node, whose transform is orthonormal by itself; the weights are its inputs."""
-        pairs = {"ms": part.ms, "pan": part.pan, "out": part.out}
+        pairs: dict[str, nn.Module] = {"ms": part.ms, "pan": part.pan, "out": part.out}
         for name, layers in (("amplitude", part.amplitude), ("phase", part.phase)):
             pairs |= {f"{name}_first": layers[0], f"{name}_second": layers[2]}
         weights = []
         for name in spectral_fusion.WEIGHTS:
             layer, kind = name.rsplit("_", 1)
-            array = _array(getattr(pairs[layer], kind))
+            array = _array(pairs[layer].get_parameter(kind))
             if kind == "weight":
                 array = array[:, :, 0, 0]
             elif layer.startswith("amplitude"):
                 array = array * gain
             weights.append(self.graph.constant(f"{self._names[id(pairs[layer])]}.{kind}", array))
-        domain = spectral_fusion.DOMAIN
-        return self.op(spectral_fusion.NAME, m, p, *weights, domain=domain, **spectral_fusion.ATTRIBUTES)  # type: ignore[no-any-return]
+        attributes: dict[str, Any] = {"domain": spectral_fusion.DOMAIN, **spectral_fusion.ATTRIBUTES}
+        return self.op(spectral_fusion.NAME, m, p, *weights, **attributes)  # type: ignore[no-any-return]
 
     def statistics(self, x: str) -> str:
         """Spatial standard deviation plus mean, (N, C, 1, 1)."""

@@ -18,7 +18,7 @@ A weight's rows are output channels. Output: `f` (N, C, H, W) of type T. Any H a
    half precision does not overflow. What `sfiin.spectrum` says of its unnormalised transform holds here in these units.
 2. Bins of rows 0 and H/2 in columns 0 and W/2 are real: their imaginary part is 0.
 3. Amplitude |X| and continuous phase (`sfiin.spectrum.continuous_phase`, attributes `cut`, `fade`), both times
-   clip(|X| / t - 1, 0, 1) with t = max(`floor` * ||x||_2, 1e-30), a threshold for each map. So what is not above t is 0.
+   clip(|X| / t - 1, 0, 1) with t = max(`floor` * ||x||_2, 1e-30) for each map: what is not above t is 0.
 4. A = amplitude network, Q = phase network: two layers with a leaky rectifier (`slope`) between.
 5. y = the inverse of A exp(iQ), orthonormal: complex along H, then complex to real along W, in which the imaginary
    parts of column 0 and, with W even, of column W/2 do not count. A may be negative.
@@ -33,7 +33,7 @@ A kernel computes steps 1 to 5 in float32 at least, whatever T: a phase does not
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,13 +42,16 @@ from numpy.typing import NDArray
 from onnx import defs
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.shape_inference import InferenceContext, InferenceError
 
+from runtime.contract import PLUGIN
 from sfiin.network import SLOPE
 from sfiin.spectrum import CUT, FADE, FLOOR
 
 Array = NDArray[np.floating]
 
-NAME, DOMAIN, VERSION = "SpectralFusion", "sfiin", 1
+DOMAIN, NAME = PLUGIN
+VERSION = 1
 
 WEIGHTS = tuple(
     f"{layer}_{kind}"
@@ -68,14 +71,20 @@ ATTRIBUTES: Mapping[str, float | str] = {
 
 
 def spectral_fusion(
-    m: Array, p: Array, *weights: Array, floor: float = FLOOR, cut: float = CUT, fade: float = FADE, slope: float = SLOPE
+    m: Array,
+    p: Array,
+    *weights: Array,
+    floor: float = FLOOR,
+    cut: float = CUT,
+    fade: float = FADE,
+    slope: float = SLOPE,
 ) -> Array:
     """The operator on float32 or float64, in the type of `m`; `weights` as in `WEIGHTS`."""
-    pairs = list(zip(weights[::2], weights[1::2], strict=True))
-    maps = np.concatenate((_layer(m, *pairs[0]), _layer(p, *pairs[1])), 1)
+    ms, pan, *networks, out = zip(weights[::2], weights[1::2], strict=True)
+    maps = np.concatenate((_layer(m, *ms), _layer(p, *pan)), 1)
     amplitude, phase = _analyse(maps, floor, cut, fade)
-    fused = _synthesise(_two_layers(amplitude, *pairs[2:4], slope), _two_layers(phase, *pairs[4:6], slope), m.shape[3])
-    return _layer(np.abs(fused), *pairs[6]).astype(m.dtype, copy=False)
+    amplitude, phase = _two_layers(amplitude, networks[:2], slope), _two_layers(phase, networks[2:], slope)
+    return _layer(np.abs(_synthesise(amplitude, phase, m.shape[3])), *out).astype(m.dtype, copy=False)
 
 
 def _layer(x: Array, weight: Array, bias: Array) -> Array:
@@ -85,9 +94,9 @@ def _layer(x: Array, weight: Array, bias: Array) -> Array:
     return mixed.reshape(n, len(bias), height, width)
 
 
-def _two_layers(x: Array, first: tuple[Array, Array], second: tuple[Array, Array], slope: float) -> Array:
-    hidden = _layer(x, *first)
-    return _layer(np.where(hidden < 0, hidden * hidden.dtype.type(slope), hidden), *second)
+def _two_layers(x: Array, layers: Sequence[tuple[Array, Array]], slope: float) -> Array:
+    hidden = _layer(x, *layers[0])
+    return _layer(np.where(hidden < 0, hidden * hidden.dtype.type(slope), hidden), *layers[1])
 
 
 def _analyse(x: Array, floor: float, cut: float, fade: float) -> tuple[Array, Array]:
@@ -146,23 +155,28 @@ def _schema() -> defs.OpSchema:
         type_constraints=[("T", floats, "Features and weights.")],
         attributes=[defs.OpSchema.Attribute(name, kind, "See above.", required=True) for name, kind in kinds.items()],
     )
-    return schema.set_type_and_shape_inference_function(_infer)
+    schema.set_type_and_shape_inference_function(_infer)
+    return schema
 
 
-def _infer(context: onnx.shape_inference.InferenceContext) -> None:
+def _infer(context: InferenceContext) -> None:
     """f is as m, and m as p; weights that do not fit the number of channels are an error."""
-    kinds = [context.get_input_type(i) for i in range(context.get_num_inputs())]
+    names = ("m", "p", *WEIGHTS)
+    if context.get_num_inputs() != len(names):
+        raise InferenceError(f"{NAME}: has {context.get_num_inputs()} inputs, not {len(names)}")
+    kinds: list[onnx.TypeProto | None] = [context.get_input_type(i) for i in range(len(names))]
     shapes = [_dimensions(kind) for kind in kinds]
     channels = shapes[0][1] if shapes[0] is not None and len(shapes[0]) == 4 else None
-    for name, found in zip(("m", "p", *WEIGHTS), shapes, strict=True):
+    for name, found in zip(names, shapes, strict=True):
         wanted = _wanted(name, channels)
         if found is not None and not _fits(found, wanted):
-            raise onnx.shape_inference.InferenceError(f"{NAME}: input '{name}' is {found}, not {wanted}")
-    context.set_output_type(0, kinds[0])
+            raise InferenceError(f"{NAME}: input '{name}' is {found}, not {wanted}")
+    if kinds[0] is not None:
+        context.set_output_type(0, kinds[0])
 
 
-def _dimensions(kind: onnx.TypeProto) -> tuple[int | None, ...] | None:
-    if not kind.tensor_type.HasField("shape"):
+def _dimensions(kind: onnx.TypeProto | None) -> tuple[int | None, ...] | None:
+    if kind is None or not kind.tensor_type.HasField("shape"):
         return None
     return tuple(side.dim_value if side.HasField("dim_value") else None for side in kind.tensor_type.shape.dim)
 
@@ -177,7 +191,9 @@ def _wanted(name: str, channels: int | None) -> tuple[int | None, ...]:
 
 
 def _fits(found: tuple[int | None, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(found) == len(wanted) and all(None in pair or pair[0] == pair[1] for pair in zip(found, wanted, strict=True))
+    return len(found) == len(wanted) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(found, wanted, strict=True)
+    )
 
 
 class _Kernel(OpRun):  # type: ignore[misc, unused-ignore]
@@ -199,7 +215,14 @@ class ReferenceSession:
     def __init__(self, model: onnx.ModelProto) -> None:
         self._evaluator = ReferenceEvaluator(model, new_ops=[_Kernel])
 
+    def __enter__(self) -> ReferenceSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
     def run(self, ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
         """Fuse a batch of tiles; shapes and units as in `runtime.session.Session.run`."""
-        result: NDArray[np.float32] = np.asarray(self._evaluator.run(None, {"ms": ms, "pan": pan})[0])
+        outputs: Any = self._evaluator.run(["hrms"], {"ms": ms, "pan": pan})
+        result: NDArray[np.float32] = outputs[0]
         return result

@@ -22,10 +22,13 @@ CHECKPOINT_FORMAT = "sfiin-checkpoint/1"
 Lowering = Literal["matmul", "dft", "plugin"]
 Precision = Literal["fp32"]
 
+PLUGIN = ("sfiin", "SpectralFusion")
+"""Domain and name of the node that the lowering `plugin` makes of a frequency branch."""
+
 NEEDS: Mapping[Lowering, str] = {
     "matmul": "any ONNX runtime",
     "dft": "onnxruntime 1.27 or later",
-    "plugin": "TensorRT with the plugin sfiin::SpectralFusion; onnxruntime cannot run it",
+    "plugin": f"TensorRT with the plugin {'::'.join(PLUGIN)}; onnxruntime cannot run it",
 }
 """What runs a model, by its lowering."""
 
@@ -85,8 +88,8 @@ class Contract:
     """Everything a runtime must know, and may refuse over, before it runs a model.
 
     `network` is the network's configuration; `checkpoint` and `golden` are SHA-256 digests (hex) of the checkpoint's
-    and the golden tiles' files; `versions` names the packages that made the artefact. `lowering_choice` holds the target and the
-    figures by which `--fourier auto` chose the lowering, and is empty where it was given.
+    and the golden tiles' files; `versions` names the packages that made the artefact. `lowering_choice`
+    holds the target and the figures by which `--fourier auto` chose the lowering, and is empty where it was given.
     """
 
     sensor: SensorProfile
