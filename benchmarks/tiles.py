@@ -1,8 +1,9 @@
 """How good is a network on tiles of another size than it was trained on, and does a gain on its amplitudes help?
 
-    python benchmarks/tiles.py DIR [-o FILE] [--checkpoint CHECKPOINT]
+    python benchmarks/tiles.py DIR -o benchmarks/tiles.json
+    python benchmarks/tiles.py --table benchmarks/tiles.json
 
-fuses the pairs with truth of a folder in tiles of several sizes, with amplitudes left as they are ("none"), or brought
+The first fuses the pairs with truth of a folder in tiles of several sizes, with amplitudes left as they are ("none"), or brought
 to those of the trained tile by the square root of the ratio of the areas ("sqrt") or by that ratio ("area"), and
 writes mean PSNR (dB), SAM (degrees) and ERGAS by sensor. Tiles share 32 PAN pixels, small ones a quarter of their
 side; pairs smaller than a tile are left out of it. Products are judged as `sfiin evaluate` judges them.
@@ -36,8 +37,11 @@ SIZES = (
 
 
 def main() -> None:
-    """Measure, and write after every size, so that what is done is kept."""
+    """Measure, and write after every size, so that what is done is kept; or print the table of a file."""
     options = _options()
+    if options.table:
+        print(table(json.loads(options.table.read_text("utf-8"))["rows"]))
+        return
     network = checkpoint.load_sfiin(options.checkpoint)
     trained = trained_side(checkpoint.load(options.checkpoint).training)
     if trained is None:
@@ -73,12 +77,29 @@ def rows(network: SFIIN, trained: tuple[int, int], size: tuple[int, int], pairs:
                    **figures}  # fmt: skip
 
 
+def table(rows: Sequence[Any]) -> str:
+    """PSNR by tile, sensor and correction in Markdown; one correction more or less is none on the trained area."""
+    sensors = sorted({row["sensor"] for row in rows}, reverse=True)
+    columns = [(sensor, name) for sensor in sensors for name in POWERS]
+    figures = {(*row["tile"], row["sensor"], row["correction"]): f"{row['psnr']:.2f}" for row in rows}
+    lines = ["| tile | " + " | ".join(f"{sensor}: {name}" for sensor, name in columns) + " |",
+             "|---" * (1 + len(columns)) + "|"]  # fmt: skip
+    for size in dict.fromkeys(tuple(row["tile"]) for row in rows):
+        cells = (figures.get((*size, *it)) or figures.get((*size, it[0], "none")) or "" for it in columns)
+        lines.append(f"| {size[0]} x {size[1]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, metavar="DIR", help="a folder of .npz pairs")
+    parser.add_argument("data", type=Path, nargs="?", metavar="DIR", help="a folder of .npz pairs")
+    parser.add_argument("--table", type=Path, help="print the Markdown table of a file and measure nothing")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "benchmarks" / "tiles.json", metavar="FILE")
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED, metavar="CHECKPOINT")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.data is None and options.table is None:
+        parser.error("give a folder of pairs, or --table FILE")
+    return options
 
 
 if __name__ == "__main__":

@@ -2,17 +2,19 @@
 
 A lowering turns real maps (N, C, H, W) into the real and imaginary parts of their one-sided spectrum, each (N, C, P)
 with P = H * F bins and F = W // 2 + 1, and a spectrum that need not be Hermitian back into maps. What lies between is
-pointwise, so the order of the bins is the lowering's own; `rows` tells it. Amplitude, phase and the rules at their
+pointwise, so the order of the bins is the lowering's own; `bins` tells it. Amplitude, phase and the rules at their
 edges are `amplitude_and_phase`, the same for all.
 
 | lowering | nodes             | multiply-adds a map, each way    | limits                                             |
 |----------|-------------------|----------------------------------|----------------------------------------------------|
-| matmul   | MatMul, Reshape   | 2 H W F + 4 H F (H1 + H2)        | tile fixed at export; constants of 8 W F + 8 H H2  |
+| matmul   | MatMul, Reshape   | see below                        | tile fixed at export; constants of 8 W F + 8 H H2  |
 | dft      | DFT, opset 17, 20 | the runtime's, O(H W log H W)    | onnxruntime >= 1.27; TensorRT >= 11.2; powers of   |
 |          |                   |                                  | two, other axes as by matmul                       |
 
-H1 * H2 = H are the factors with the smallest sum; for a prime, H1 = 1. The third lowering, `plugin`, leaves the whole
-frequency branch to one custom node: `export/spectral_fusion.py`.
+matmul: 4 H F (H1 + H2) along H, where H1 * H2 = H are the factors with the smallest sum (1 and H for a prime); along W
+2 H W F, forward of an even W half of it.
+
+The third lowering, `plugin`, leaves the whole frequency branch to one custom node: `export/spectral_fusion.py`.
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ class Fourier(Protocol):
     """A lowering for tiles of one size; its methods add nodes to a graph and return values' names."""
 
     @property
-    def rows(self) -> NDArray[np.intp]:
-        """The vertical frequency, 0..H-1, of each of the H rows of F bins that its spectra consist of."""
+    def bins(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The order of the P bins: H rows of F, the vertical frequency of each row and the horizontal of each
+        column."""
         ...
 
     def forward(self, graph: GraphBuilder, x: str, turn: float = 0.0) -> tuple[str, str]:
@@ -48,12 +51,14 @@ class Fourier(Protocol):
 
 
 class MatMulFourier:
-    """Transforms as matrix products: one along W, two along H, without a Transpose.
+    """Transforms as matrix products: along W, and in two factors along H, without a Transpose.
 
-    Along W, one product gives real and imaginary rows as two planes. Along H, a transform of H = H1 * H2 points is, as
-    Cooley and Tukey have it (Math. Comp. 19, 1965), one of H1 points on every H2-th row, for which one (2 H1, 2 H1)
-    matrix serves, and then one of H2 points, for which each of the first's H1 frequencies has its own matrix with the
-    twiddles in it. The bins stay in the order that this leaves: row k1 * H2 + k2 holds frequency k1 + H1 * k2.
+    Along W, a product gives real and imaginary rows as two planes. Even frequencies need only the sum of a row's
+    halves, odd ones only their difference, which halves the products' work. Along H, a transform of H = H1 * H2 points
+    is, as Cooley and Tukey have it (Math. Comp. 19, 1965), one of H1 points on every H2-th row, for which one (2 H1, 2
+    H1) matrix serves, and then one of H2 points, for which each of the first's H1 frequencies has its own matrix with
+    the twiddles in it. The bins stay in the order that this leaves: row k1 * H2 + k2 holds frequency k1 + H1 * k2, and
+    even columns come before odd ones.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -61,15 +66,17 @@ class MatMulFourier:
         self._first, self._second = factors(height)
 
     @property
-    def rows(self) -> NDArray[np.intp]:
-        """As `Fourier.rows`."""
-        return np.arange(self._height).reshape(self._second, self._first).T.ravel()
+    def bins(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """As `Fourier.bins`."""
+        columns = np.arange(self._columns)
+        if self._width % 2 == 0:
+            columns = np.concatenate((columns[::2], columns[1::2]))
+        return np.arange(self._height).reshape(self._second, self._first).T.ravel(), columns
 
     def forward(self, graph: GraphBuilder, x: str, turn: float = 0.0) -> tuple[str, str]:
         """As `Fourier.forward`."""
         first, second, columns = self._first, self._second, self._columns
-        x = graph.op("Unsqueeze", x, graph.integers((2,)))
-        planes = graph.op("MatMul", x, graph.constant("dft_rows", np.stack(row_matrices(self._width))))
+        planes = self._along_rows(graph, x)
         if first > 1:
             planes = graph.op("Reshape", planes, graph.integers((0, 0, 2 * first, second * columns)))
             planes = graph.op("MatMul", graph.constant("dft_columns_1", first_matrix(first)), planes)
@@ -79,6 +86,19 @@ class MatMulFourier:
         parts = graph.op("Split", groups, graph.integers((second, second)), axis=3, outputs=2)
         real, imag = (graph.op("Reshape", part, graph.integers((0, 0, -1))) for part in parts)
         return real, imag
+
+    def _along_rows(self, graph: GraphBuilder, x: str) -> str:
+        """(N, C, H, W) to the planes of real and imaginary rows, (N, C, 2, H, F)."""
+        matrix, half = np.stack(row_matrices(self._width)), self._width // 2
+        if self._width % 2:
+            x = graph.op("Unsqueeze", x, graph.integers((2,)))
+            return graph.op("MatMul", x, graph.constant("dft_rows", matrix))  # type: ignore[no-any-return]
+        left, right = graph.op("Split", x, graph.integers((half, half)), axis=3, outputs=2)
+        planes = []
+        for parity, (name, kind) in enumerate((("even", "Add"), ("odd", "Sub"))):
+            folded = graph.op("Unsqueeze", graph.op(kind, left, right), graph.integers((2,)))
+            planes.append(graph.op("MatMul", folded, graph.constant(f"dft_rows_{name}", matrix[:, :half, parity::2])))
+        return graph.op("Concat", *planes, axis=4)  # type: ignore[no-any-return]
 
     def inverse(self, graph: GraphBuilder, real: str, imag: str) -> str:
         """As `Fourier.inverse`."""
@@ -95,7 +115,7 @@ class MatMulFourier:
         ):
             plane = graph.op("MatMul", graph.constant(f"idft_columns_1{part}", matrix), rows)
             plane = graph.op("Reshape", plane, graph.integers((0, 0, self._height, columns)))
-            maps.append(graph.op("MatMul", plane, graph.constant(f"idft_rows_{part}", rows_matrix)))
+            maps.append(graph.op("MatMul", plane, graph.constant(f"idft_rows_{part}", rows_matrix[self.bins[1]])))
         return graph.op("Add", *maps)  # type: ignore[no-any-return]
 
 
@@ -111,9 +131,9 @@ class DftFourier:
         self._height, self._width, self._columns = height, width, width // 2 + 1
 
     @property
-    def rows(self) -> NDArray[np.intp]:
-        """As `Fourier.rows`."""
-        return np.arange(self._height)
+    def bins(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """As `Fourier.bins`."""
+        return np.arange(self._height), np.arange(self._columns)
 
     def forward(self, graph: GraphBuilder, x: str, turn: float = 0.0) -> tuple[str, str]:
         """As `Fourier.forward`."""
@@ -166,11 +186,13 @@ def amplitude_and_phase(graph: GraphBuilder, x: str, fourier: Fourier, size: tup
     op, scalar = graph.op, graph.scalar
     real, imag = fourier.forward(graph, x, CUT)
     amplitude = op("Sqrt", op("Add", op("Mul", real, real), op("Mul", imag, imag)))
-    norm = op("Reshape", graph.reduce("ReduceL2", x, (2, 3)), graph.integers((0, 0, 1)))
-    floor = op("Max", op("Mul", norm, scalar(FLOOR * math.sqrt(size[0] * size[1]))), scalar(1e-30))
+    norm = op("Sqrt", op("GlobalAveragePool", op("Mul", x, x)))  # over sqrt(H W)
+    floor = op("Mul", op("Reshape", norm, graph.integers((0, 0, 1))), scalar(FLOOR * size[0] * size[1]))
+    floor = op("Max", floor, scalar(1e-30))
     share = op("Clip", op("Sub", op("Div", amplitude, floor), scalar(1.0)), scalar(0.0), scalar(1.0))
     slope = op("Atan", op("Div", real, op("Max", op("Abs", imag), scalar(1e-30))))
-    angle = op("Mul", op("Sign", imag), op("Sub", scalar(math.pi / 2), slope))
+    sign = op("Clip", op("Mul", imag, scalar(1e30)), scalar(-1.0), scalar(1.0))  # half the time of Sign
+    angle = op("Mul", sign, op("Sub", scalar(math.pi / 2), slope))
     phase = op("Add", _drawn_in(graph, angle), scalar(CUT))
     return op("Mul", amplitude, share), op("Mul", phase, share)
 

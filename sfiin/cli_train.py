@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
@@ -15,12 +15,16 @@ from runtime import options
 from runtime.cli import requires
 from runtime.console import print_table, progress, say
 from runtime.errors import MismatchError, OutputError, UnavailableError
+from runtime.files import check_target
 
 if TYPE_CHECKING:
     from sfiin import pairs
     from sfiin.ablation import Variant
+    from sfiin.checkpoint import Architecture
+    from sfiin.network import PanSharpener
     from sfiin.pairs import Pair, Source
     from sfiin.sensors import Sensor
+    from sfiin.training import Progress
 
 Data = Annotated[
     Path,
@@ -48,6 +52,7 @@ Rate = Annotated[float, typer.Option(min=0, help="Learning rate at the start; it
 
 
 def train(
+    context: typer.Context,
     *,
     output: Checkpoint,
     data: Data,
@@ -89,49 +94,44 @@ def train(
     The learning curve is written beside the checkpoint as .csv. A training that was stopped leaves a .state file there,
     from which --resume goes on.
     """
-    state, curve = output.with_suffix(".state"), output.with_suffix(".csv")
-    if output in (state, curve):
-        raise typer.BadParameter(f"{output.suffix} is for what lies beside the checkpoint", param_hint="--output")
-    for path in (output, curve):
-        options.refuse_existing(path, overwrite)
-    if state.exists() and not resume:
-        raise OutputError(f"{state}: a training that was stopped; --resume to go on with it, or remove it")
+    state, curve = _beside(output, overwrite, resume)
     _four(channels)
     requires("train", "torch", "safetensors", "scipy")
     import torch
 
-    from sfiin import checkpoint, sensors, training
-    from sfiin.ablation import Variant
+    from sfiin import checkpoint, training
 
     if device == "cuda" and not torch.cuda.is_available():
         raise UnavailableError("this PyTorch sees no CUDA device; train with --device cpu")
     torch.manual_seed(seed)
     torch.set_num_threads(threads or torch.get_num_threads())
+    shape: dict[str, Any] = {
+        "channels": channels, "blocks": blocks, "spatial": spatial, "branches": branches, "interaction": interaction,
+    }  # fmt: skip
     if init:
-        network = checkpoint.load(init).network
-        found = sensors.known(network.sensor.name) or sensors.find(sensor)
-        shapes = [(len(profile.bands), profile.ratio) for profile in (network.sensor, found.profile)]
-        if shapes[0] != shapes[1]:
-            raise MismatchError(
-                f"sensor: {init} is for '{network.sensor.name}' of {shapes[0][0]} bands at ratio {shapes[0][1]}, not "
-                f"for '{found.name}' of {shapes[1][0]} at ratio {shapes[1][1]}; give its own sensor with --sensor"
-            )
+        given = [name for name in ("architecture", *shape) if _is_given(context, name)]
+        if given:
+            raise typer.BadParameter(f"the network is the one in {init}", param_hint=f"--{given[0]}")
+        network, found = _from_checkpoint(init, sensor if _is_given(context, "sensor") else None)
     else:
-        found = sensors.find(sensor)
-        shape = {"channels": channels, "blocks": blocks, "spatial": spatial}
-        changes = {**shape, "branches": branches, "interaction": interaction} if architecture == "sfiin" else {}
-        network = Variant(architecture, architecture, changes).build(found.profile)
+        network, found = _untrained(sensor, architecture, shape if architecture == "sfiin" else {})
     config = training.TrainingConfig(steps, batch, patch, rate, weight, seed, validate_every, precision)
     origin = {"reduction": list(reduction)} | ({"init": init.name} if init else {})
     with ExitStack() as stack:
         used, held_out = _pairs(data, found, reduction, patch, stack)
-        advance = stack.enter_context(progress("training", steps, quiet))
+        advance, done = stack.enter_context(progress("training", steps, quiet)), 0
+
+        def watch(at: Progress) -> None:
+            nonlocal done
+            advance(at.step - done, f"loss {at.loss:.5f}, ERGAS {at.ergas:.3f}")  # more than one after a resumption
+            done = at.step
+
         result = training.train(
             network.to(device),
             used,
             held_out,
             config,
-            lambda at: advance(1, f"loss {at.loss:.5f}, ERGAS {at.ergas:.3f}"),
+            watch,
             state_file=state,
             origin=origin,
         )
@@ -139,6 +139,50 @@ def train(
     training.write_curve(curve, result.training["curve"])
     state.unlink(missing_ok=True)
     say(f"{output}: ERGAS {result.training['validation_ergas']:.3f} on {len(held_out)} held-out pairs", quiet)
+
+
+def _beside(output: Path, overwrite: bool, resume: bool) -> tuple[Path, Path]:
+    """Where the state and the curve of a training lie; refuses what would replace something, before any work."""
+    state, curve = output.with_suffix(".state"), output.with_suffix(".csv")
+    if output in (state, curve):
+        raise typer.BadParameter(f"{output.suffix} is for what lies beside the checkpoint", param_hint="--output")
+    for path in (output, curve):
+        options.refuse_existing(path, overwrite)
+        check_target(path)
+    if state.exists() and not resume:
+        raise OutputError(f"{state}: a training that was stopped; --resume to go on with it, or remove it")
+    return state, curve
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _from_checkpoint(init: Path, sensor: str | None) -> tuple[PanSharpener, Sensor]:
+    """The network to go on with, and its sensor: the shipped one of its name, if no other is given."""
+    from sfiin import checkpoint, sensors
+
+    network = checkpoint.load(init).network
+    name = network.sensor.name
+    found = sensors.find(sensor) if sensor else sensors.known(name)
+    if found is None:
+        raise MismatchError(f"sensor: {init} is for '{name}', which is not shipped; give it with --sensor {name}.toml")
+    shapes = [(len(profile.bands), profile.ratio) for profile in (network.sensor, found.profile)]
+    if shapes[0] != shapes[1]:
+        raise MismatchError(
+            f"sensor: {init} is for '{name}' of {shapes[0][0]} bands at ratio {shapes[0][1]}, not "
+            f"for '{found.name}' of {shapes[1][0]} at ratio {shapes[1][1]}; give its own sensor with --sensor"
+        )
+    return network, found
+
+
+def _untrained(sensor: str, architecture: Architecture, changes: dict[str, Any]) -> tuple[PanSharpener, Sensor]:
+    from sfiin import sensors
+    from sfiin.ablation import Variant
+
+    found = sensors.find(sensor)
+    return Variant(architecture, architecture, changes).build(found.profile), found
 
 
 def ablate(
@@ -163,6 +207,7 @@ def ablate(
 
     Runs are added to the file one by one; what it holds already is not trained again.
     """
+    check_target(output)
     requires("train", "torch", "safetensors", "scipy")
     import torch
 

@@ -168,6 +168,10 @@ def test_train_with_a_sensor_of_ones_own(invoke: Invoke, tmp_path: Path) -> None
     # Its name is not known without the file, so going on needs --sensor again.
     code, _, errors = invoke("train", "--data", data, "-o", tmp_path / "m.safetensors", "--init", out, "--patch", 16)
     assert code == 4
+    assert f"sensor: {out} is for 'own', which is not shipped; give it with --sensor own.toml" in errors
+    other = ["--init", out, "--sensor", "vhr4", "--patch", 16]
+    code, _, errors = invoke("train", "--data", data, "-o", tmp_path / "m.safetensors", *other)
+    assert code == 4
     assert f"sensor: {out} is for 'own' of 2 bands at ratio 2, not for 'vhr4' of 4 at ratio 4; give" in errors
     more = ["--init", out, "--sensor", own, "--steps", 1, "--patch", 16, "-q"]
     assert invoke("train", "--data", data, "-o", tmp_path / "m.safetensors", *more) == (0, "", "")
@@ -296,7 +300,8 @@ def test_a_damaged_state_is_refused(invoke: Invoke, data: Path, tmp_path: Path) 
         (["--patch", "64"], 3, "p0: 32x32 PAN pixels with truth do not hold a patch of 64"),
         (["--patch", "18"], 3, "a multiple of the ratio 4"),
         (["--sensor", "none.toml"], 3, "none.toml: no such sensor file"),
-        (["--init", "none.safetensors"], 3, "no such checkpoint"),
+        (["--init", "none.safetensors"], 2, "--channels: the network is the one in none.safetensors"),
+        (["-o", "{folder}/none/net.safetensors"], 7, "there is no folder"),
         (["-o", "{folder}/net.csv"], 2, ".csv is for what lies beside the checkpoint"),
         (["-o", "{folder}/net.state"], 2, ".state is for what lies beside the checkpoint"),
         (["-o", "{folder}/kept.safetensors"], 7, "kept.csv: exists already"),
@@ -313,6 +318,11 @@ def test_train_refuses(
     assert "Traceback" not in errors
     assert names(tmp_path) == ["kept.csv"]
     assert (tmp_path / "kept.csv").read_text() == "mine"
+
+
+def test_a_checkpoint_to_begin_with_must_be_there(invoke: Invoke, data: Path, tmp_path: Path) -> None:
+    begun = invoke("train", "--data", data, "-o", tmp_path / "net.safetensors", "--init", tmp_path / "none.safetensors")
+    assert begun == (3, "", f"sfiin: error: {tmp_path / 'none.safetensors'}: no such checkpoint\n")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

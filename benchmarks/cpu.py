@@ -1,0 +1,193 @@
+"""How fast is each way to run a network on this CPU, side by side in one process with the threads fixed?
+
+    python benchmarks/cpu.py -o benchmarks/cpu.json
+    python benchmarks/cpu.py --table benchmarks/cpu.json
+
+Every round runs all ways once, in turn; a figure is the median over rounds of a way's time, or of its ratio to PyTorch
+eager in the same round, so that what else the machine does meets all alike. Warm-up is apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+
+from export.cost import cost, total
+from export.graph import build_graph
+from runtime.files import publish
+from runtime.session import session_options
+from sfiin.network import SFIIN, NetworkConfig
+from sfiin.sensors import SENSORS
+
+WAYS = ("eager", "compile", "plain export", "dft", "matmul")
+TITLES = (
+    "PyTorch eager",
+    "torch.compile",
+    "ONNX Runtime, plain export",
+    "ONNX Runtime, `dft`",
+    "ONNX Runtime, `matmul`",
+)
+
+
+def main() -> None:
+    """Measure and write JSON, or print the table of a JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/cpu.json"))
+    parser.add_argument("--table", type=Path, help="print the Markdown table of a file and measure nothing")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--tiles", type=int, nargs="+", default=[128, 256])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--branches", nargs="+", default=["convolution", "invertible"])
+    options = parser.parse_args()
+    if options.table:
+        print(table(json.loads(options.table.read_text())))
+        return
+    runs = [
+        measure(branch, tile, threads, options.rounds)
+        for branch in options.branches
+        for tile in options.tiles
+        for threads in options.threads
+    ]
+    document = {
+        "command": f"python benchmarks/cpu.py --rounds {options.rounds}",
+        "cpu": _cpu(),
+        "versions": {name: version(name) for name in ("torch", "onnxruntime", "onnx", "numpy")},
+        "python": platform.python_version(),
+        "runs": runs,
+    }
+    with publish(options.output) as part:
+        part.write_text(json.dumps(document, indent=1) + "\n")
+    print(table(document))
+
+
+def measure(branch: Any, tile: int, threads: int, rounds: int) -> dict[str, Any]:
+    """All ways on one network and tile: milliseconds, ratios to eager, and the machine's limits beside them."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    network = SFIIN(NetworkConfig(spatial=branch), SENSORS["vhr4"].profile).eval()
+    model = build_graph(network, (tile, tile), "matmul", 17)
+    random = np.random.default_rng(0)
+    ms = random.uniform(0, 2047, (1, 4, tile // 4, tile // 4)).astype(np.float32)
+    pan = random.uniform(0, 2047, (1, 1, tile, tile)).astype(np.float32)
+    ways = {
+        "eager": _torch(network, ms, pan),
+        "compile": _torch(torch.compile(network), ms, pan),
+        "plain export": _session(_plain_export(network, ms, pan), threads, ms, pan),
+        "dft": _session(build_graph(network, (tile, tile), "dft", 20), threads, ms, pan),
+        "matmul": _session(model, threads, ms, pan),
+    }
+    times = _interleaved(ways, rounds)
+    spent = total(cost(model))
+    found: dict[str, Any] = {"branch": branch, "tile": tile, "threads": threads, "rounds": rounds}
+    found["ms"] = {name: round(1e3 * median(taken), 2) for name, taken in times.items()}
+    found["speed"] = {
+        name: round(median(one / other for one, other in zip(times["eager"], taken, strict=True)), 3)
+        for name, taken in times.items()
+    }
+    found["matmul_macs"], found["matmul_bytes"] = spent.macs, spent.moved
+    found["gflops"], found["gigabytes_per_second"] = round(_gemm_rate(), 1), round(_copy_rate(), 1)
+    print(json.dumps(found), flush=True)
+    return found
+
+
+def _interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    for _ in range(3):
+        for way in ways.values():
+            way()
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def _torch(network: Callable[..., Any], ms: Any, pan: Any) -> Callable[[], object]:
+    inputs = torch.from_numpy(ms), torch.from_numpy(pan)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return network(*inputs)
+
+    return run
+
+
+def _session(model: onnx.ModelProto, threads: int, ms: Any, pan: Any) -> Callable[[], object]:
+    session = ort.InferenceSession(
+        model.SerializeToString(), session_options(ort, threads), providers=["CPUExecutionProvider"]
+    )
+    names = [value.name for value in session.get_inputs()]
+    feeds = dict(zip(names, (ms, pan), strict=True))
+    return lambda: session.run(None, feeds)
+
+
+def _plain_export(network: SFIIN, ms: Any, pan: Any) -> onnx.ModelProto:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network, (torch.from_numpy(ms), torch.from_numpy(pan)), dynamo=True, opset_version=20, verbose=False
+        )
+    assert program is not None
+    buffer = BytesIO()
+    program.save(buffer)
+    return onnx.load_from_string(buffer.getvalue())
+
+
+def _gemm_rate() -> float:
+    """GFLOP/s of a square float32 product that fits the caches well enough."""
+    a, b = torch.rand(1536, 1536), torch.rand(1536, 1536)
+    return 2 * 1536**3 / _best(lambda: a @ b) / 1e9
+
+
+def _copy_rate() -> float:
+    """GB/s read and written by a copy far larger than the caches."""
+    a = torch.rand(32 << 20)
+    b = torch.empty_like(a)
+    return 2 * 4 * len(a) / _best(lambda: b.copy_(a)) / 1e9
+
+
+def _best(work: Callable[[], object], tries: int = 7) -> float:
+    taken = []
+    for _ in range(tries):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def table(document: dict[str, Any]) -> str:
+    """The Markdown table of the measurements: how many times as fast as PyTorch eager."""
+    rows = ["| spatial branch | tile | threads | eager ms | " + " | ".join(TITLES[1:]) + " | share of GEMM rate |"]
+    rows.append("|---" * (len(TITLES) + 4) + "|")
+    for run in document["runs"]:
+        share = 2 * run["matmul_macs"] / (run["ms"]["matmul"] * 1e6) / run["gflops"]
+        cells = [run["branch"], run["tile"], run["threads"], f"{run['ms']['eager']:.0f}"]
+        cells += [f"{run['speed'][name]:.2f}x" for name in WAYS[1:]] + [f"{100 * share:.0f} %"]
+        rows.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(rows)
+
+
+def _cpu() -> str:
+    text = Path("/proc/cpuinfo").read_text()
+    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
+    vectors = next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in text), "SSE")
+    return f"{names[0]}, {len(names)} cores, {vectors}"
+
+
+if __name__ == "__main__":
+    main()
