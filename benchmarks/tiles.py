@@ -3,9 +3,9 @@
     python benchmarks/tiles.py DIR -o benchmarks/tiles.json
     python benchmarks/tiles.py --table benchmarks/tiles.json
 
-The first fuses the pairs with truth of a folder in tiles of several sizes, with amplitudes left as they are ("none"), or brought
-to those of the trained tile by the square root of the ratio of the areas ("sqrt") or by that ratio ("area"), and
-writes mean PSNR (dB), SAM (degrees) and ERGAS by sensor. Tiles share 32 PAN pixels, small ones a quarter of their
+The first fuses the pairs with truth of a folder in tiles of several sizes, with amplitudes left as they are ("none"),
+or brought to those of the trained tile by the square root of the ratio of the areas ("sqrt") or by that ratio ("area"),
+and writes mean PSNR (dB), SAM (degrees) and ERGAS by sensor. Tiles share 32 PAN pixels, small ones a quarter of their
 side; pairs smaller than a tile are left out of it. Products are judged as `sfiin evaluate` judges them.
 """
 
