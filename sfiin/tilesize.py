@@ -5,8 +5,9 @@ area, for its waves add up out of step, and a mean's as the area. Nearly all bin
 back by the square root. The amplitude network is homogeneous but for its biases: a gain on what enters it and the
 inverse on what leaves it is a gain on those biases, and costs nothing.
 
-By `benchmarks/tiles.json` the shipped network, trained on 128 x 128, then loses at most 0.025 dB on any tile from 48 x 48
-to 384 x 384, against 0.099 uncorrected and 0.103 with the area itself. So every tile is corrected and none is refused.
+By `benchmarks/tiles.json` the shipped network, trained on 128 x 128, then loses at most 0.025 dB on any tile from
+48 x 48 to 384 x 384, against 0.099 uncorrected and 0.103 with the area itself. So every tile is corrected and none is
+refused.
 """
 
 from __future__ import annotations
