@@ -36,7 +36,10 @@ class GraphBuilder:
         self._scopes.pop()
 
     def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node; returns its output's name, or a tuple of names for several outputs."""
+        """Add a node; returns its output's name, or a tuple of names for several outputs.
+
+        `domain`, if among the attributes, is that of the operator's set, of version 1.
+        """
         name = "/".join([*self._scopes, kind])
         self._used[name] += 1
         if self._used[name] > 1:
@@ -85,7 +88,8 @@ class GraphBuilder:
             doc,
         )
         opset = helper.make_opsetid("", self.opset)
-        model = helper.make_model(graph, opset_imports=[opset], producer_name="sfiin")
+        others = [helper.make_opsetid(name, 1) for name in sorted({node.domain for node in self._nodes} - {""})]
+        model = helper.make_model(graph, opset_imports=[opset, *others], producer_name="sfiin")
         model.ir_version = helper.find_min_ir_version_for([opset])
         onnx.checker.check_model(model, full_check=True)
         return onnx.shape_inference.infer_shapes(model, strict_mode=True)

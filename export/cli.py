@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from export.cli_preflight import Name
 from runtime import options
 from runtime.cli import requires
 from runtime.console import print_table, say
 
 if TYPE_CHECKING:
+    from export.choice import Choice
     from export.exporter import ExportReport
 
 MODULES = ("torch", "safetensors", "scipy", "onnx", "onnxruntime")
@@ -26,8 +28,12 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint (.safetensors).")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The model to write (.onnx).")],
     fourier: Annotated[
-        Literal["matmul", "dft"], typer.Option(help="What becomes of the Fourier transform.")
+        Literal["matmul", "dft", "plugin", "auto"],
+        typer.Option(help="What becomes of the Fourier transform; auto: the fastest that the target reads."),
     ] = "matmul",
+    target: Annotated[
+        Name | None, typer.Option(help="What is to run the model; refuse to write what that will not read.")
+    ] = None,
     tile: Annotated[str, typer.Option(metavar="SIDE|HxW", help="The tile in PAN pixels: 128, or 96x160.")] = "128",
     overlap: Annotated[int, typer.Option(min=0, help="PAN pixels that neighbouring tiles share.")] = 32,
     opset: Annotated[int, typer.Option(min=17, max=23, help="ONNX opset.")] = 17,
@@ -37,13 +43,18 @@ def export(
     """Export a checkpoint to ONNX, check it against PyTorch, and write it with its contract and golden tiles."""
     options.refuse_existing(output, overwrite)
     requires("export", *MODULES)
+    from export import targets
     from export.exporter import export_model
     from runtime.contract import Tile
 
-    report = export_model(checkpoint, output, fourier, Tile(*parse_tile(tile), overlap), opset=opset)
+    wanted = targets.target(target) if target else None
+    report = export_model(checkpoint, output, fourier, Tile(*parse_tile(tile), overlap), opset=opset, target=wanted)
     if not quiet:
         _print_parity(report)
-    say(f"{output}: {fourier}, tile {tile}, opset {opset}, {output.stat().st_size / 1e6:.2f} MB, checked", quiet)
+        if report.choice is not None:
+            _print_choice(report.choice)
+    lowering, size = report.contract.lowering, output.stat().st_size / 1e6
+    say(f"{output}: {lowering}, tile {tile}, opset {opset}, {size:.2f} MB, checked", quiet)
 
 
 def demo(
@@ -84,4 +95,18 @@ def _print_parity(report: ExportReport) -> None:
     ]
     rows.append(("all", *(f"{value:.1e}" for parity in sets for value in (parity.relative_l2, parity.peak_share))))
     header = ("tile", "float64: L2", "max", "float32: L2", "max", "float32 to 64: L2", "max")
-    print_table("ONNX Runtime against PyTorch (relative L2; largest difference / peak)", rows, header)
+    runner = "The plugin's reference" if report.contract.lowering == "plugin" else "ONNX Runtime"
+    print_table(f"{runner} against PyTorch (relative L2; largest difference / peak)", rows, header)
+
+
+def _print_choice(choice: Choice) -> None:
+    rows = [
+        (
+            it.lowering,
+            None if it.error is None else f"{it.error.relative_l2:.1e}",
+            None if it.milliseconds is None else f"{it.milliseconds:.1f}",
+            "chosen" if it.lowering == choice.lowering else it.why or "slower",
+        )
+        for it in choice.candidates
+    ]
+    print_table(f"Lowerings for {choice.target}", rows, ("lowering", "L2", "ms a tile, ONNX Runtime, CPU", ""))

@@ -13,7 +13,11 @@ import torch
 
 from export import golden
 from export.check import Gate, Parity, parity
+from export.choice import CANDIDATES, Choice, Fourier, choose
 from export.graph import build_graph
+from export.preflight import Target, require, targets
+from export.spectral_fusion import ReferenceSession
+from runtime import models
 from runtime.contract import METADATA_KEY, Contract, Lowering, Tile
 from runtime.errors import CheckpointError
 from runtime.files import publish, sha256
@@ -24,7 +28,7 @@ from sfiin.network import SFIIN
 
 @dataclass(frozen=True)
 class ExportReport:
-    """A published model, its golden tiles, and how far ONNX Runtime is from PyTorch on them.
+    """A published model, its golden tiles, and how far it is from PyTorch on them.
 
     `float64` and `float32` compare the model with PyTorch in that type; `rounding` compares PyTorch's two types with
     each other: a phase that float32 cannot decide flips there too.
@@ -36,24 +40,34 @@ class ExportReport:
     float64: Parity
     float32: Parity
     rounding: Parity
+    choice: Choice | None = None
 
 
 def export_model(
-    source: Path, out: Path, lowering: Lowering, tile: Tile, *, opset: int, gate: Gate | None = None
+    source: Path,
+    out: Path,
+    fourier: Fourier,
+    tile: Tile,
+    *,
+    opset: int,
+    target: Target | None = None,
+    gate: Gate | None = None,
 ) -> ExportReport:
     """Export a checkpoint for ONNX Runtime and TensorRT, with its contract inside and its golden tiles beside it.
 
-    The model must be within the gate of PyTorch's float64, and of its float32 up to what separates those two. Raises
-    CheckpointError, ContractError (a tile that is no multiple of the ratio), CheckFailedError or OutputError; then
-    nothing is left under `out`.
+    On a tile that it was not trained on the network is corrected as `sfiin.tilesize` says. The model must be within
+    the gate of PyTorch's float64, and of its float32 up to what separates those two; and a `target`, if given, must
+    read it. `auto` chooses the lowering for the target, ONNX Runtime if none is given. Raises CheckpointError,
+    ContractError (a tile that is no multiple of the ratio), CheckFailedError or OutputError; then nothing is left
+    under `out`.
     """
     gate = gate or Gate()
-    network = _exportable(source)
+    network = _exportable(source, tile)
     size = (tile.height, tile.width)
     contract = Contract(
         sensor=network.sensor,
         tile=tile,
-        lowering=lowering,
+        lowering="matmul" if fourier == "auto" else fourier,
         precision="fp32",
         opset=opset,
         network=dataclasses.asdict(network.config),
@@ -61,15 +75,20 @@ def export_model(
         golden="",
         versions={name: version(name) for name in ("sfiin", "torch", "onnx", "onnxruntime")},
     )
-    model = build_graph(network, size, lowering, opset)
     tiles = golden.make(network, size)
+    choice = _choose(network, contract, tiles, target, gate) if fourier == "auto" else None
+    if choice is not None:
+        contract = dataclasses.replace(contract, lowering=choice.lowering, lowering_choice=choice.figures())
+    model = build_graph(network, size, contract.lowering, opset)
+    if target is not None:
+        require(model, target)
     golden_path = golden_beside(out)
     with publish(golden_path) as golden_part, publish(out) as model_part:
         golden.write(golden_part, tiles)
         contract = dataclasses.replace(contract, golden=sha256(golden_part))
         onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
         onnx.save(model, model_part)
-        report = ExportReport(out, golden_path, contract, *compare(model_part, network, tiles))
+        report = ExportReport(out, golden_path, contract, *compare(model_part, network, tiles), choice)
         remedy = "not published; try --fourier matmul or a tile with power-of-two sides"
         report.float64.require(gate, f"{out} against PyTorch in float64", remedy)
         slack = report.rounding
@@ -78,8 +97,8 @@ def export_model(
     return report
 
 
-def _exportable(source: Path) -> SFIIN:
-    network = checkpoint.load_sfiin(source)
+def _exportable(source: Path, tile: Tile) -> SFIIN:
+    network = checkpoint.load_sfiin(source, (tile.height, tile.width))
     config = network.config
     if (config.branches, config.interaction) != ("both", "dual"):
         raise CheckpointError(
@@ -89,20 +108,37 @@ def _exportable(source: Path) -> SFIIN:
     return network
 
 
+def _choose(network: SFIIN, contract: Contract, tiles: golden.GoldenTiles, wanted: Target | None, gate: Gate) -> Choice:
+    models: dict[Lowering, onnx.ModelProto] = {}
+    for lowering in CANDIDATES:
+        models[lowering] = build_graph(network, (contract.tile.height, contract.tile.width), lowering, contract.opset)
+        own = dataclasses.replace(contract, lowering=lowering)
+        onnx.helper.set_model_props(models[lowering], {METADATA_KEY: own.to_json()})
+    return choose(models, tiles, float(network.sensor.peak), wanted or targets()["ort"], gate)
+
+
 def golden_beside(model: Path) -> Path:
     """Where a model's golden tiles lie."""
     return model.with_suffix(".golden.npz")
 
 
 def compare(model: Path, network: SFIIN, tiles: golden.GoldenTiles) -> tuple[Parity, Parity, Parity]:
-    """ONNX Runtime on the CPU against PyTorch float64 and float32, and these two against each other."""
-    with OnnxSession(model) as session:
+    """The model against PyTorch float64 and float32, and these two against each other.
+
+    It runs in ONNX Runtime on the CPU, or with the reference of the plugin's node in ONNX's evaluator.
+    """
+    with _open(model) as session:
         outputs = [session.run(m[None], p[None]) for m, p in zip(_float(tiles.ms), _float(tiles.pan), strict=True)]
     output, peak = np.concatenate(outputs), float(network.sensor.peak)
     single = golden.reference(network, tiles.ms, tiles.pan, torch.float32)
     pairs = ((output, tiles.hrms), (output, single), (single, tiles.hrms))
     first, second, third = (parity(tiles.names, a, b, peak) for a, b in pairs)
     return first, second, third
+
+
+def _open(model: Path) -> OnnxSession | ReferenceSession:
+    lowering = models.contract(model).lowering
+    return ReferenceSession(onnx.load(model)) if lowering == "plugin" else OnnxSession(model)
 
 
 def _float(

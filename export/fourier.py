@@ -13,6 +13,8 @@ edges are `amplitude_and_phase`, the same for all.
 
 matmul: 4 H F (H1 + H2) along H, where H1 * H2 = H are the factors with the smallest sum (1 and H for a prime); along W
 2 H W F, forward of an even W half of it.
+
+The third lowering, `plugin`, leaves the whole frequency branch to one custom node: `export/spectral_fusion.py`.
 """
 
 from __future__ import annotations

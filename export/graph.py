@@ -10,12 +10,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from export import spectral_fusion
 from export.builder import GraphBuilder
 from export.fourier import LOWERINGS, Fourier, amplitude_and_phase, maps_from
 from runtime.contract import Lowering
@@ -40,7 +42,10 @@ def build_graph(network: SFIIN, tile: tuple[int, int], lowering: Lowering, opset
     Inputs `ms` (batch, B, h, w) and `pan` (batch, 1, H, W), output `hrms` (batch, B, H, W): float32, DN.
     """
     (height, width), config = tile, network.config
-    emitter = _Emitter(network, GraphBuilder(opset), LOWERINGS[lowering](height, width), tile)
+    if lowering == "plugin":
+        spectral_fusion.register()
+    fourier = None if lowering == "plugin" else LOWERINGS[lowering](height, width)
+    emitter = _Emitter(network, GraphBuilder(opset), fourier, tile)
     ratio, bands = config.ratio, config.bands
     return emitter.graph.model(
         {"ms": ("batch", bands, height // ratio, width // ratio), "pan": ("batch", 1, height, width)},
@@ -50,9 +55,12 @@ def build_graph(network: SFIIN, tile: tuple[int, int], lowering: Lowering, opset
 
 
 class _Emitter:
-    """Adds the parts of one network to one graph; each method mirrors a `forward` of `sfiin.network`."""
+    """Adds the parts of one network to one graph; each method mirrors a `forward` of `sfiin.network`.
 
-    def __init__(self, network: SFIIN, graph: GraphBuilder, fourier: Fourier, tile: tuple[int, int]) -> None:
+    Without a Fourier lowering, a frequency branch is one node of sfiin's plugin.
+    """
+
+    def __init__(self, network: SFIIN, graph: GraphBuilder, fourier: Fourier | None, tile: tuple[int, int]) -> None:
         self.graph, self.op, self.fourier, self.tile = graph, graph.op, fourier, tile
         self._names = {id(module): name for name, module in network.named_modules()}
 
@@ -101,6 +109,8 @@ class _Emitter:
         """
         gain = 1 / math.sqrt(math.prod(self.tile))
         with self.graph.scope("frequency"):
+            if self.fourier is None:
+                return self.spectral_fusion(part, m, p, gain)
             both = self.op(
                 "Concat", *(self.conv(conv, x, gain_out=gain) for conv, x in ((part.ms, m), (part.pan, p))), axis=1
             )
@@ -109,6 +119,23 @@ class _Emitter:
             phase = self.layers(part.phase, phase, flat=True)
             maps = maps_from(self.graph, amplitude, phase, self.fourier)
             return self.conv(part.out, self.op("Abs", maps), gain_in=1 / gain)
+
+    def spectral_fusion(self, part: FrequencyBranch, m: str, p: str, gain: float) -> str:
+        """The branch as one node, whose transform is orthonormal by itself; the weights are its inputs."""
+        pairs: dict[str, nn.Module] = {"ms": part.ms, "pan": part.pan, "out": part.out}
+        for name, layers in (("amplitude", part.amplitude), ("phase", part.phase)):
+            pairs |= {f"{name}_first": layers[0], f"{name}_second": layers[2]}
+        weights = []
+        for name in spectral_fusion.WEIGHTS:
+            layer, kind = name.rsplit("_", 1)
+            array = _array(pairs[layer].get_parameter(kind))
+            if kind == "weight":
+                array = array[:, :, 0, 0]
+            elif layer.startswith("amplitude"):
+                array = array * gain
+            weights.append(self.graph.constant(f"{self._names[id(pairs[layer])]}.{kind}", array))
+        attributes: dict[str, Any] = {"domain": spectral_fusion.DOMAIN, **spectral_fusion.ATTRIBUTES}
+        return self.op(spectral_fusion.NAME, m, p, *weights, **attributes)  # type: ignore[no-any-return]
 
     def statistics(self, x: str) -> str:
         """Spatial standard deviation plus mean, (N, C, 1, 1)."""

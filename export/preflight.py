@@ -17,6 +17,7 @@ from onnx import TensorProto, defs, inliner
 
 from export.targets import Condition, Severity, Target, target, targets
 from export.walk import Place, Value, array, described, inferred, type_name, walk, weights
+from runtime.contract import PLUGIN
 from runtime.errors import CheckFailedError, InputError
 
 __all__ = ["Finding", "Severity", "Target", "load", "preflight", "require", "target", "targets"]
@@ -275,6 +276,8 @@ def _of_custom(place: Place, target: Target) -> Iterator[Finding]:
     if target.operators is not None and node.op_type in target.operators:
         problem = f"is of domain '{node.domain}', but the parser goes by the name and reads ONNX's {node.op_type}"
         yield _finding(place, "warning", problem, "rename it if something else is meant", source)
+    elif (node.domain, node.op_type) == PLUGIN:
+        yield _of_plugin(place, target)
     elif target.custom == "plugin":
         problem = f"is no ONNX operator (domain '{node.domain}') and needs a plugin of that name"
         remedy = "load the plugin's library before parsing (trtexec --staticPlugins or --plugins)"
@@ -286,6 +289,17 @@ def _of_custom(place: Place, target: Target) -> Iterator[Finding]:
     else:
         problem = f"is no ONNX operator (domain '{node.domain}'), and the target has no plugins"
         yield _finding(place, "error", problem, "export without it (--fourier matmul)", source)
+
+
+def _of_plugin(place: Place, target: Target) -> Finding:
+    """Our own node, of which more can be said than of any other."""
+    remedy = "export with --fourier matmul"
+    if target.custom == "plugin":
+        problem = "is a frequency branch as one node, and needs sfiin's TensorRT plugin of that name"
+        remedy = f"load the plugin's library before parsing (trtexec --staticPlugins or --plugins), or {remedy}"
+        return _finding(place, "warning", problem, remedy, target.sources["domains"])
+    problem = "is a frequency branch as one node, for TensorRT with sfiin's plugin, which the target cannot load"
+    return _finding(place, "error", problem, remedy, target.sources["domains"])
 
 
 # --- values and their types -------------------------------------------------------------------------------------------

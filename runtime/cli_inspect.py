@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from runtime.console import print_json, print_table
-from runtime.contract import CHECKPOINT_FORMAT
+from runtime.contract import CHECKPOINT_FORMAT, NEEDS
 from runtime.errors import CheckpointError, InputError, SceneError
 from runtime.options import Json, Quiet
 
@@ -65,7 +65,8 @@ def _model_or_image(path: Path) -> dict[str, Any]:
             return {"kind": "scene", **_scene(path)}
         except SceneError:
             raise InputError(f"{path}: neither a checkpoint, nor an ONNX model, nor an image that GDAL reads") from None
-    return {"kind": "model", "contract": dataclasses.asdict(read_contract(metadata, path))}
+    contract = read_contract(metadata, path)
+    return {"kind": "model", "needs": NEEDS[contract.lowering], "contract": dataclasses.asdict(contract)}
 
 
 def _scene(path: Path) -> dict[str, Any]:

@@ -19,8 +19,18 @@ METADATA_KEY = "sfiin.contract"
 FORMAT = "sfiin-contract/1"
 CHECKPOINT_FORMAT = "sfiin-checkpoint/1"
 
-Lowering = Literal["matmul", "dft"]
+Lowering = Literal["matmul", "dft", "plugin"]
 Precision = Literal["fp32"]
+
+PLUGIN = ("sfiin", "SpectralFusion")
+"""Domain and name of the node that the lowering `plugin` makes of a frequency branch."""
+
+NEEDS: Mapping[Lowering, str] = {
+    "matmul": "any ONNX runtime",
+    "dft": "onnxruntime 1.27 or later",
+    "plugin": f"TensorRT with the plugin {'::'.join(PLUGIN)}; onnxruntime cannot run it",
+}
+"""What runs a model, by its lowering."""
 
 _T = TypeVar("_T")
 
@@ -78,7 +88,8 @@ class Contract:
     """Everything a runtime must know, and may refuse over, before it runs a model.
 
     `network` is the network's configuration; `checkpoint` and `golden` are SHA-256 digests (hex) of the checkpoint's
-    and the golden tiles' files; `versions` names the packages that made the artefact.
+    and the golden tiles' files; `versions` names the packages that made the artefact. `lowering_choice`
+    holds the target and the figures by which `--fourier auto` chose the lowering, and is empty where it was given.
     """
 
     sensor: SensorProfile
@@ -90,6 +101,7 @@ class Contract:
     checkpoint: str
     golden: str
     versions: Mapping[str, str]
+    lowering_choice: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
     format: str = FORMAT
 
     def __post_init__(self) -> None:

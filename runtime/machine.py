@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import runtime
+from runtime.contract import NEEDS
 from runtime.errors import SfiinError, UnavailableError
 from runtime.session import OLDEST_ONNXRUNTIME, PROVIDERS, import_onnxruntime
 
@@ -37,7 +38,7 @@ def survey() -> dict[str, Any]:
         "cuda": driver,
         "onnxruntime": onnxruntime,
         "backends": {name: _backend(name, onnxruntime, driver) for name in PROVIDERS},
-        "fourier": {"matmul": "every runtime", "dft": _dft(onnxruntime)},
+        "fourier": {**NEEDS, "dft": _dft(onnxruntime)},
         "models": _models(),
         "extras": extras(),
     }

@@ -10,8 +10,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.contract import METADATA_KEY, Contract
-from runtime.errors import ContractError, InputError, UnavailableError
+from runtime.contract import METADATA_KEY, NEEDS, Contract
+from runtime.errors import ContractError, InputError, SfiinError, UnavailableError
 
 Provider = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -45,7 +45,8 @@ class OnnxSession:
     """A model in ONNX Runtime.
 
     `threads` bounds the threads inside an operator (0: ONNX Runtime's choice). Raises InputError for a file that is no
-    ONNX model, ContractError for one without a valid contract, UnavailableError without onnxruntime or the provider.
+    ONNX model, ContractError for one without a valid contract, UnavailableError without onnxruntime or the provider,
+    or for a model of the lowering `plugin`.
     """
 
     def __init__(self, model: Path, provider: Provider = "cpu", threads: int = 0) -> None:
@@ -61,7 +62,7 @@ class OnnxSession:
         try:
             self._session: Any = ort.InferenceSession(str(model), options, providers=[PROVIDERS[provider]])
         except _load_errors() as error:
-            raise InputError(f"{model}: ONNX Runtime cannot load it: {_first_line(error)}") from None
+            raise _why_not(model, error) from None
         self._contract = read_contract(self._session.get_modelmeta().custom_metadata_map, model)
 
     @property
@@ -131,5 +132,17 @@ def _load_errors() -> tuple[type[Exception], ...]:
             state.NotImplemented, state.RuntimeException)  # fmt: skip
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _why_not(model: Path, error: Exception) -> SfiinError:
+    """A model for the plugin is refused as such; of any other, ONNX Runtime's first line is told."""
+    from runtime import models  # which reads contracts with this module
+
+    try:
+        lowering = models.contract(model).lowering
+    except SfiinError:
+        lowering = None
+    if lowering == "plugin":
+        return UnavailableError(
+            f"{model}: its frequency branches are nodes of a plugin, which ONNX Runtime does not have; it needs "
+            f"{NEEDS[lowering].split(';')[0]}. Run it there, or export the checkpoint with --fourier matmul"
+        )
+    return InputError(f"{model}: ONNX Runtime cannot load it: {str(error).strip().splitlines()[0]}")

@@ -29,6 +29,7 @@ from runtime.errors import CheckpointError, ContractError
 from runtime.files import publish
 from sfiin.learned import PNN, BaselineConfig, PanNet
 from sfiin.network import SFIIN, NetworkConfig, PanSharpener
+from sfiin.tilesize import for_tile
 
 Architecture = Literal["sfiin", "pnn", "pannet"]
 
@@ -68,12 +69,16 @@ def architecture(network: PanSharpener) -> Architecture:
     return {kind: name for name, (_, kind) in ARCHITECTURES.items()}[type(network)]
 
 
-def load_sfiin(path: Path) -> SFIIN:
-    """The SFIIN in a checkpoint. Raises CheckpointError as `load` does, and for a baseline's checkpoint."""
-    network = load(path).network
+def load_sfiin(path: Path, tile: tuple[int, int] | None = None) -> SFIIN:
+    """The SFIIN in a checkpoint, for the tile that it was trained on or for one of (height, width) PAN pixels.
+
+    Raises CheckpointError as `load` does, and for a baseline's checkpoint.
+    """
+    loaded = load(path)
+    network = loaded.network
     if not isinstance(network, SFIIN):
         raise CheckpointError(f"{path}: holds {architecture(network)}, a baseline; this is for SFIIN only")
-    return network
+    return for_tile(network, loaded.training, tile) if tile else network
 
 
 def load(path: Path) -> Checkpoint:

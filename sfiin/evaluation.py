@@ -21,6 +21,7 @@ from runtime.tiles import plan
 from sfiin import checkpoint, classical, fitting
 from sfiin.metrics import Quality, d_lambda, d_lambda_k, d_s, reference_quality
 from sfiin.pairs import Image, Pair, gains
+from sfiin.tilesize import for_tile
 
 Fuse = Callable[[Image, Image], Image]
 """A batch of tiles, ms (N, B, h, w) and pan (N, 1, H, W) in DN, to (N, B, H, W) in DN."""
@@ -88,14 +89,15 @@ class Spread:
 
 
 def open_model(path: Path, tile: Tile) -> Model:
-    """Open a checkpoint, to be run on `tile`, or an exported model, which knows its own.
+    """Open a checkpoint, to be run on `tile` (see `sfiin.tilesize`), or an exported model, which knows its own.
 
     Raises CheckpointError, InputError or ContractError for a file that is neither.
     """
     if path.suffix == ".onnx":
         session = OnnxSession(path)
         return Model("sfiin", session.contract.sensor, session.contract.tile, session.run)
-    network = checkpoint.load(path).network
+    loaded = checkpoint.load(path)
+    network = for_tile(loaded.network, loaded.training, (tile.height, tile.width))
     return Model(checkpoint.architecture(network), network.sensor, tile, checkpoint.fuser(network))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,42 @@ def test_export_checks_and_tells(invoke: Invoke, small_checkpoint: Path, tmp_pat
     assert quiet == (0, "", "")
 
 
+def test_a_plugin_model_says_what_it_needs(invoke: Invoke, small_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.onnx"
+    chosen = ("--fourier", "plugin", "--target", "jetpack6", "--tile", "32", "--overlap", "8")
+    code, output, errors = invoke("export", small_checkpoint, "-o", out, *chosen)
+    assert (code, errors) == (0, "")
+    assert "The plugin's reference against PyTorch" in output
+    code, output, _ = invoke("inspect", out, "--json")
+    assert code == 0
+    assert json.loads(output)["needs"].startswith("TensorRT with the plugin sfiin::SpectralFusion")
+    scene = ("--pan", tmp_path / "pan.tif", "--ms", tmp_path / "ms.tif")  # never opened: the model is refused first
+    code, _, errors = invoke("run", *scene, "-o", tmp_path / "o.tif", "--model", out)
+    assert code == 5
+    assert errors.count("\n") == 1
+    assert "it needs TensorRT with the plugin" in errors
+    assert "--fourier matmul" in errors
+    code, output, _ = invoke("preflight", out, "--target", "jetpack6", "--json")
+    assert code == 0
+    assert "needs sfiin's TensorRT plugin" in output
+    code, _, errors = invoke("preflight", out, "--target", "ort", "--quiet")
+    assert code == 6
+    assert "export with --fourier matmul" in errors
+
+
+def test_auto_tells_its_figures(invoke: Invoke, small_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.onnx"
+    code, output, errors = invoke("export", small_checkpoint, "-o", out, "--fourier", "auto", "--tile", "64")
+    assert (code, errors) == (0, "")
+    assert "Lowerings for ort" in output
+    assert output.count("chosen") == 1
+    code, output, _ = invoke("inspect", out, "--json")
+    record = json.loads(output)["contract"]["lowering_choice"]
+    assert code == 0
+    assert record["target"] == "ort"
+    assert {"matmul.ms", "dft.ms", "matmul.relative_l2", "dft.relative_l2"} < set(record)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
@@ -36,6 +73,10 @@ def test_export_checks_and_tells(invoke: Invoke, small_checkpoint: Path, tmp_pat
         (["--tile", "64", "--overlap", "64"], 4, "tile.overlap"),
         (["--fourier", "fft"], 2, "fft"),
         (["--opset", "13"], 2, "opset"),
+        (["--target", "tpu"], 2, "tpu"),
+        (["--fourier", "plugin", "--target", "ort"], 6, "sfiin's plugin, which the target cannot load"),
+        (["--fourier", "plugin", "--target", "rtx"], 6, "export with --fourier matmul"),
+        (["--fourier", "dft", "--target", "jetpack6"], 6, "will not read this model: DFT"),
     ],
 )
 def test_wrong_options_are_refused(

@@ -9,14 +9,16 @@ import numpy as np
 import onnx
 import pytest
 
-from export import golden
+from export import golden, spectral_fusion
 from export.check import Gate
 from export.exporter import ExportReport, export_model
+from export.preflight import targets
 from runtime import models
 from runtime.contract import Tile
-from runtime.errors import CheckFailedError, CheckpointError, ContractError, OutputError
+from runtime.errors import CheckFailedError, CheckpointError, ContractError, OutputError, UnavailableError
 from runtime.files import sha256
 from runtime.session import OnnxSession
+from sfiin import checkpoint
 from sfiin.network import SFIIN, NetworkConfig
 from sfiin.sensors import SENSORS
 
@@ -87,6 +89,79 @@ def test_what_cannot_be_exported_is_refused(small_checkpoint: Path, tmp_path: Pa
         export_model(tmp_path / "none.safetensors", tmp_path / "m.onnx", "matmul", Tile(64, 64, 16), opset=17)
     with pytest.raises(OutputError, match="no folder"):
         export_model(small_checkpoint, tmp_path / "nowhere" / "m.onnx", "matmul", Tile(64, 64, 16), opset=17)
+
+
+@pytest.mark.parametrize("tile", [Tile(64, 64, 0), Tile(36, 60, 8)])
+def test_a_plugin_model_is_checked_and_onnx_runtime_refuses_it(
+    shipped_checkpoint: Path, tmp_path: Path, tile: Tile
+) -> None:
+    out = tmp_path / "m.onnx"
+    report = export_model(shipped_checkpoint, out, "plugin", tile, opset=17)
+    assert report.float64.within(Gate(2e-6, 1e-5))
+    model = onnx.load(out)
+    assert [node.op_type for node in model.graph.node].count("SpectralFusion") == 5
+    assert {value.name for value in model.graph.value_info} > {"block4/frequency/SpectralFusion"}
+    with pytest.raises(UnavailableError, match=r"TensorRT with the plugin.*--fourier matmul") as failure:
+        OnnxSession(out)
+    assert failure.value.exit_code == 5
+    assert "\n" not in str(failure.value)
+
+
+def test_a_plugin_that_computes_something_else_is_not_published(
+    small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(spectral_fusion.ATTRIBUTES, "cut", 0.3)  # type: ignore[misc, unused-ignore]
+    with pytest.raises(CheckFailedError, match="not published"):
+        export_model(small_checkpoint, tmp_path / "m.onnx", "plugin", Tile(32, 32, 8), opset=17)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "lowerings"), [("ort", {"matmul", "dft"}), ("trt10.3", {"matmul"})])
+def test_auto_takes_the_fastest_that_the_target_reads(
+    small_checkpoint: Path, tmp_path: Path, name: str, lowerings: set[str]
+) -> None:
+    report = export_model(
+        small_checkpoint, tmp_path / "m.onnx", "auto", Tile(64, 64, 16), opset=17, target=targets()[name]
+    )
+    assert report.choice is not None
+    timed = {it.lowering: it.milliseconds for it in report.choice.candidates if it.milliseconds is not None}
+    assert set(timed) == lowerings
+    assert report.choice.lowering == min(timed, key=timed.__getitem__)
+    contract = models.contract(report.model)
+    assert contract.lowering == report.choice.lowering
+    assert contract.lowering_choice == report.choice.figures()
+    assert contract.lowering_choice["target"] == name
+    assert ("dft.why_not" in contract.lowering_choice) == (name == "trt10.3")
+
+
+def test_auto_with_nothing_that_will_do_says_why(small_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckFailedError, match=r"no lowering will do.*matmul: outside the gate; dft: DFT"):
+        export_model(
+            small_checkpoint, tmp_path / "m.onnx", "auto", Tile(32, 32, 8),
+            opset=17, target=targets()["jetpack5"], gate=Gate(1e-12, 1e-12),
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("lowering", ["matmul", "plugin"])
+def test_amplitudes_of_another_tile_are_brought_to_those_trained_on(
+    small_checkpoint: Path, tmp_path: Path, lowering: str
+) -> None:
+    """The biases of the amplitude networks are all that differs from a network that has no record of its tile."""
+    recorded = tmp_path / "recorded.safetensors"
+    network = checkpoint.load_sfiin(small_checkpoint)
+    checkpoint.save(recorded, checkpoint.Checkpoint(network, {"patch": 128}))
+    weights = []
+    for source in (small_checkpoint, recorded):
+        out = tmp_path / f"{source.stem}.onnx"
+        export_model(source, out, lowering, Tile(32, 64, 8), opset=17)  # type: ignore[arg-type]
+        tensors = onnx.load(out).graph.initializer
+        weights.append({tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in tensors})
+    plain, fitted = weights
+    biases = {f"blocks.0.frequency.amplitude.{layer}.bias" for layer in (0, 2)}
+    assert {name for name in plain if not np.array_equal(plain[name], fitted[name])} == biases
+    for name in biases:
+        np.testing.assert_allclose(fitted[name], plain[name] * np.sqrt(32 * 64 / 128**2), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("bands", "ratio"), [(8, 4), (1, 2), (3, 3)])

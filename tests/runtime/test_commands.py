@@ -305,6 +305,12 @@ def test_doctor_prints_one_document(invoke: Invoke) -> None:
     assert facts["system"]["cpus"] >= 1
 
 
+def test_doctor_says_what_each_lowering_needs(invoke: Invoke) -> None:
+    needs = json.loads(invoke("doctor", "--json")[1])["fourier"]
+    assert set(needs) == {"matmul", "dft", "plugin"}
+    assert "sfiin::SpectralFusion; onnxruntime cannot run it" in needs["plugin"]
+
+
 def test_doctor_for_a_person(invoke: Invoke) -> None:
     code, out, errors = invoke("doctor")
     assert (code, errors) == (0, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -19,6 +20,8 @@ CONTRACT = Contract(
 def test_round_trip() -> None:
     assert Contract.from_json(CONTRACT.to_json()) == CONTRACT
     assert SENSOR.peak == 2047
+    chosen = dataclasses.replace(CONTRACT, lowering_choice={"target": "ort", "matmul.ms": 30.5})
+    assert Contract.from_json(chosen.to_json()) == chosen
 
 
 def changed(path: str, value: Any) -> str:
@@ -52,7 +55,10 @@ def changed(path: str, value: Any) -> str:
         ("sensor.bits", 0, "sensor.bits"),
         ("sensor.scale", 0, "sensor.scale"),
         ("sensor.scale", "x", "contract.sensor.scale"),
-        ("lowering", "fft", "contract.lowering: expected 'matmul' or 'dft'"),
+        ("lowering", "fft", "contract.lowering: expected 'matmul' or 'dft' or 'plugin'"),
+        ("lowering_choice", KeyError, "contract.lowering_choice: missing"),
+        ("lowering_choice", [], "contract.lowering_choice: expected an object"),
+        ("lowering_choice.ms", True, "contract.lowering_choice.ms: expected"),
         ("network", [], "contract.network: expected an object"),
         ("network.blocks", None, "contract.network.blocks"),
         ("format", "sfiin-contract/9", "format: this version reads"),
