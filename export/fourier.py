@@ -186,7 +186,7 @@ def amplitude_and_phase(graph: GraphBuilder, x: str, fourier: Fourier, size: tup
     op, scalar = graph.op, graph.scalar
     real, imag = fourier.forward(graph, x, CUT)
     amplitude = op("Sqrt", op("Add", op("Mul", real, real), op("Mul", imag, imag)))
-    norm = op("Sqrt", op("GlobalAveragePool", op("Mul", x, x)))  # over sqrt(H W)
+    norm = op("Sqrt", graph.mean(op("Mul", x, x)))  # over sqrt(H W)
     floor = op("Mul", op("Reshape", norm, graph.integers((0, 0, 1))), scalar(FLOOR * size[0] * size[1]))
     floor = op("Max", floor, scalar(1e-30))
     share = op("Clip", op("Sub", op("Div", amplitude, floor), scalar(1.0)), scalar(0.0), scalar(1.0))

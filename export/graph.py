@@ -139,9 +139,9 @@ class _Emitter:
 
     def statistics(self, x: str) -> str:
         """Spatial standard deviation plus mean, (N, C, 1, 1)."""
-        mean = self.op("GlobalAveragePool", x)
+        mean = self.graph.mean(x)
         centred = self.op("Sub", x, mean)
-        variance = self.op("GlobalAveragePool", self.op("Mul", centred, centred))
+        variance = self.graph.mean(self.op("Mul", centred, centred))
         return self.op("Add", self.op("Sqrt", self.op("Max", variance, self.graph.scalar(1e-12))), mean)  # type: ignore[no-any-return]
 
     def convolution_branch(self, part: ConvolutionBranch, m: str, p: str) -> str:
@@ -174,7 +174,7 @@ class _Emitter:
     def refinement(self, part: Refinement, x: str, gain_out: float) -> str:
         with self.graph.scope("refine"):
             x = self.conv(part.head, x)
-            pooled = self.op("GlobalAveragePool", self.layers(part.process, x))
+            pooled = self.graph.mean(self.layers(part.process, x))
             attention = self.layers(part.attention, pooled)
             x = self.op("Add", self.op("Mul", attention, pooled), x)
             return self.conv(part.tail, x, gain_out=gain_out)
