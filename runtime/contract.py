@@ -20,7 +20,7 @@ FORMAT = "sfiin-contract/1"
 CHECKPOINT_FORMAT = "sfiin-checkpoint/1"
 
 Lowering = Literal["matmul", "dft"]
-Precision = Literal["fp32"]
+Precision = Literal["fp32", "fp16", "mixed"]
 
 _T = TypeVar("_T")
 
