@@ -5,6 +5,7 @@ Imported for `sfiin --help` even where torch and onnx are missing, so what is he
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,6 +18,8 @@ from runtime.console import print_table, say
 
 if TYPE_CHECKING:
     from export.exporter import ExportReport
+    from export.loss import Distance, Figures
+    from export.reduction import Reduced
 
 MODULES = ("torch", "safetensors", "scipy", "onnx", "onnxruntime")
 
@@ -31,19 +34,46 @@ def export(
     tile: Annotated[str, typer.Option(metavar="SIDE|HxW", help="The tile in PAN pixels: 128, or 96x160.")] = "128",
     overlap: Annotated[int, typer.Option(min=0, help="PAN pixels that neighbouring tiles share.")] = 32,
     opset: Annotated[int, typer.Option(min=17, max=23, help="ONNX opset.")] = 17,
+    precision: Annotated[
+        Literal["fp32", "fp16", "mixed"],
+        typer.Option(help="fp16: half but for what needs more; mixed: half convolutions, float spectra."),
+    ] = "fp32",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Pairs (.npz) to audit ranges on, for fp16 and mixed; else golden tiles only."
+        ),
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Pairs (.npz) with truth that fp16 and mixed are judged by.")
+    ] = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Export a checkpoint to ONNX, check it against PyTorch, and write it with its contract and golden tiles."""
+    if precision == "fp32" and (calibration or check):
+        raise typer.BadParameter("--calibration and --check are for --precision fp16 or mixed; leave them out")
     options.refuse_existing(output, overwrite)
     requires("export", *MODULES)
     from export.exporter import export_model
+    from export.reduction import Material
     from runtime.contract import Tile
 
-    report = export_model(checkpoint, output, fourier, Tile(*parse_tile(tile), overlap), opset=opset)
+    report = export_model(
+        checkpoint,
+        output,
+        fourier,
+        Tile(*parse_tile(tile), overlap),
+        opset=opset,
+        precision=precision,
+        material=Material(calibration, check),
+    )
     if not quiet:
         _print_parity(report)
-    say(f"{output}: {fourier}, tile {tile}, opset {opset}, {output.stat().st_size / 1e6:.2f} MB, checked", quiet)
+        if report.reduced:
+            _print_reduced(report.reduced)
+    size = f"{output.stat().st_size / 1e6:.2f} MB"
+    say(f"{output}: {fourier}, {precision}, tile {tile}, opset {opset}, {size}, checked", quiet)
 
 
 def demo(
@@ -85,3 +115,23 @@ def _print_parity(report: ExportReport) -> None:
     rows.append(("all", *(f"{value:.1e}" for parity in sets for value in (parity.relative_l2, parity.peak_share))))
     header = ("tile", "float64: L2", "max", "float32: L2", "max", "float32 to 64: L2", "max")
     print_table("ONNX Runtime against PyTorch (relative L2; largest difference / peak)", rows, header)
+
+
+def _print_reduced(reduced: Reduced) -> None:
+    typed, lost = reduced.typed, reduced.loss
+    first = {island.rule: island for island in reversed(typed.islands)}
+    rules = [(rule, count, first[rule].node, first[rule].reason) for rule, count in typed.rules.items()]
+    shares = f"{typed.mac_share:.1%} of multiply-adds and {typed.node_share:.0%} of nodes in FP16, {typed.casts} Casts"
+    print_table(f"FP32 islands ({shares})", rules, ("rule", "nodes", "first", "why"))
+    header = ("", "PSNR dB", "SAM deg", "ERGAS", "shift DN", "largest DN")
+    _print_figures("difference from FP32 on golden tiles", header, rounded=reduced.rounded, unrounded=reduced.here)
+    if lost:
+        title = (
+            f"against truth, {lost.pairs} pairs (from FP32: shift {lost.shift:.4f} DN, at most {lost.largest:.2f} DN)"
+        )
+        _print_figures(title, (*header[:4], "bias DN"), FP32=lost.single, rounded=lost.lower)
+
+
+def _print_figures(title: str, header: tuple[str, ...], **figures: Distance | Figures) -> None:
+    rows = [(name, *(f"{value:.4f}" for value in dataclasses.astuple(it))) for name, it in figures.items()]
+    print_table(title, rows, header)

@@ -1,8 +1,12 @@
-"""How does a checkpoint become a model that can be trusted? Build the graph, check it, and only then publish it."""
+"""How does a checkpoint become a model that can be trusted? Build the graph, check it, and only then publish it.
+
+For lower precision the FP32 graph is checked against PyTorch, and what `export.reduction` makes of it against FP32.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,10 +15,11 @@ import numpy as np
 import onnx
 import torch
 
-from export import golden
+from export import golden, reduction
 from export.check import Gate, Parity, parity
 from export.graph import build_graph
-from runtime.contract import METADATA_KEY, Contract, Lowering, Tile
+from export.reduction import Material, Reduced
+from runtime.contract import METADATA_KEY, Contract, Lowering, Precision, Tile
 from runtime.errors import CheckpointError
 from runtime.files import publish, sha256
 from runtime.session import OnnxSession
@@ -27,7 +32,8 @@ class ExportReport:
     """A published model, its golden tiles, and how far ONNX Runtime is from PyTorch on them.
 
     `float64` and `float32` compare the model with PyTorch in that type; `rounding` compares PyTorch's two types with
-    each other: a phase that float32 cannot decide flips there too.
+    each other: a phase that float32 cannot decide flips there too. In lower precision these are of the FP32 graph it
+    was made from, and `reduced` is what became of it.
     """
 
     model: Path
@@ -36,16 +42,26 @@ class ExportReport:
     float64: Parity
     float32: Parity
     rounding: Parity
+    reduced: Reduced | None = None
 
 
 def export_model(
-    source: Path, out: Path, lowering: Lowering, tile: Tile, *, opset: int, gate: Gate | None = None
+    source: Path,
+    out: Path,
+    lowering: Lowering,
+    tile: Tile,
+    *,
+    opset: int,
+    gate: Gate | None = None,
+    precision: Precision = "fp32",
+    material: Material | None = None,
 ) -> ExportReport:
     """Export a checkpoint for ONNX Runtime and TensorRT, with its contract inside and its golden tiles beside it.
 
-    The model must be within the gate of PyTorch's float64, and of its float32 up to what separates those two. Raises
-    CheckpointError, ContractError (a tile that is no multiple of the ratio), CheckFailedError or OutputError; then
-    nothing is left under `out`.
+    The model must be within the gate of PyTorch's float64, and of its float32 up to what separates those two; in lower
+    precision also within those of `export.loss`, and a report lies beside it. Raises CheckpointError, ContractError (a
+    tile that is no multiple of the ratio), InputError (`material`), CheckFailedError or OutputError; then nothing is
+    left under `out`.
     """
     gate = gate or Gate()
     network = _exportable(source)
@@ -54,7 +70,7 @@ def export_model(
         sensor=network.sensor,
         tile=tile,
         lowering=lowering,
-        precision="fp32",
+        precision=precision,
         opset=opset,
         network=dataclasses.asdict(network.config),
         checkpoint=sha256(source),
@@ -64,7 +80,7 @@ def export_model(
     model = build_graph(network, size, lowering, opset)
     tiles = golden.make(network, size)
     golden_path = golden_beside(out)
-    with publish(golden_path) as golden_part, publish(out) as model_part:
+    with publish(golden_path) as golden_part, ExitStack() as beside, publish(out) as model_part:
         golden.write(golden_part, tiles)
         contract = dataclasses.replace(contract, golden=sha256(golden_part))
         onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
@@ -75,6 +91,11 @@ def export_model(
         slack = report.rounding
         widened = Gate(gate.relative_l2 + slack.relative_l2, gate.peak_share + slack.peak_share)
         report.float32.require(widened, f"{out} against PyTorch in float32", remedy)
+        if precision != "fp32":
+            reduced = reduction.reduce(model, contract, tiles, material or Material())
+            onnx.save(reduced.typed.model, model_part)
+            reduction.write(beside.enter_context(publish(report_beside(out))), reduced)
+            report = dataclasses.replace(report, reduced=reduced)
     return report
 
 
@@ -92,6 +113,11 @@ def _exportable(source: Path) -> SFIIN:
 def golden_beside(model: Path) -> Path:
     """Where a model's golden tiles lie."""
     return model.with_suffix(".golden.npz")
+
+
+def report_beside(model: Path) -> Path:
+    """Where the report on a model of lower precision lies."""
+    return model.with_suffix(".precision.json")
 
 
 def compare(model: Path, network: SFIIN, tiles: golden.GoldenTiles) -> tuple[Parity, Parity, Parity]:
