@@ -5,6 +5,7 @@ Imported for `sfiin --help` even where torch and onnx are missing, so what is he
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,6 +20,8 @@ from runtime.console import print_table, say
 if TYPE_CHECKING:
     from export.choice import Choice
     from export.exporter import ExportReport
+    from export.loss import Distance, Figures
+    from export.reduction import Reduced
 
 MODULES = ("torch", "safetensors", "scipy", "onnx", "onnxruntime")
 
@@ -37,24 +40,57 @@ def export(
     tile: Annotated[str, typer.Option(metavar="SIDE|HxW", help="The tile in PAN pixels: 128, or 96x160.")] = "128",
     overlap: Annotated[int, typer.Option(min=0, help="PAN pixels that neighbouring tiles share.")] = 32,
     opset: Annotated[int, typer.Option(min=17, max=23, help="ONNX opset.")] = 17,
+    precision: Annotated[
+        Literal["fp32", "fp16", "mixed"],
+        typer.Option(help="fp16: half but for what needs more; mixed: half convolutions, float spectra."),
+    ] = "fp32",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Pairs (.npz) to audit ranges on, for fp16 and mixed; else golden tiles only."
+        ),
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Pairs (.npz) with truth that fp16 and mixed are judged by.")
+    ] = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Export a checkpoint to ONNX, check it against PyTorch, and write it with its contract and golden tiles."""
+    if precision == "fp32" and (calibration or check):
+        raise typer.BadParameter("--calibration and --check are for --precision fp16 or mixed; leave them out")
     options.refuse_existing(output, overwrite)
     requires("export", *MODULES)
     from export import targets
     from export.exporter import export_model
+    from export.reduction import Material
     from runtime.contract import Tile
 
+    if precision != "fp32" and fourier == "plugin":
+        raise typer.BadParameter(
+            f"{precision} is decided by running the graph in ONNX Runtime, which has no kernel for the plugin's node; "
+            "export it in fp32",
+            param_hint="--precision",
+        )
     wanted = targets.target(target) if target else None
-    report = export_model(checkpoint, output, fourier, Tile(*parse_tile(tile), overlap), opset=opset, target=wanted)
+    report = export_model(
+        checkpoint,
+        output,
+        fourier,
+        Tile(*parse_tile(tile), overlap),
+        opset=opset,
+        target=wanted,
+        precision=precision,
+        material=Material(calibration, check),
+    )
     if not quiet:
         _print_parity(report)
         if report.choice is not None:
             _print_choice(report.choice)
-    lowering, size = report.contract.lowering, output.stat().st_size / 1e6
-    say(f"{output}: {lowering}, tile {tile}, opset {opset}, {size:.2f} MB, checked", quiet)
+        if report.reduced:
+            _print_reduced(report.reduced)
+    lowering, size = report.contract.lowering, f"{output.stat().st_size / 1e6:.2f} MB"
+    say(f"{output}: {lowering}, {precision}, tile {tile}, opset {opset}, {size}, checked", quiet)
 
 
 def demo(
@@ -110,3 +146,23 @@ def _print_choice(choice: Choice) -> None:
         for it in choice.candidates
     ]
     print_table(f"Lowerings for {choice.target}", rows, ("lowering", "L2", "ms a tile, ONNX Runtime, CPU", ""))
+
+
+def _print_reduced(reduced: Reduced) -> None:
+    typed, lost = reduced.typed, reduced.loss
+    first = {island.rule: island for island in reversed(typed.islands)}
+    rules = [(rule, count, first[rule].node, first[rule].reason) for rule, count in typed.rules.items()]
+    shares = f"{typed.mac_share:.1%} of multiply-adds and {typed.node_share:.0%} of nodes in FP16, {typed.casts} Casts"
+    print_table(f"FP32 islands ({shares})", rules, ("rule", "nodes", "first", "why"))
+    header = ("", "PSNR dB", "SAM deg", "ERGAS", "shift DN", "largest DN")
+    _print_figures("difference from FP32 on golden tiles", header, rounded=reduced.rounded, unrounded=reduced.here)
+    if lost:
+        title = (
+            f"against truth, {lost.pairs} pairs (from FP32: shift {lost.shift:.4f} DN, at most {lost.largest:.2f} DN)"
+        )
+        _print_figures(title, (*header[:4], "bias DN"), FP32=lost.single, rounded=lost.lower)
+
+
+def _print_figures(title: str, header: tuple[str, ...], **figures: Distance | Figures) -> None:
+    rows = [(name, *(f"{value:.4f}" for value in dataclasses.astuple(it))) for name, it in figures.items()]
+    print_table(title, rows, header)

@@ -27,7 +27,7 @@ def cost(model: onnx.ModelProto, batch: int = 1) -> dict[str, Cost]:
     macs: dict[str, int] = defaultdict(int)
     moved: dict[str, int] = defaultdict(int)
     for node in model.graph.node:
-        macs[node.op_type] += _macs(node, shapes)
+        macs[node.op_type] += macs_of(node, shapes)
         moved[node.op_type] += sum(4 * math.prod(shapes.get(name, ())) for name in {*node.input, *node.output} if name)
     return {kind: Cost(macs[kind], moved[kind]) for kind in moved if kind not in _FREE}
 
@@ -50,7 +50,8 @@ def _shapes(model: onnx.ModelProto, batch: int) -> Iterator[tuple[str, tuple[int
         yield value.name, tuple(dim.dim_value if dim.HasField("dim_value") else batch for dim in dims)
 
 
-def _macs(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+def macs_of(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Multiply-adds of a convolution or a matrix product, given the shapes of all values; 0 for other nodes."""
     if node.op_type == "Conv":
         return math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
     if node.op_type == "MatMul":

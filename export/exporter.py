@@ -1,8 +1,12 @@
-"""How does a checkpoint become a model that can be trusted? Build the graph, check it, and only then publish it."""
+"""How does a checkpoint become a model that can be trusted? Build the graph, check it, and only then publish it.
+
+For lower precision the FP32 graph is checked against PyTorch, and what `export.reduction` makes of it against FP32.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,14 +15,15 @@ import numpy as np
 import onnx
 import torch
 
-from export import golden
+from export import golden, reduction
 from export.check import Gate, Parity, parity
 from export.choice import CANDIDATES, Choice, Fourier, choose
 from export.graph import build_graph
 from export.preflight import Target, require, targets
+from export.reduction import Material, Reduced
 from export.spectral_fusion import ReferenceSession
 from runtime import models
-from runtime.contract import METADATA_KEY, Contract, Lowering, Tile
+from runtime.contract import METADATA_KEY, Contract, Lowering, Precision, Tile
 from runtime.errors import CheckpointError
 from runtime.files import publish, sha256
 from runtime.session import OnnxSession
@@ -31,7 +36,8 @@ class ExportReport:
     """A published model, its golden tiles, and how far it is from PyTorch on them.
 
     `float64` and `float32` compare the model with PyTorch in that type; `rounding` compares PyTorch's two types with
-    each other: a phase that float32 cannot decide flips there too.
+    each other: a phase that float32 cannot decide flips there too. In lower precision these are of the FP32 graph it
+    was made from, and `reduced` is what became of it.
     """
 
     model: Path
@@ -41,6 +47,7 @@ class ExportReport:
     float32: Parity
     rounding: Parity
     choice: Choice | None = None
+    reduced: Reduced | None = None
 
 
 def export_model(
@@ -52,14 +59,16 @@ def export_model(
     opset: int,
     target: Target | None = None,
     gate: Gate | None = None,
+    precision: Precision = "fp32",
+    material: Material | None = None,
 ) -> ExportReport:
     """Export a checkpoint for ONNX Runtime and TensorRT, with its contract inside and its golden tiles beside it.
 
     On a tile that it was not trained on the network is corrected as `sfiin.tilesize` says. The model must be within
-    the gate of PyTorch's float64, and of its float32 up to what separates those two; and a `target`, if given, must
-    read it. `auto` chooses the lowering for the target, ONNX Runtime if none is given. Raises CheckpointError,
-    ContractError (a tile that is no multiple of the ratio), CheckFailedError or OutputError; then nothing is left
-    under `out`.
+    the gate of PyTorch's float64, and of its float32 up to what separates those two; in lower precision also within
+    those of `export.loss`, and a report lies beside it; and a `target`, if given, must read it. `auto` chooses the
+    lowering for the target, ONNX Runtime if none is given. Raises CheckpointError, ContractError (a tile that is no
+    multiple of the ratio), InputError (`material`), CheckFailedError or OutputError; then nothing is left under `out`.
     """
     gate = gate or Gate()
     network = _exportable(source, tile)
@@ -68,7 +77,7 @@ def export_model(
         sensor=network.sensor,
         tile=tile,
         lowering="matmul" if fourier == "auto" else fourier,
-        precision="fp32",
+        precision=precision,
         opset=opset,
         network=dataclasses.asdict(network.config),
         checkpoint=sha256(source),
@@ -83,7 +92,7 @@ def export_model(
     if target is not None:
         require(model, target)
     golden_path = golden_beside(out)
-    with publish(golden_path) as golden_part, publish(out) as model_part:
+    with publish(golden_path) as golden_part, ExitStack() as beside, publish(out) as model_part:
         golden.write(golden_part, tiles)
         contract = dataclasses.replace(contract, golden=sha256(golden_part))
         onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
@@ -94,6 +103,13 @@ def export_model(
         slack = report.rounding
         widened = Gate(gate.relative_l2 + slack.relative_l2, gate.peak_share + slack.peak_share)
         report.float32.require(widened, f"{out} against PyTorch in float32", remedy)
+        if precision != "fp32":
+            reduced = reduction.reduce(model, contract, tiles, material or Material())
+            if target is not None:
+                require(reduced.typed.model, target)
+            onnx.save(reduced.typed.model, model_part)
+            reduction.write(beside.enter_context(publish(report_beside(out))), reduced)
+            report = dataclasses.replace(report, reduced=reduced)
     return report
 
 
@@ -120,6 +136,11 @@ def _choose(network: SFIIN, contract: Contract, tiles: golden.GoldenTiles, wante
 def golden_beside(model: Path) -> Path:
     """Where a model's golden tiles lie."""
     return model.with_suffix(".golden.npz")
+
+
+def report_beside(model: Path) -> Path:
+    """Where the report on a model of lower precision lies."""
+    return model.with_suffix(".precision.json")
 
 
 def compare(model: Path, network: SFIIN, tiles: golden.GoldenTiles) -> tuple[Parity, Parity, Parity]:
