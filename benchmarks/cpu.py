@@ -2,9 +2,11 @@
 
     python benchmarks/cpu.py -o benchmarks/cpu.json
     python benchmarks/cpu.py --table benchmarks/cpu.json
+    python benchmarks/cpu.py --profile                      # where the time of `matmul` goes, one thread, tile 128
 
 Every round runs all ways once, in turn; a figure is the median over rounds of a way's time, or of its ratio to PyTorch
-eager in the same round, so that what else the machine does meets all alike. Warm-up is apart.
+eager in the same round, so that what else the machine does meets all alike. Warm-up is apart, and a pause before each
+run lets the threads of the way before it go to sleep.
 """
 
 from __future__ import annotations
@@ -42,6 +44,9 @@ TITLES = (
     "ONNX Runtime, `matmul`",
 )
 
+_PAUSE = 0.05
+"""Seconds before each run, in which the threads of the way before it stop waiting actively."""
+
 
 def main() -> None:
     """Measure and write JSON, or print the table of a JSON file."""
@@ -52,7 +57,11 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, nargs="+", default=[128, 256])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--branches", nargs="+", default=["convolution", "invertible"])
+    parser.add_argument("--profile", action="store_true", help="print where the time of `matmul` goes")
     options = parser.parse_args()
+    if options.profile:
+        print(json.dumps(profile(), indent=1))
+        return
     if options.table:
         print(table(json.loads(options.table.read_text())))
         return
@@ -104,6 +113,39 @@ def measure(branch: Any, tile: int, threads: int, rounds: int) -> dict[str, Any]
     return found
 
 
+KINDS = {
+    "Conv": "convolutions", "FusedConv": "convolutions", "MatMul": "matrix products",
+    "ReorderInput": "reordering", "ReorderOutput": "reordering", "Concat": "joining and splitting",
+    "Split": "joining and splitting",
+}  # fmt: skip
+
+
+def profile(tile: int = 128, rounds: int = 30) -> dict[str, float]:
+    """Milliseconds a tile by kind of operator: the sum of each node's median, from ONNX Runtime's profiler."""
+    torch.manual_seed(0)
+    network = SFIIN(NetworkConfig(), SENSORS["vhr4"].profile).eval()
+    options = session_options(ort, 1)
+    options.enable_profiling = True
+    model = build_graph(network, (tile, tile), "matmul", 17)
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(0)
+    feeds = {"ms": random.uniform(0, 2047, (1, 4, tile // 4, tile // 4)).astype(np.float32)}
+    feeds["pan"] = random.uniform(0, 2047, (1, 1, tile, tile)).astype(np.float32)
+    for _ in range(rounds):
+        session.run(None, feeds)
+    path = Path(session.end_profiling())
+    taken: dict[tuple[str, str], list[float]] = {}
+    for event in json.loads(path.read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith("kernel_time"):
+            taken.setdefault((event["name"], event["args"]["op_name"]), []).append(event["dur"] / 1e3)
+    path.unlink()
+    found: dict[str, float] = {}
+    for (_, operator), times in taken.items():
+        kind = KINDS.get(operator, "pointwise operators and means")
+        found[kind] = found.get(kind, 0.0) + median(times)
+    return {kind: round(value, 1) for kind, value in sorted(found.items())}
+
+
 def _interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     for _ in range(3):
         for way in ways.values():
@@ -111,6 +153,7 @@ def _interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
+            time.sleep(_PAUSE)
             start = time.perf_counter()
             way()
             times[name].append(time.perf_counter() - start)

@@ -1,0 +1,46 @@
+"""The README's tables are those that the measurements in benchmarks/ give."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def runs(name: str) -> list[dict[str, object]]:
+    return json.loads((ROOT / "benchmarks" / name).read_text(encoding="utf-8"))["runs"]  # type: ignore[no-any-return]
+
+
+def test_the_cpu_table_is_rendered_from_its_file() -> None:
+    spec = importlib.util.spec_from_file_location("cpu", ROOT / "benchmarks" / "cpu.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    document = json.loads((ROOT / "benchmarks" / "cpu.json").read_text(encoding="utf-8"))
+    assert module.table(document) in README
+    assert document["cpu"] in README
+
+
+@pytest.mark.parametrize("variant", sorted({str(run["variant"]) for run in runs("ablation.json")}))
+def test_the_ablation_table_holds_the_runs(variant: str) -> None:
+    found = [run for run in runs("ablation.json") if run["variant"] == variant]
+    assert len(found) == 2
+    cells = [f"{found[0]['parameters']:,}"]
+    for sensor in ("QuickBird", "GaoFen-2"):
+        values = [run["quality"][sensor]["psnr"] for run in found]  # type: ignore[index]
+        cells.append(f"{fmean(values):.2f} ± {stdev(values):.2f}")
+    assert f"| {' | '.join(cells)} |" in README
+
+
+def test_the_networks_table_holds_the_runs() -> None:
+    for run in runs("networks.json"):
+        for sensor in ("QuickBird", "GaoFen-2"):
+            quality = run["quality"][sensor]  # type: ignore[index]
+            assert f"{quality['psnr']:.2f} / {quality['ergas']:.3f}" in README, (run["variant"], sensor)
