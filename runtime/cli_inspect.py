@@ -56,7 +56,6 @@ def describe(path: Path) -> dict[str, Any]:
 def _model_or_image(path: Path) -> dict[str, Any]:
     """A file without a signature is tried as a model; GDAL, which reads a hundred formats, has the last word."""
     from runtime import models
-    from runtime.session import read_contract
 
     try:
         metadata = models.metadata(path)
@@ -65,7 +64,7 @@ def _model_or_image(path: Path) -> dict[str, Any]:
             return {"kind": "scene", **_scene(path)}
         except SceneError:
             raise InputError(f"{path}: neither a checkpoint, nor an ONNX model, nor an image that GDAL reads") from None
-    contract = read_contract(metadata, path)
+    contract = models.read_contract(metadata, path)
     return {"kind": "model", "needs": NEEDS[contract.lowering], "contract": dataclasses.asdict(contract)}
 
 

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from runtime.contract import Contract
-from runtime.errors import InputError, MismatchError
-from runtime.session import read_contract
+from runtime.contract import METADATA_KEY, Contract
+from runtime.errors import ContractError, InputError, MismatchError
 
 FOLDER = Path(__file__).parent / "models"
 
@@ -52,6 +51,16 @@ def choose(bands: int, ratio: int) -> Path:
 def contract(path: Path) -> Contract:
     """A model's contract. Raises InputError for what is no ONNX model, ContractError for one without a contract."""
     return read_contract(metadata(path), path)
+
+
+def read_contract(metadata: dict[str, str], model: Path) -> Contract:
+    """The contract in a model's ONNX metadata. Raises ContractError, naming the model and the field."""
+    if METADATA_KEY not in metadata:
+        raise ContractError(f"{model}: no sfiin contract inside; make the model with 'sfiin export'")
+    try:
+        return Contract.from_json(metadata[METADATA_KEY])
+    except ContractError as error:
+        raise ContractError(f"{model}: {error}") from None
 
 
 def metadata(path: Path) -> dict[str, str]:

@@ -10,8 +10,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.contract import METADATA_KEY, NEEDS, Contract
-from runtime.errors import ContractError, InputError, SfiinError, UnavailableError
+from runtime import models
+from runtime.contract import NEEDS, Contract
+from runtime.errors import InputError, SfiinError, UnavailableError
 
 Provider = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -63,7 +64,7 @@ class OnnxSession:
             self._session: Any = ort.InferenceSession(str(model), options, providers=[PROVIDERS[provider]])
         except _load_errors() as error:
             raise _why_not(model, error) from None
-        self._contract = read_contract(self._session.get_modelmeta().custom_metadata_map, model)
+        self._contract = models.read_contract(self._session.get_modelmeta().custom_metadata_map, model)
 
     @property
     def contract(self) -> Contract:
@@ -115,16 +116,6 @@ def session_options(ort: Any, threads: int = 0) -> Any:
     return options
 
 
-def read_contract(metadata: dict[str, str], model: Path) -> Contract:
-    """The contract in a model's ONNX metadata. Raises ContractError, naming the model and the field."""
-    if METADATA_KEY not in metadata:
-        raise ContractError(f"{model}: no sfiin contract inside; make the model with 'sfiin export'")
-    try:
-        return Contract.from_json(metadata[METADATA_KEY])
-    except ContractError as error:
-        raise ContractError(f"{model}: {error}") from None
-
-
 def _load_errors() -> tuple[type[Exception], ...]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -134,8 +125,6 @@ def _load_errors() -> tuple[type[Exception], ...]:
 
 def _why_not(model: Path, error: Exception) -> SfiinError:
     """A model for the plugin is refused as such; of any other, ONNX Runtime's first line is told."""
-    from runtime import models  # which reads contracts with this module
-
     try:
         lowering = models.contract(model).lowering
     except SfiinError:
