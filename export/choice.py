@@ -88,9 +88,7 @@ def _refusal(model: onnx.ModelProto, target: Target) -> str:
 def _measured(
     models: Mapping[Lowering, onnx.ModelProto], tiles: GoldenTiles, peak: float, gate: Gate
 ) -> dict[Lowering, Candidate]:
-    inputs = [
-        (m[None].astype(np.float32), p[None].astype(np.float32)) for m, p in zip(tiles.ms, tiles.pan, strict=True)
-    ]
+    first = tiles.ms[:1].astype(np.float32), tiles.pan[:1].astype(np.float32)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sessions = {}
         for lowering, model in models.items():
@@ -98,14 +96,14 @@ def _measured(
             onnx.save(model, path)
             sessions[lowering] = stack.enter_context(OnnxSession(path))
         errors = {
-            lowering: parity(tiles.names, np.concatenate([session.run(*pair) for pair in inputs]), tiles.hrms, peak)
+            lowering: parity(tiles.names, tiles.through(session.run), tiles.hrms, peak)
             for lowering, session in sessions.items()
         }
         seconds: dict[Lowering, list[float]] = {lowering: [] for lowering in sessions}
         for _ in range(ROUNDS):
             for lowering, session in sessions.items():
                 start = time.perf_counter()
-                session.run(*inputs[0])
+                session.run(*first)
                 seconds[lowering].append(time.perf_counter() - start)
     return {
         lowering: Candidate(

@@ -59,6 +59,12 @@ def export(
     """Export a checkpoint to ONNX, check it against PyTorch, and write it with its contract and golden tiles."""
     if precision == "fp32" and (calibration or check):
         raise typer.BadParameter("--calibration and --check are for --precision fp16 or mixed; leave them out")
+    if precision != "fp32" and fourier == "plugin":
+        raise typer.BadParameter(
+            f"{precision} is decided by running the graph in ONNX Runtime, which has no kernel for the plugin's node; "
+            "export it in fp32",
+            param_hint="--precision",
+        )
     options.refuse_existing(output, overwrite)
     requires("export", *MODULES)
     from export import targets
@@ -66,12 +72,6 @@ def export(
     from export.reduction import Material
     from runtime.contract import Tile
 
-    if precision != "fp32" and fourier == "plugin":
-        raise typer.BadParameter(
-            f"{precision} is decided by running the graph in ONNX Runtime, which has no kernel for the plugin's node; "
-            "export it in fp32",
-            param_hint="--precision",
-        )
     wanted = targets.target(target) if target else None
     report = export_model(
         checkpoint,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 
@@ -85,12 +84,14 @@ def export_model(
         versions={name: version(name) for name in ("sfiin", "torch", "onnx", "onnxruntime")},
     )
     tiles = golden.make(network, size)
-    choice = _choose(network, contract, tiles, target, gate) if fourier == "auto" else None
-    if choice is not None:
+    choice = None
+    if fourier == "auto":
+        choice, model = _choose(network, contract, tiles, target, gate)
         contract = dataclasses.replace(contract, lowering=choice.lowering, lowering_choice=choice.figures())
-    model = build_graph(network, size, contract.lowering, opset)
-    if target is not None:
-        require(model, target)
+    else:
+        model = build_graph(network, size, fourier, opset)
+        if target is not None:
+            require(model, target)
     golden_path = golden_beside(out)
     with publish(golden_path) as golden_part, ExitStack() as beside, publish(out) as model_part:
         golden.write(golden_part, tiles)
@@ -124,13 +125,17 @@ def _exportable(source: Path, tile: Tile) -> SFIIN:
     return network
 
 
-def _choose(network: SFIIN, contract: Contract, tiles: golden.GoldenTiles, wanted: Target | None, gate: Gate) -> Choice:
+def _choose(
+    network: SFIIN, contract: Contract, tiles: golden.GoldenTiles, wanted: Target | None, gate: Gate
+) -> tuple[Choice, onnx.ModelProto]:
+    """The choice for the target, which has read the graph, and that graph."""
     models: dict[Lowering, onnx.ModelProto] = {}
     for lowering in CANDIDATES:
         models[lowering] = build_graph(network, (contract.tile.height, contract.tile.width), lowering, contract.opset)
         own = dataclasses.replace(contract, lowering=lowering)
         onnx.helper.set_model_props(models[lowering], {METADATA_KEY: own.to_json()})
-    return choose(models, tiles, float(network.sensor.peak), wanted or targets()["ort"], gate)
+    choice = choose(models, tiles, float(network.sensor.peak), wanted or targets()["ort"], gate)
+    return choice, models[choice.lowering]
 
 
 def golden_beside(model: Path) -> Path:
@@ -149,8 +154,7 @@ def compare(model: Path, network: SFIIN, tiles: golden.GoldenTiles) -> tuple[Par
     It runs in ONNX Runtime on the CPU, or with the reference of the plugin's node in ONNX's evaluator.
     """
     with _open(model) as session:
-        outputs = [session.run(m[None], p[None]) for m, p in zip(_float(tiles.ms), _float(tiles.pan), strict=True)]
-    output, peak = np.concatenate(outputs), float(network.sensor.peak)
+        output, peak = tiles.through(session.run), float(network.sensor.peak)
     single = golden.reference(network, tiles.ms, tiles.pan, torch.float32)
     pairs = ((output, tiles.hrms), (output, single), (single, tiles.hrms))
     first, second, third = (parity(tiles.names, a, b, peak) for a, b in pairs)
@@ -160,9 +164,3 @@ def compare(model: Path, network: SFIIN, tiles: golden.GoldenTiles) -> tuple[Par
 def _open(model: Path) -> OnnxSession | ReferenceSession:
     lowering = models.contract(model).lowering
     return ReferenceSession(onnx.load(model)) if lowering == "plugin" else OnnxSession(model)
-
-
-def _float(
-    array: np.ndarray[tuple[int, ...], np.dtype[np.uint16]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return array.astype(np.float32)

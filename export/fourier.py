@@ -236,8 +236,7 @@ def inverse_row_matrices(width: int) -> tuple[Matrix, Matrix]:
 
 def column_matrix(height: int) -> Matrix:
     """(2 H, 2 H): this times [real rows; imaginary rows] is their transform; its transpose / H is the inverse."""
-    cosine, sine = _turns(height, height)
-    return np.block([[cosine, sine], [-sine, cosine]])
+    return np.asarray(second_matrices(1, height)[0])
 
 
 def first_matrix(first: int) -> Matrix:
@@ -256,7 +255,7 @@ def second_matrices(first: int, second: int, turn: float = 0.0) -> Matrix:
             cosine * math.cos(turn) - sine * math.sin(turn),
             sine * math.cos(turn) + cosine * math.sin(turn),
         )
-    return np.concatenate((np.concatenate((cosine, sine), 2), np.concatenate((-sine, cosine), 2)), 1)
+    return np.block([[cosine, sine], [-sine, cosine]])
 
 
 def _turns(size: int, frequencies: int) -> tuple[Matrix, Matrix]:

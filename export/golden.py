@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sfiin.evaluation import Fuse
 from sfiin.network import SFIIN
 from sfiin.simulate import simulate
 
@@ -30,6 +31,11 @@ class GoldenTiles:
     ms: NDArray[np.uint16]
     pan: NDArray[np.uint16]
     hrms: NDArray[np.floating]
+
+    def through(self, fuse: Fuse) -> NDArray[np.float32]:
+        """What `fuse`, such as a session's `run`, makes of the inputs, one tile at a time: (K, B, H, W), DN."""
+        inputs = zip(self.ms.astype(np.float32), self.pan.astype(np.float32), strict=True)
+        return np.concatenate([fuse(ms[None], pan[None]) for ms, pan in inputs])
 
 
 def make(network: SFIIN, tile: tuple[int, int]) -> GoldenTiles:

@@ -124,9 +124,7 @@ def distance(
 
 def on_golden(model: onnx.ModelProto, tiles: GoldenTiles) -> NDArray[np.float32]:
     """What ONNX Runtime makes of the golden tiles, one at a time: (K, B, H, W), DN."""
-    fuse = fuser(model)
-    inputs = zip(tiles.ms.astype(np.float32), tiles.pan.astype(np.float32), strict=True)
-    return np.concatenate([fuse(ms[None], pan[None]) for ms, pan in inputs])
+    return tiles.through(fuser(model))
 
 
 def loss(single: onnx.ModelProto, lower: onnx.ModelProto, contract: Contract, pairs: Sequence[Pair]) -> Loss:

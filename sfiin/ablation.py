@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from runtime.contract import SensorProfile, Tile
 from runtime.errors import InputError
 from runtime.files import publish
 from sfiin.checkpoint import ARCHITECTURES, Architecture, fuser
-from sfiin.evaluation import MEASURES, Model, score
+from sfiin.evaluation import MEASURES, Model, means, score
 from sfiin.network import PanSharpener
 from sfiin.pairs import Pair, Source
 from sfiin.training import Progress, TrainingConfig, train
@@ -78,13 +77,13 @@ def run(
     Raises InputError for a file that is none of ours, SfiinError when a training diverges.
     """
     runs = read(path) if path.exists() else []
-    done = {_key(run) for run in runs}
+    done = {key(run) for run in runs}
     for variant, seed in ((variant, seed) for seed in seeds for variant in variants):
         config = replace(bench.config, seed=seed)
-        if _key({"variant": variant.name, "training": asdict(config)}) in done:
+        if key({"variant": variant.name, "training": asdict(config)}) in done:
             continue
         runs.append(_run(variant, bench, config, watch))
-        done.add(_key(runs[-1]))
+        done.add(key(runs[-1]))
         with publish(path) as part:
             part.write_text(json.dumps({"runs": runs}, indent=1) + "\n", encoding="utf-8")
     return runs
@@ -122,16 +121,14 @@ def _run(
         "seconds_per_step": round(seconds, 3),
         "device": result.training["device"],
         "torch": torch.__version__,
-        "quality": dict(_quality(model, bench.judged)),
+        "quality": _quality(model, bench.judged),
     }
 
 
-def _quality(model: Model, pairs: Sequence[Pair]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _quality(model: Model, pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
     """Mean measures by sensor."""
-    scores = [score(model, pair) for pair in pairs]
-    for sensor in sorted({found.sensor for found in scores}):
-        ours = [found.quality for found in scores if found.sensor == sensor]
-        yield sensor, {"pairs": len(ours)} | {key: fmean(getattr(q, key) for q in ours) for key in MEASURES}
+    found = means([score(model, pair) for pair in pairs], MEASURES)
+    return {sensor: {"pairs": count, **quality} for sensor, _, count, quality in sorted(found)}
 
 
 def _is_complete(run_: dict[str, Any]) -> bool:
@@ -140,5 +137,6 @@ def _is_complete(run_: dict[str, Any]) -> bool:
     return parts and all(set(MEASURES) <= set(quality) for quality in run_["quality"].values())
 
 
-def _key(run_: dict[str, Any]) -> str:
+def key(run_: Mapping[str, Any]) -> str:
+    """By what runs are told apart: the variant and how it was trained, seed included."""
     return json.dumps([run_["variant"], run_["training"]], sort_keys=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ def read_all(paths: Sequence[Path]) -> list[dict[str, Any]]:
     runs: dict[str, dict[str, Any]] = {}
     for path in paths:
         for run in ablation.read(path):
-            runs.setdefault(json.dumps([run["variant"], run["training"]], sort_keys=True), run)
+            runs.setdefault(ablation.key(run), run)
     return list(runs.values())
 
 

@@ -200,13 +200,15 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(fmean(values), stdev(values) if finite else None, len(values))
 
 
-def means(scores: Sequence[Score]) -> list[tuple[str, str, int, dict[str, float]]]:
-    """Mean PSNR (dB), SAM (degrees) and ERGAS by sensor and method: (sensor, method, number of pairs, means)."""
+def means(
+    scores: Sequence[Score], measures: Sequence[str] = ("psnr", "sam", "ergas")
+) -> list[tuple[str, str, int, dict[str, float]]]:
+    """Mean measures by sensor and method: (sensor, method, number of pairs, means)."""
     groups: dict[tuple[str, str], list[Quality]] = {}
     for score in scores:
         groups.setdefault((score.sensor, score.method), []).append(score.quality)
     return [
-        (sensor, method, len(found), {key: fmean(getattr(q, key) for q in found) for key in ("psnr", "sam", "ergas")})
+        (sensor, method, len(found), {key: fmean(getattr(q, key) for q in found) for key in measures})
         for (sensor, method), found in groups.items()
     ]
 

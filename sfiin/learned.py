@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from runtime.contract import SensorProfile
-from sfiin.network import PanSharpener, Upsample, conv3, single_precision
+from sfiin.network import PanSharpener, Upsample, conv3
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ class PNN(PanSharpener):
     def forward(self, ms: Tensor, pan: Tensor) -> Tensor:
         """As `SFIIN.forward`."""
         scale = self.sensor.scale
-        with single_precision(ms.device):
-            ms_up = self.upsample(ms / scale)
+        ms_up = self.upsample(ms / scale)
         fused: Tensor = self.layers(torch.cat((ms_up, pan / scale), 1))
         return fused * scale
 
@@ -75,9 +74,8 @@ class PanNet(PanSharpener):
     def forward(self, ms: Tensor, pan: Tensor) -> Tensor:
         """As `SFIIN.forward`."""
         scale = self.sensor.scale
-        with single_precision(ms.device):
-            ms_up = self.upsample(ms / scale)
-            detail = high_pass(torch.cat((ms_up, pan / scale), 1), self.WINDOW)
+        ms_up = self.upsample(ms / scale)
+        detail = high_pass(torch.cat((ms_up, pan / scale), 1), self.WINDOW)
         x = functional.relu(self.head(detail))
         for block in self.blocks:
             x = functional.relu(x + block(x))

@@ -94,8 +94,7 @@ class SFIIN(PanSharpener):
 
     def forward(self, ms: Tensor, pan: Tensor) -> Tensor:
         """Fuse. `ms`: (N, B, h, w) DN; `pan`: (N, 1, h * ratio, w * ratio) DN. Returns (N, B, H, W) DN, unclipped."""
-        with single_precision(ms.device):
-            ms_up = self.upsample(ms / self.sensor.scale)
+        ms_up = self.upsample(ms / self.sensor.scale)
         m, p = self.ms_head(ms_up), self.pan_head(pan / self.sensor.scale)
         fused = []
         for block in self.blocks:
@@ -121,9 +120,11 @@ class Upsample(nn.Module):
         self.register_buffer("weight", phases.repeat(bands, 1, 1, 1).float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, B, h, w) to (N, B, h * ratio, w * ratio)."""
+        """(N, B, h, w) to (N, B, h * ratio, w * ratio). Under autocast it stays in float32."""
         padded = functional.pad(x, (2, 2, 2, 2), mode="replicate")
-        return functional.pixel_shuffle(functional.conv2d(padded, self.weight, groups=self.bands), self.ratio)
+        with single_precision(x.device):
+            phases = functional.conv2d(padded, self.weight, groups=self.bands)
+        return functional.pixel_shuffle(phases, self.ratio)
 
 
 class CoreBlock(nn.Module):

@@ -68,6 +68,23 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def simulated_pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Path]:
+    """A new folder of four pairs with truth, p0 to p3, of so many PAN pixels a side and of a sensor of this name."""
+    import numpy as np
+
+    from sfiin.simulate import simulate
+
+    def write(side: int, sensor: str) -> Path:
+        folder = tmp_path_factory.mktemp("pairs")
+        for seed in range(4):
+            it, meta = simulate(side, side, seed), f'{{"sensor": "{sensor}"}}'
+            np.savez(folder / f"p{seed}.npz", pan=it.pan, ms=it.ms, gt=it.truth, meta=meta)
+        return folder
+
+    return write
+
+
 @pytest.fixture
 def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
     """A context in which no file of this process may grow beyond so many bytes, as on a full disk."""

@@ -6,23 +6,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from sfiin import checkpoint
-from sfiin.simulate import simulate
 
 Invoke = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pairs")
-    for seed in range(4):
-        scene = simulate(64, 64, seed)
-        np.savez(folder / f"p{seed}.npz", pan=scene.pan, ms=scene.ms, gt=scene.truth, meta='{"sensor": "simulated"}')
-    return folder
+def data(simulated_pairs: Callable[[int, str], Path]) -> Path:
+    return simulated_pairs(64, "simulated")
 
 
 @pytest.fixture

@@ -33,12 +33,8 @@ OWN = '[own]\nbands = ["red", "nir"]\nratio = 2\nbits = 11\nms_gain = [0.2, 0.4]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pairs")
-    for seed in range(4):
-        scene = simulate(32, 32, seed)
-        np.savez(folder / f"p{seed}.npz", pan=scene.pan, ms=scene.ms, gt=scene.truth, meta='{"sensor": "QuickBird"}')
-    return folder
+def data(simulated_pairs: Callable[[int, str], Path]) -> Path:
+    return simulated_pairs(32, "QuickBird")
 
 
 def two_bands(folder: Path, truth: bool = False) -> Path:
