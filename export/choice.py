@@ -20,11 +20,11 @@ from typing import Literal
 import numpy as np
 import onnx
 
-from export.check import Gate, Parity, parity
-from export.golden import GoldenTiles
 from export.preflight import Target, preflight
+from runtime.check import Gate, Parity, parity
 from runtime.contract import Lowering
 from runtime.errors import CheckFailedError
+from runtime.golden import GoldenTiles
 from runtime.session import OnnxSession
 
 Fourier = Literal["matmul", "dft", "plugin", "auto"]

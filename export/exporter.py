@@ -15,16 +15,18 @@ import onnx
 import torch
 
 from export import golden, reduction
-from export.check import Gate, Parity, parity
 from export.choice import CANDIDATES, Choice, Fourier, choose
 from export.graph import build_graph
 from export.preflight import Target, require, targets
 from export.reduction import Material, Reduced
 from export.spectral_fusion import ReferenceSession
+from runtime import golden as tiles_file
 from runtime import models
+from runtime.check import Gate, Parity, parity
 from runtime.contract import METADATA_KEY, Contract, Lowering, Precision, Tile
 from runtime.errors import CheckpointError
 from runtime.files import publish, sha256
+from runtime.golden import GoldenTiles
 from runtime.session import OnnxSession
 from sfiin import checkpoint
 from sfiin.network import SFIIN
@@ -92,9 +94,9 @@ def export_model(
         model = build_graph(network, size, fourier, opset)
         if target is not None:
             require(model, target)
-    golden_path = golden_beside(out)
+    golden_path = tiles_file.beside(out)
     with publish(golden_path) as golden_part, ExitStack() as beside, publish(out) as model_part:
-        golden.write(golden_part, tiles)
+        tiles_file.write(golden_part, tiles)
         contract = dataclasses.replace(contract, golden=sha256(golden_part))
         onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
         onnx.save(model, model_part)
@@ -126,7 +128,7 @@ def _exportable(source: Path, tile: Tile) -> SFIIN:
 
 
 def _choose(
-    network: SFIIN, contract: Contract, tiles: golden.GoldenTiles, wanted: Target | None, gate: Gate
+    network: SFIIN, contract: Contract, tiles: GoldenTiles, wanted: Target | None, gate: Gate
 ) -> tuple[Choice, onnx.ModelProto]:
     """The choice for the target, which has read the graph, and that graph."""
     models: dict[Lowering, onnx.ModelProto] = {}
@@ -138,17 +140,12 @@ def _choose(
     return choice, models[choice.lowering]
 
 
-def golden_beside(model: Path) -> Path:
-    """Where a model's golden tiles lie."""
-    return model.with_suffix(".golden.npz")
-
-
 def report_beside(model: Path) -> Path:
     """Where the report on a model of lower precision lies."""
     return model.with_suffix(".precision.json")
 
 
-def compare(model: Path, network: SFIIN, tiles: golden.GoldenTiles) -> tuple[Parity, Parity, Parity]:
+def compare(model: Path, network: SFIIN, tiles: GoldenTiles) -> tuple[Parity, Parity, Parity]:
     """The model against PyTorch float64 and float32, and these two against each other.
 
     It runs in ONNX Runtime on the CPU, or with the reference of the plugin's node in ONNX's evaluator.

@@ -2,40 +2,22 @@
 
 They are simulated, never imagery, and hold what breaks a Fourier branch elsewhere: a natural tile, the same half
 without data, a constant, zeros, and a saturated checkerboard at the Nyquist frequency. Inputs are whole DN; the
-expected outputs are PyTorch's in float64, stored as float32. The file travels beside the model, and its digest inside
-it.
+expected outputs are PyTorch's in float64.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sfiin.evaluation import Fuse
+from runtime.golden import GoldenTiles
 from sfiin.network import SFIIN
 from sfiin.simulate import simulate
 
 SEED = 2022
-
-
-@dataclass(frozen=True)
-class GoldenTiles:
-    """Inputs `ms` (K, B, h, w) and `pan` (K, 1, H, W) uint16, expected `hrms` (K, B, H, W) float64, all DN."""
-
-    names: tuple[str, ...]
-    ms: NDArray[np.uint16]
-    pan: NDArray[np.uint16]
-    hrms: NDArray[np.floating]
-
-    def through(self, fuse: Fuse) -> NDArray[np.float32]:
-        """What `fuse`, such as a session's `run`, makes of the inputs, one tile at a time: (K, B, H, W), DN."""
-        inputs = zip(self.ms.astype(np.float32), self.pan.astype(np.float32), strict=True)
-        return np.concatenate([fuse(ms[None], pan[None]) for ms, pan in inputs])
 
 
 def make(network: SFIIN, tile: tuple[int, int]) -> GoldenTiles:
@@ -66,14 +48,6 @@ def reference(
         ]
     result: NDArray[np.floating] = torch.cat(tiles).numpy()
     return result
-
-
-def write(path: Path, golden: GoldenTiles) -> None:
-    """Write the tiles, compressed, to an open place."""
-    with path.open("wb") as file:
-        np.savez_compressed(
-            file, names=np.array(golden.names), ms=golden.ms, pan=golden.pan, hrms=golden.hrms.astype(np.float32)
-        )
 
 
 def _pans(natural: NDArray[np.uint16], ratio: int, peak: int) -> dict[str, NDArray[np.float64]]:

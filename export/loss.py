@@ -17,10 +17,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.golden import GoldenTiles
 from export.ranges import open_model
 from runtime.contract import Contract
 from runtime.errors import CheckFailedError
+from runtime.golden import GoldenTiles
 from sfiin.evaluation import Fuse, Model, as_delivered, fuse_whole, judge
 from sfiin.metrics import bias, ergas, psnr, sam
 from sfiin.pairs import Pair

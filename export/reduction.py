@@ -10,12 +10,12 @@ from pathlib import Path
 
 import onnx
 
-from export.golden import GoldenTiles
 from export.loss import Distance, DistanceGate, Loss, LossGate, distance, loss, on_golden
 from export.precision import Typed, rounded, typed
 from export.ranges import as_inputs, calibration_tiles
 from runtime.contract import Contract
 from runtime.errors import InputError
+from runtime.golden import GoldenTiles
 from sfiin.pairs import Pair, load_folder
 
 

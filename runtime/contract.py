@@ -152,7 +152,9 @@ def _build(kind: Any, value: Any, field: str) -> Any:
         _expect(isinstance(value, dict), value, field, "an object")
         return {key: _build(arguments[1], item, f"{field}.{key}") for key, item in value.items()}
     accepted = (int, float) if kind is float else arguments or (kind,)
-    _expect(isinstance(value, accepted) and not isinstance(value, bool), value, field, _name(kind))
+    _expect(
+        isinstance(value, accepted) and (bool in accepted or not isinstance(value, bool)), value, field, _name(kind)
+    )
     return float(value) if kind is float else value
 
 

@@ -10,10 +10,10 @@ import onnx
 import pytest
 
 from export import golden, spectral_fusion
-from export.check import Gate
 from export.exporter import ExportReport, export_model
 from export.preflight import targets
 from runtime import models
+from runtime.check import Gate
 from runtime.contract import Tile
 from runtime.errors import CheckFailedError, CheckpointError, ContractError, OutputError, UnavailableError
 from runtime.files import sha256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.check import Gate, parity
+from runtime.check import Gate, parity
 from runtime.errors import CheckFailedError
 
 
