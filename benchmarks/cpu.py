@@ -2,7 +2,7 @@
 
     python benchmarks/cpu.py -o benchmarks/cpu.json
     python benchmarks/cpu.py --table benchmarks/cpu.json
-    python benchmarks/cpu.py --profile                      # where the time of `matmul` goes, one thread, tile 128
+    python benchmarks/cpu.py --profile                      # where its time goes for `--target ort`, one thread
 
 Every round runs all ways once, in turn; a figure is the median over rounds of a way's time, or of its ratio to PyTorch
 eager in the same round, so that what else the machine does meets all alike. Warm-up is apart, and a pause before each
@@ -30,19 +30,23 @@ import torch
 
 from export.cost import cost, total
 from export.graph import build_graph
+from export.targets import targets
 from runtime.files import publish
 from runtime.session import session_options
 from sfiin.network import SFIIN, NetworkConfig
 from sfiin.sensors import SENSORS
 
-WAYS = ("eager", "compile", "plain export", "dft", "matmul")
+WAYS = ("eager", "compile", "plain export", "dft", "matmul", "matmul for ort")
 TITLES = (
     "PyTorch eager",
     "torch.compile",
     "ONNX Runtime, plain export",
     "ONNX Runtime, `dft`",
     "ONNX Runtime, `matmul`",
+    "the same, `--target ort`",
 )
+
+BLOCK = targets()["ort"].block
 
 _PAUSE = 0.05
 """Seconds before each run, in which the threads of the way before it stop waiting actively."""
@@ -98,6 +102,7 @@ def measure(branch: Any, tile: int, threads: int, rounds: int) -> dict[str, Any]
         "plain export": _session(_plain_export(network, ms, pan), threads, ms, pan),
         "dft": _session(build_graph(network, (tile, tile), "dft", 20), threads, ms, pan),
         "matmul": _session(model, threads, ms, pan),
+        "matmul for ort": _session(build_graph(network, (tile, tile), "matmul", 17, BLOCK), threads, ms, pan, BLOCK),
     }
     times = _interleaved(ways, rounds)
     spent = total(cost(model))
@@ -116,7 +121,7 @@ def measure(branch: Any, tile: int, threads: int, rounds: int) -> dict[str, Any]
 KINDS = {
     "Conv": "convolutions", "FusedConv": "convolutions", "MatMul": "matrix products",
     "ReorderInput": "reordering", "ReorderOutput": "reordering", "Concat": "joining and splitting",
-    "Split": "joining and splitting",
+    "Split": "joining and splitting", "Transpose": "reordering",
 }  # fmt: skip
 
 
@@ -124,9 +129,9 @@ def profile(tile: int = 128, rounds: int = 30) -> dict[str, float]:
     """Milliseconds a tile by kind of operator: the sum of each node's median, from ONNX Runtime's profiler."""
     torch.manual_seed(0)
     network = SFIIN(NetworkConfig(), SENSORS["vhr4"].profile).eval()
-    options = session_options(ort, 1)
+    options = session_options(ort, 1, BLOCK)
     options.enable_profiling = True
-    model = build_graph(network, (tile, tile), "matmul", 17)
+    model = build_graph(network, (tile, tile), "matmul", 17, BLOCK)
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
     feeds = {"ms": random.uniform(0, 2047, (1, 4, tile // 4, tile // 4)).astype(np.float32)}
@@ -170,9 +175,9 @@ def _torch(network: Callable[..., Any], ms: Any, pan: Any) -> Callable[[], objec
     return run
 
 
-def _session(model: onnx.ModelProto, threads: int, ms: Any, pan: Any) -> Callable[[], object]:
+def _session(model: onnx.ModelProto, threads: int, ms: Any, pan: Any, block: int = 1) -> Callable[[], object]:
     session = ort.InferenceSession(
-        model.SerializeToString(), session_options(ort, threads), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), session_options(ort, threads, block), providers=["CPUExecutionProvider"]
     )
     names = [value.name for value in session.get_inputs()]
     feeds = dict(zip(names, (ms, pan), strict=True))
@@ -218,7 +223,7 @@ def table(document: dict[str, Any]) -> str:
     rows = ["| spatial branch | tile | threads | eager ms | " + " | ".join(TITLES[1:]) + " | share of GEMM rate |"]
     rows.append("|---" * (len(TITLES) + 4) + "|")
     for run in document["runs"]:
-        share = 2 * run["matmul_macs"] / (run["ms"]["matmul"] * 1e6) / run["gflops"]
+        share = 2 * run["matmul_macs"] / (run["ms"]["matmul for ort"] * 1e6) / run["gflops"]
         cells = [run["branch"], run["tile"], run["threads"], f"{run['ms']['eager']:.0f}"]
         cells += [f"{run['speed'][name]:.2f}x" for name in WAYS[1:]] + [f"{100 * share:.0f} %"]
         rows.append("| " + " | ".join(map(str, cells)) + " |")

@@ -67,9 +67,10 @@ def export_model(
 
     On a tile that it was not trained on the network is corrected as `sfiin.tilesize` says. The model must be within
     the gate of PyTorch's float64, and of its float32 up to what separates those two; in lower precision also within
-    those of `export.loss`, and a report lies beside it; and a `target`, if given, must read it. `auto` chooses the
-    lowering for the target, ONNX Runtime if none is given. Raises CheckpointError, ContractError (a tile that is no
-    multiple of the ratio), InputError (`material`), CheckFailedError or OutputError; then nothing is left under `out`.
+    those of `export.loss`, and a report lies beside it; and a `target`, if given, must read it, and decides in FP32 how
+    convolutions are arranged. `auto` chooses the lowering for the target, ONNX Runtime if none is given. Raises
+    CheckpointError, ContractError (a tile that is no multiple of the ratio), InputError (`material`), CheckFailedError
+    or OutputError; then nothing is left under `out`.
     """
     gate = gate or Gate()
     network = _exportable(source, tile)
@@ -84,6 +85,7 @@ def export_model(
         checkpoint=sha256(source),
         golden="",
         versions={name: version(name) for name in ("sfiin", "torch", "onnx", "onnxruntime")},
+        block=target.block if target is not None and precision == "fp32" else 1,
     )
     tiles = golden.make(network, size)
     choice = None
@@ -91,7 +93,7 @@ def export_model(
         choice, model = _choose(network, contract, tiles, target, gate)
         contract = dataclasses.replace(contract, lowering=choice.lowering, lowering_choice=choice.figures())
     else:
-        model = build_graph(network, size, fourier, opset)
+        model = build_graph(network, size, fourier, opset, contract.block)
         if target is not None:
             require(model, target)
     golden_path = tiles_file.beside(out)
@@ -133,7 +135,9 @@ def _choose(
     """The choice for the target, which has read the graph, and that graph."""
     models: dict[Lowering, onnx.ModelProto] = {}
     for lowering in CANDIDATES:
-        models[lowering] = build_graph(network, (contract.tile.height, contract.tile.width), lowering, contract.opset)
+        models[lowering] = build_graph(
+            network, (contract.tile.height, contract.tile.width), lowering, contract.opset, contract.block
+        )
         own = dataclasses.replace(contract, lowering=lowering)
         onnx.helper.set_model_props(models[lowering], {METADATA_KEY: own.to_json()})
     choice = choose(models, tiles, float(network.sensor.peak), wanted or targets()["ort"], gate)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any
+from itertools import zip_longest
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -34,18 +35,22 @@ from sfiin.network import (
 )
 
 Array = NDArray[np.float64]
+Domain = Literal["tile", "bins", "pooled"]
 
 
-def build_graph(network: SFIIN, tile: tuple[int, int], lowering: Lowering, opset: int) -> onnx.ModelProto:
+def build_graph(
+    network: SFIIN, tile: tuple[int, int], lowering: Lowering, opset: int, block: int = 1
+) -> onnx.ModelProto:
     """The network for tiles of (height, width) PAN pixels, with a free batch dimension.
 
-    Inputs `ms` (batch, B, h, w) and `pan` (batch, 1, H, W), output `hrms` (batch, B, H, W): float32, DN.
+    Inputs `ms` (batch, B, h, w) and `pan` (batch, 1, H, W), output `hrms` (batch, B, H, W): float32, DN. `block` above
+    1 arranges the convolutions for a runtime that computes so many output channels at once (`Contract.block`).
     """
     (height, width), config = tile, network.config
     if lowering == "plugin":
         spectral_fusion.register()
     fourier = None if lowering == "plugin" else LOWERINGS[lowering](height, width)
-    emitter = _Emitter(network, GraphBuilder(opset), fourier, tile)
+    emitter = _Emitter(network, GraphBuilder(opset), fourier, tile, block)
     ratio, bands = config.ratio, config.bands
     return emitter.graph.model(
         {"ms": ("batch", bands, height // ratio, width // ratio), "pan": ("batch", 1, height, width)},
@@ -60,8 +65,10 @@ class _Emitter:
     Without a Fourier lowering, a frequency branch is one node of sfiin's plugin.
     """
 
-    def __init__(self, network: SFIIN, graph: GraphBuilder, fourier: Fourier | None, tile: tuple[int, int]) -> None:
-        self.graph, self.op, self.fourier, self.tile = graph, graph.op, fourier, tile
+    def __init__(
+        self, network: SFIIN, graph: GraphBuilder, fourier: Fourier | None, tile: tuple[int, int], block: int
+    ) -> None:
+        self.graph, self.op, self.fourier, self.tile, self.at_once = graph, graph.op, fourier, tile, block
         self._names = {id(module): name for name, module in network.named_modules()}
 
     def network(self, net: SFIIN) -> str:
@@ -98,7 +105,7 @@ class _Emitter:
             r = op("Add", op("Mul", f, gate), s)
         with self.graph.scope("integration"):
             both = op("Concat", r, f, axis=1)
-            weights = op("Sigmoid", self.layers(part.attention, self.statistics(both)))
+            weights = op("Sigmoid", self.layers(part.attention, self.statistics(both), "pooled"))
             merged = op("Add", self.conv(part.merge, op("Mul", both, weights)), m)
         return merged, p_next
 
@@ -115,8 +122,8 @@ class _Emitter:
                 "Concat", *(self.conv(conv, x, gain_out=gain) for conv, x in ((part.ms, m), (part.pan, p))), axis=1
             )
             amplitude, phase = amplitude_and_phase(self.graph, both, self.fourier, self.tile)
-            amplitude = self.layers(part.amplitude, amplitude, flat=True, unit=gain)
-            phase = self.layers(part.phase, phase, flat=True)
+            amplitude = self.layers(part.amplitude, amplitude, "bins", unit=gain)
+            phase = self.layers(part.phase, phase, "bins")
             maps = maps_from(self.graph, amplitude, phase, self.fourier)
             return self.conv(part.out, self.op("Abs", maps), gain_in=1 / gain)
 
@@ -163,44 +170,92 @@ class _Emitter:
     def dense(self, part: DenseBlock, x: str) -> str:
         first = self.op("LeakyRelu", self.residual_pair(part.first, x), alpha=0.2)
         second = self.op("LeakyRelu", self.residual_pair(part.second, first), alpha=0.2)
-        out = self.conv(part.out, self.op("Concat", x, first, second, axis=1))
-        return self.op("LeakyRelu", out, alpha=0.2)  # type: ignore[no-any-return]
+        return self.conv(part.out, self.op("Concat", x, first, second, axis=1), slope=0.2)
 
     def residual_pair(self, part: ResidualPair, x: str) -> str:
-        deep = self.op("LeakyRelu", self.conv(part.first, x), alpha=0.1)
-        deep = self.op("LeakyRelu", self.conv(part.second, deep), alpha=0.1)
+        deep = self.conv(part.second, self.conv(part.first, x, slope=0.1), slope=0.1)
         return self.op("Add", deep, self.conv(part.shortcut, x))  # type: ignore[no-any-return]
 
     def refinement(self, part: Refinement, x: str, gain_out: float) -> str:
         with self.graph.scope("refine"):
             x = self.conv(part.head, x)
             pooled = self.graph.mean(self.layers(part.process, x))
-            attention = self.layers(part.attention, pooled)
+            attention = self.layers(part.attention, pooled, "pooled")
             x = self.op("Add", self.op("Mul", attention, pooled), x)
             return self.conv(part.tail, x, gain_out=gain_out)
 
-    def layers(self, part: nn.Module, x: str, flat: bool = False, unit: float = 1.0) -> str:
+    def layers(self, part: nn.Module, x: str, domain: Domain = "tile", unit: float = 1.0) -> str:
         """Layers in turn; with x in other units, the biases are in those units, too."""
-        for layer in part.children():
+        for layer, follower in zip_longest(*(tuple(part.children())[i:] for i in (0, 1))):
             if isinstance(layer, nn.Conv2d):
-                x = self.conv(layer, x, gain_in=1 / unit, gain_out=unit, flat=flat)
-            elif isinstance(layer, nn.LeakyReLU):
-                x = self.op("LeakyRelu", x, alpha=layer.negative_slope)
-            else:
+                slope = follower.negative_slope if isinstance(follower, nn.LeakyReLU) else None
+                x = self.conv(layer, x, gain_in=1 / unit, gain_out=unit, domain=domain, slope=slope)
+            elif not isinstance(layer, nn.LeakyReLU):  # which its convolution has taken along
                 x = self.op({nn.ReLU: "Relu", nn.Sigmoid: "Sigmoid"}[type(layer)], x)
         return x
 
-    def conv(self, part: nn.Conv2d, x: str, gain_in: float = 1.0, gain_out: float = 1.0, flat: bool = False) -> str:
-        """A convolution that keeps the size; gains on its input and output go into weight and bias."""
+    def conv(
+        self,
+        part: nn.Conv2d,
+        x: str,
+        *,
+        gain_in: float = 1.0,
+        gain_out: float = 1.0,
+        domain: Domain = "tile",
+        slope: float | None = None,
+    ) -> str:
+        """A convolution that keeps the size, and a leaky rectifier of that slope, if any.
+
+        Gains on its input and output go into weight and bias. Where no pixel has a neighbour, any order will do: bins
+        are (N, C, P), and with blocks pixels become so, because a block of a 1x1 convolution costs more than it saves.
+        """
         name = self._names[id(part)]
         assert part.bias is not None
-        array = _array(part.weight) * (gain_in * gain_out)
-        bias = self.graph.constant(f"{name}.bias", _array(part.bias) * gain_out)
-        kernel, pads = array.shape[2:], [side // 2 for side in array.shape[2:]] * 2
-        if flat:  # on (N, C, P): no pixel has a neighbour, so any order will do
-            array, kernel, pads = array[..., 0], (1,), [0, 0]
-        weight = self.graph.constant(f"{name}.weight", array)
-        return self.op("Conv", x, weight, bias, kernel_shape=tuple(kernel), pads=pads)  # type: ignore[no-any-return]
+        weight, bias = _array(part.weight) * (gain_in * gain_out), _array(part.bias) * gain_out
+        (out, _, *kernel), shape = weight.shape, self.graph.integers
+        if domain == "bins":
+            return self._activated(name, x, weight[..., 0], bias, slope, kernel_shape=(1,), pads=(0, 0))
+        if kernel == [1, 1] and domain == "tile" and self.at_once > 1:
+            pixels = self.op("Reshape", x, shape((0, 0, -1)))
+            pixels = self._activated(name, pixels, weight[..., 0], bias, slope, kernel_shape=(1,), pads=(0, 0))
+            return self.op("Reshape", pixels, shape((0, 0, *self.tile)))  # type: ignore[no-any-return]
+        rows = rows_at_once(self.at_once, out, self.tile[0]) if kernel == [3, 3] else 1
+        if rows == 1:
+            pads = [side // 2 for side in kernel] * 2
+            return self._activated(name, x, weight, bias, slope, kernel_shape=kernel, pads=pads)
+        wide, repeated = in_rows(weight, rows), np.repeat(bias, rows)
+        window = {"kernel_shape": (rows + 2, 3), "strides": (rows, 1), "pads": (1, 1, 1, 1)}
+        return self._in_order(self._activated(name, x, wide, repeated, slope, **window), out, rows)
+
+    def _activated(self, name: str, x: str, weight: Array, bias: Array, slope: float | None, **window: Any) -> str:
+        names = self.graph.constant(f"{name}.weight", weight), self.graph.constant(f"{name}.bias", bias)
+        x = self.op("Conv", x, *names, **window)
+        return x if slope is None else self.op("LeakyRelu", x, alpha=slope)
+
+    def _in_order(self, x: str, channels: int, rows: int) -> str:
+        """(N, C * rows, H / rows, W), as `in_rows` makes them, to (N, C, H, W)."""
+        (height, width), shape = self.tile, self.graph.integers
+        x = self.op("Reshape", x, shape((0, channels, rows, height // rows, width)))
+        x = self.op("Transpose", x, perm=(0, 1, 3, 2, 4))
+        return self.op("Reshape", x, shape((0, channels, height, width)))  # type: ignore[no-any-return]
+
+
+def rows_at_once(block: int, channels: int, height: int) -> int:
+    """How many rows of pixels a convolution of few channels can compute as channels of their own, to fill a block."""
+    return max(rows for rows in range(1, max(1, block // channels) + 1) if height % rows == 0)
+
+
+def in_rows(weight: Array, rows: int) -> Array:
+    """A 3x3 kernel (C, D, 3, 3) for `rows` rows of output at once: (C * rows, D, rows + 2, 3), for strides (rows, 1).
+
+    Its output's channel c * rows + j is row j of channel c. A third of its taps, for two rows a quarter, are zero; it
+    pays where a runtime leaves more than that of a block empty.
+    """
+    out, channels = weight.shape[:2]
+    wide = np.zeros((out, rows, channels, rows + 2, 3))
+    for row in range(rows):
+        wide[:, row, :, row : row + 3] = weight
+    return wide.reshape(out * rows, channels, rows + 2, 3)
 
 
 _SPATIAL: dict[type[nn.Module], Callable[..., str]] = {

@@ -6,7 +6,8 @@ the data `types` of its tensors, those it reads as others (`converted`), those o
 its `operators` with the types that the source promises for each, or instead those `missing` of all that ONNX defines,
 the other `domains` that it knows, whether it reads local `functions`, what a `custom` operator needs ("plugin",
 "library", or "none" when there is no way), whether a dynamic extent needs an optimisation `profile`, and limits: the
-largest `rank`, and how bad a `large_tensor` is. A rule is a restriction of single operators: it speaks where all its
+largest `rank`, and how bad a `large_tensor` is. `block` is how many output channels its convolutions compute at once,
+where graphs are to be arranged for that. A rule is a restriction of single operators: it speaks where all its
 conditions hold.
 """
 
@@ -86,6 +87,7 @@ class Target:
     profile: bool
     rank: int | None
     large_tensor: Severity | None
+    block: int
     sources: Mapping[str, str]
     rules: tuple[Rule, ...]
 
@@ -133,6 +135,7 @@ def _target(name: str, document: Mapping[str, Any]) -> Target:
         profile=table["profile"],
         rank=table.get("rank"),
         large_tensor=table.get("large_tensor"),
+        block=table.get("block", 1),
         sources={group: sources[key] for group, key in table["sources"].items()},
         rules=tuple(_rule(rule, sources) for rule in document["rules"] if base in rule["targets"]),
     )

@@ -90,6 +90,8 @@ class Contract:
     `network` is the network's configuration; `checkpoint` and `golden` are SHA-256 digests (hex) of the checkpoint's
     and the golden tiles' files; `versions` names the packages that made the artefact. `lowering_choice`
     holds the target and the figures by which `--fourier auto` chose the lowering, and is empty where it was given.
+    `block` is the number of output channels that a convolution is arranged for: 16 for ONNX Runtime on a CPU, 1 where
+    it is left to the compiler.
     """
 
     sensor: SensorProfile
@@ -102,6 +104,7 @@ class Contract:
     golden: str
     versions: Mapping[str, str]
     lowering_choice: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
+    block: int = 1
     format: str = FORMAT
 
     def __post_init__(self) -> None:

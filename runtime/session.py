@@ -59,12 +59,12 @@ class OnnxSession:
             )
         if not model.is_file():
             raise InputError(f"{model}: no such model file")
-        options = session_options(ort, threads)
+        self._contract = models.contract(model)
+        options = session_options(ort, threads, self._contract.block)
         try:
             self._session: Any = ort.InferenceSession(str(model), options, providers=[PROVIDERS[provider]])
         except _load_errors() as error:
-            raise _why_not(model, error) from None
-        self._contract = models.read_contract(self._session.get_modelmeta().custom_metadata_map, model)
+            raise _why_not(model, self._contract, error) from None
 
     @property
     def contract(self) -> Contract:
@@ -103,16 +103,18 @@ def import_onnxruntime() -> Any:
     return ort
 
 
-def session_options(ort: Any, threads: int = 0) -> Any:
+def session_options(ort: Any, threads: int = 0, block: int = 1) -> Any:
     """How sessions are set up: quiet, with so many threads inside an operator (0: ONNX Runtime's choice).
 
-    The last level of graph optimisation is left out: it lays tensors out in blocks of 8 or 16 channels, which are half
-    empty in a network as narrow as this one, and the reordering costs more than it saves.
+    The last level of graph optimisation lays tensors out in blocks of 8 or 16 channels. It is for models whose
+    convolutions are arranged to fill them (`Contract.block`); in others, as narrow as this network, the blocks would be
+    half empty, and the reordering cost more than it saves.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if block > 1 else levels.ORT_ENABLE_EXTENDED
     return options
 
 
@@ -123,15 +125,11 @@ def _load_errors() -> tuple[type[Exception], ...]:
             state.NotImplemented, state.RuntimeException)  # fmt: skip
 
 
-def _why_not(model: Path, error: Exception) -> SfiinError:
+def _why_not(model: Path, contract: Contract, error: Exception) -> SfiinError:
     """A model for the plugin is refused as such; of any other, ONNX Runtime's first line is told."""
-    try:
-        lowering = models.contract(model).lowering
-    except SfiinError:
-        lowering = None
-    if lowering == "plugin":
+    if contract.lowering == "plugin":
         return UnavailableError(
             f"{model}: its frequency branches are nodes of a plugin, which ONNX Runtime does not have; it needs "
-            f"{NEEDS[lowering].split(';')[0]}. Run it there, or export the checkpoint with --fourier matmul"
+            f"{NEEDS['plugin'].split(';')[0]}. Run it there, or export the checkpoint with --fourier matmul"
         )
     return InputError(f"{model}: ONNX Runtime cannot load it: {str(error).strip().splitlines()[0]}")

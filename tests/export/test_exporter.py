@@ -116,6 +116,18 @@ def test_a_plugin_that_computes_something_else_is_not_published(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("name", "block"), [("ort", 16), ("trt10.3", 1)])
+def test_the_target_decides_how_convolutions_are_arranged(
+    small_checkpoint: Path, tmp_path: Path, name: str, block: int
+) -> None:
+    report = export_model(
+        small_checkpoint, tmp_path / "m.onnx", "matmul", Tile(32, 32, 8), opset=17, target=targets()[name]
+    )
+    assert report.contract.block == models.contract(report.model).block == block
+    kinds = {node.op_type for node in onnx.load(report.model).graph.node}
+    assert ("Transpose" in kinds) == (block > 1)
+
+
 @pytest.mark.parametrize(("name", "lowerings"), [("ort", {"matmul", "dft"}), ("trt10.3", {"matmul"})])
 def test_auto_takes_the_fastest_that_the_target_reads(
     small_checkpoint: Path, tmp_path: Path, name: str, lowerings: set[str]

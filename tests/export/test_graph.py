@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from export.graph import build_graph
+from export.graph import build_graph, in_rows, rows_at_once
 from runtime.contract import SensorProfile
 from sfiin import spectrum
 from sfiin.network import SFIIN, NetworkConfig
@@ -71,6 +72,41 @@ def test_any_configuration(changes: dict[str, int]) -> None:
     side = 12 * net.config.ratio
     ms, pan = inputs(net, (side, side))
     assert distance(run(build_graph(net, (side, side), "matmul", 17), ms, pan), exact(net, ms, pan)) <= 1e-5
+
+
+@pytest.mark.parametrize("block", [2, 8, 16])
+@pytest.mark.parametrize("changes", [{}, {"spatial": "invertible"}, {"ratio": 3, "bands": 1}, {"channels": 4}])
+@pytest.mark.parametrize("lines", [12, 13, 14])
+def test_convolutions_in_rows_change_nothing(block: int, changes: dict[str, Any], lines: int) -> None:
+    net = network(**changes)
+    tile = (lines * net.config.ratio, 12 * net.config.ratio)
+    ms, pan = inputs(net, tile, 2)
+    model = build_graph(net, tile, "matmul", 17, block)
+    assert distance(run(model, ms, pan), exact(net, ms, pan)) <= 1e-6
+
+
+def test_convolutions_in_rows_fill_the_block() -> None:
+    model = build_graph(network(), (32, 32), "matmul", 17, 16)
+    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    kernels = {weights[node.input[1]] for node in model.graph.node if node.op_type == "Conv"}
+    assert {shape[0] for shape in kernels if len(shape) == 4 and shape[2] > 3 and shape[3] == 3} == {16}
+    assert not [shape for shape in kernels if shape[2:] == (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("block", "channels", "height", "rows"),
+    [(1, 8, 128, 1), (16, 8, 128, 2), (16, 4, 128, 4), (16, 4, 126, 3), (16, 5, 127, 1), (16, 32, 128, 1)],
+)
+def test_rows_at_once_fit_block_and_tile(block: int, channels: int, height: int, rows: int) -> None:
+    assert rows_at_once(block, channels, height) == rows
+
+
+def test_a_kernel_in_rows_is_the_kernel_at_each_row() -> None:
+    random = np.random.default_rng(0)
+    kernel, x = random.normal(size=(5, 3, 3, 3)), torch.from_numpy(random.normal(size=(1, 3, 12, 7)))
+    plain = torch.nn.functional.conv2d(x, torch.from_numpy(kernel), padding=1)
+    wide = torch.nn.functional.conv2d(x, torch.from_numpy(in_rows(kernel, 4)), stride=(4, 1), padding=1)
+    torch.testing.assert_close(wide.reshape(1, 5, 4, 3, 7).transpose(2, 3).reshape(plain.shape), plain)
 
 
 @pytest.mark.parametrize("value", [0, 300, 2047])

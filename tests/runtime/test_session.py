@@ -11,7 +11,7 @@ import pytest
 
 from runtime import models
 from runtime.errors import ContractError, InputError, UnavailableError
-from runtime.session import OnnxSession, import_onnxruntime
+from runtime.session import OnnxSession, import_onnxruntime, session_options
 
 
 def test_the_shipped_model_runs_batches() -> None:
@@ -43,12 +43,26 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such model"):
         OnnxSession(tmp_path / "none.onnx")
     (tmp_path / "text.onnx").write_text("hello")
-    with pytest.raises(InputError, match="cannot load it"):
+    with pytest.raises(InputError, match="no ONNX model, or a damaged one"):
         OnnxSession(tmp_path / "text.onnx")
     data = models.choose(4, 4).read_bytes()
     (tmp_path / "short.onnx").write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match="cannot load it"):
+    with pytest.raises(InputError, match="no ONNX model, or a damaged one"):
         OnnxSession(tmp_path / "short.onnx")
+
+
+def test_a_model_that_onnxruntime_refuses_is_refused(tmp_path: Path) -> None:
+    model = onnx.load(models.choose(4, 4))
+    model.graph.node[-1].op_type = "NoSuchOperator"
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(InputError, match=r"ONNX Runtime cannot load it: .*NoSuchOperator"):
+        OnnxSession(tmp_path / "odd.onnx")
+
+
+def test_blocks_of_channels_are_for_models_that_fill_them() -> None:
+    levels = onnxruntime.GraphOptimizationLevel
+    assert session_options(onnxruntime).graph_optimization_level == levels.ORT_ENABLE_EXTENDED
+    assert session_options(onnxruntime, block=16).graph_optimization_level == levels.ORT_ENABLE_ALL
 
 
 def test_a_model_without_or_with_a_wrong_contract_is_refused(tmp_path: Path) -> None:
