@@ -1,8 +1,8 @@
-"""What does NVIDIA's compiler say of this graph? TensorRT for RTX, whose builder needs no GPU, in a process of its own.
+"""What does NVIDIA's compiler say of this graph? TensorRT, or TensorRT for RTX, in a process of its own.
 
-It parses, checks types and compiles like TensorRT, so its word is the proof of a graph in CI. Its plans run on desktop
-cards only (compute capability 7.5, 8.0, 8.6, 8.9, 12.x), not on a Jetson, and it has no plugins. A crash of the
-compiler ends the other process and is a result here, not the caller's end.
+TensorRT for RTX needs no GPU to build. It parses, checks types and compiles like TensorRT, so its word is the proof of
+a graph in CI. Its plans run on desktop cards only (compute capability 7.5, 8.0, 8.6, 8.9, 12.x), not on a Jetson, and
+it has no plugins. A crash of the compiler ends the other process and is a result here, not the caller's end.
 """
 
 from __future__ import annotations
@@ -10,17 +10,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import PIPE
+from tempfile import TemporaryFile
+from threading import Timer
 from typing import Any, Literal
 
 from runtime.errors import InputError, UnavailableError
+from runtime.plan import Flavour
 
 ComputeCapability = Literal["7.5", "8.0", "8.6", "8.9", "12.0", "12.1"]
 Batch = tuple[int, int, int]
+Watch = Callable[[int, int], None]
+
+LIBRARIES: Mapping[Flavour, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
+"""The module that builds plans of each flavour."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ def compile_for_rtx(
     dynamic dimensions are refused. `timeout` in seconds. Raises UnavailableError without the compiler, InputError for a
     file that is missing.
     """
-    return _results([model], timeout, {"capability": compute_capability, "batch": batch})[0]
+    return _results([model], timeout, {"compute_capabilities": [compute_capability], "batch": batch})[0]
 
 
 def parse_for_rtx(models: Sequence[Path], timeout: float = 600.0) -> list[Compiled]:
@@ -64,7 +72,7 @@ def parse_for_rtx(models: Sequence[Path], timeout: float = 600.0) -> list[Compil
 
     Raises as `compile_for_rtx`.
     """
-    return _results(models, timeout, {})
+    return _results(models, timeout, None)
 
 
 def is_available() -> bool:
@@ -72,115 +80,76 @@ def is_available() -> bool:
     return find_spec("tensorrt_rtx") is not None
 
 
-def _results(models: Sequence[Path], timeout: float, build: dict[str, Any]) -> list[Compiled]:
+def _results(models: Sequence[Path], timeout: float, build: Mapping[str, Any] | None) -> list[Compiled]:
     if not is_available():
         raise UnavailableError("TensorRT for RTX is not installed: pip install tensorrt-rtx-cu13 (Linux, x86_64)")
+    return compile_models(LIBRARIES["rtx"], models, build, timeout)[1]
+
+
+def compile_models(
+    library: str,
+    models: Sequence[Path],
+    build: Mapping[str, Any] | None,
+    timeout: float,
+    *,
+    log: Path | None = None,
+    watch: Watch = lambda _done, _of: None,
+) -> tuple[str, list[Compiled]]:
+    """The library's version, and what became of each model in one process; without `build` they are only parsed.
+
+    `build` holds what `export.compiler.configured` takes, and `plan`, where to write. `log` gets all that the library
+    says; `watch` its steps done, of how many. Raises InputError for a missing file, UnavailableError when the library
+    cannot be imported.
+    """
     for model in models:
         if not model.is_file():
             raise InputError(f"{model}: no such file")
-    request = json.dumps({"models": [str(model) for model in models], **build})
-    lines, why = _answers(request, timeout)
+    request = {"library": library, "models": [str(it) for it in models], "build": build, "log": log and str(log)}
+    lines, why = _answers(json.dumps(request), timeout, watch)
+    told = {key: value for line in lines for key, value in line.items()}
+    if "unavailable" in told:
+        raise UnavailableError(f"{library} cannot be imported: {told['unavailable']}")
+    found = [_compiled(line["answer"]) for line in lines if "answer" in line]
     missing = Compiled(False, 0.0, errors=(CompilerError("", "", f"the compiler gave no answer: {why}"),))
-    found = [_compiled(json.loads(line)) for line in lines]
-    return found + [missing] * (len(models) - len(found))
+    return str(told.get("version", "")), found + [missing] * (len(models) - len(found))
 
 
-def _answers(request: str, timeout: float) -> tuple[list[str], str]:
-    """The answers of the other process, one line each, and how it ended; fewer than asked for if it crashed."""
-    command = [sys.executable, "-m", "export.compile"]
-    try:
-        done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
-        return [], f"it took longer than {timeout:g} s"
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    return lines, f"its process ended with code {done.returncode} {done.stderr.strip()[-300:]}".strip()
+def _answers(request: str, timeout: float, watch: Watch) -> tuple[list[dict[str, Any]], str]:
+    """What the other process told, without its progress, and how it ended."""
+    command = [sys.executable, "-m", "export.compiler"]
+    with TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=errors, text=True)
+        timer = Timer(timeout, process.kill)
+        timer.start()
+        try:
+            lines = list(_told(process, request, watch))
+            code = process.wait()
+        except BaseException:  # an interrupt must not leave a compiler behind
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            late = timer.finished.is_set()
+            timer.cancel()
+        errors.seek(0)
+        said = errors.read().strip()[-300:]
+    return lines, f"it took longer than {timeout:g} s" if late else f"its process ended with code {code} {said}".strip()
+
+
+def _told(process: subprocess.Popen[str], request: str, watch: Watch) -> Iterator[dict[str, Any]]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin as stdin, suppress(BrokenPipeError):
+        stdin.write(request)
+    with process.stdout as stdout:
+        for line in stdout:
+            told = json.loads(line) if line.startswith("{") else {}
+            if "progress" in told:
+                watch(*told["progress"])
+            elif told:
+                yield told
 
 
 def _compiled(answer: dict[str, Any]) -> Compiled:
     errors = tuple(CompilerError(**error) for error in answer.pop("errors"))
     return Compiled(**answer, errors=errors)
-
-
-# --- in the other process ---------------------------------------------------------------------------------------------
-
-
-class _Compiler:
-    """The compiler and what it last complained of."""
-
-    def __init__(self) -> None:
-        import tensorrt_rtx as trt
-
-        self._trt: Any = trt
-        self._messages: list[str] = []
-        self._logger = _logger(trt, self._messages)
-        self._builder = trt.Builder(self._logger)
-
-    def answer(self, model: str, request: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a `Compiled`."""
-        start = time.monotonic()
-        self._messages.clear()
-        network = self._builder.create_network(1 << int(self._trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        errors, size = self._parse(network, model), 0
-        ok = not errors
-        if ok and "capability" in request:
-            plan = self._builder.build_serialized_network(network, self._config(network, request))
-            ok, size = (plan is not None), (0 if plan is None else plan.nbytes)
-            errors = [] if ok else self._complaints()
-        layers = network.num_layers if not errors or size else 0
-        seconds = time.monotonic() - start
-        return {"ok": ok, "seconds": seconds, "layers": layers, "plan_bytes": size, "errors": errors}
-
-    def _parse(self, network: Any, model: str) -> list[dict[str, str]]:
-        parser = self._trt.OnnxParser(network, self._logger)
-        if parser.parse_from_file(model):
-            return []
-        found = [parser.get_error(i) for i in range(parser.num_errors)]
-        return [
-            {"node": it.node_name(), "operator": it.node_operator(), "text": it.desc()} for it in found
-        ] or self._complaints()
-
-    def _config(self, network: Any, request: dict[str, Any]) -> Any:
-        config = self._builder.create_builder_config()
-        config.num_compute_capabilities = 1
-        capability = "SM" + request["capability"].replace(".", "")
-        config.set_compute_capability(getattr(self._trt.ComputeCapability, capability), 0)
-        inputs = [network.get_input(i) for i in range(network.num_inputs)]
-        if any(-1 in tuple(it.shape) for it in inputs):
-            profile = self._builder.create_optimization_profile()
-            for it in inputs:
-                profile.set_shape(it.name, *(_extent(tuple(it.shape), batch) for batch in request["batch"]))
-            config.add_optimization_profile(profile)
-        return config
-
-    def _complaints(self) -> list[dict[str, str]]:
-        texts = self._messages or ["refused without a word"]
-        return [{"node": "", "operator": "", "text": text} for text in texts]
-
-
-def _extent(shape: tuple[int, ...], batch: int) -> tuple[int, ...]:
-    return (batch, *shape[1:]) if shape and shape[0] == -1 else shape
-
-
-def _logger(trt: Any, messages: list[str]) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        """Keeps the errors and drops the rest."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, text: str) -> None:
-            """Called by the compiler."""
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                messages.append(text)
-
-    return Logger()
-
-
-def _main() -> None:
-    request, compiler = json.load(sys.stdin), _Compiler()
-    for model in request["models"]:
-        print(json.dumps(compiler.answer(model, request)), flush=True)
-
-
-if __name__ == "__main__":
-    _main()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.contract import Precision
 from runtime.errors import CheckFailedError
 
 
@@ -16,6 +18,14 @@ class Gate:
 
     relative_l2: float = 1e-5
     peak_share: float = 1e-4
+
+
+GATES: Mapping[Precision, Gate] = {"fp32": Gate(), "fp16": Gate(4e-3, 1e-2), "mixed": Gate(4e-3, 1e-2)}
+"""How far a plan on a device may be from the golden tiles, by its model's precision.
+
+FP32 without TF32 rounds as ONNX Runtime does. Rounding every value to FP16 moves the shipped models by 3e-4 and 5e-4
+(relative L2) and 1.5e-3 of the peak at most; the gate leaves room for sums in FP16, which differ between devices.
+"""
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,12 @@ class Contract:
             if getattr(self.tile, side) % ratio:
                 raise ContractError(f"tile.{side}: {getattr(self.tile, side)} is no multiple of the ratio {ratio}")
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the model's inputs `ms` and `pan` and of its output `hrms`, without the batch."""
+        size, ratio, bands = (self.tile.height, self.tile.width), self.sensor.ratio, len(self.sensor.bands)
+        return {"ms": (bands, *(side // ratio for side in size)), "pan": (1, *size), "hrms": (bands, *size)}
+
     def to_json(self) -> str:
         """The contract as one JSON document with sorted keys."""
         return encode(self)

@@ -19,6 +19,7 @@ from typing import Any
 import runtime
 from runtime.contract import NEEDS
 from runtime.errors import SfiinError, UnavailableError
+from runtime.plan import Device
 from runtime.session import OLDEST_ONNXRUNTIME, PROVIDERS, import_onnxruntime
 
 TENSORRT = ("tensorrt", "tensorrt_lean", "tensorrt_dispatch", "tensorrt_rtx")
@@ -76,19 +77,35 @@ def jetson(root: Path = Path("/")) -> str | None:
 
 
 def cuda_driver(library: str = "libcuda.so.1") -> dict[str, Any]:
-    """The CUDA version that the driver supports and the devices' names; with `why` where there is none to use."""
+    """The CUDA version that the driver supports and the devices' names and compute capabilities; with `why` where there
+    is none to use.
+    """
+    nothing: dict[str, Any] = {"version": None, "devices": [], "compute_capabilities": []}
     try:
         driver = ctypes.CDLL(library)
     except OSError:
-        return {"version": None, "devices": [], "why": f"no NVIDIA driver ({library} cannot be loaded)"}
+        return {**nothing, "why": f"no NVIDIA driver ({library} cannot be loaded)"}
     code = driver.cuInit(0)
     if code:
-        return {"version": None, "devices": [], "why": f"the driver finds no usable device (cuInit returned {code})"}
+        return {**nothing, "why": f"the driver finds no usable device (cuInit returned {code})"}
     number, count = ctypes.c_int(), ctypes.c_int()
     driver.cuDriverGetVersion(ctypes.byref(number))
     driver.cuDeviceGetCount(ctypes.byref(count))
-    devices = [_device_name(driver, i) for i in range(count.value)]
-    return {"version": f"{number.value // 1000}.{number.value % 1000 // 10}", "devices": devices, "why": None}
+    found = [_device(driver, i) for i in range(count.value)]
+    return {
+        "version": f"{number.value // 1000}.{number.value % 1000 // 10}",
+        "devices": [device.name for device in found],
+        "compute_capabilities": [device.compute_capability for device in found],
+        "why": None if found else "the driver finds no device",
+    }
+
+
+def gpu() -> Device:
+    """The first GPU. Raises UnavailableError, with what is missing, where there is none."""
+    found = cuda_driver()
+    if found["why"]:
+        raise UnavailableError(f"{found['why']}; this needs an NVIDIA GPU with its driver")
+    return Device(found["devices"][0], found["compute_capabilities"][0])
 
 
 def extras() -> dict[str, dict[str, Any]]:
@@ -101,11 +118,15 @@ def extras() -> dict[str, dict[str, Any]]:
     }
 
 
-def _device_name(driver: ctypes.CDLL, index: int) -> str:
-    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+def _device(driver: ctypes.CDLL, index: int) -> Device:
+    device, name, number = ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_int()
     driver.cuDeviceGet(ctypes.byref(device), index)
     driver.cuDeviceGetName(name, len(name), device)
-    return name.value.decode(errors="replace")
+    numbers = []
+    for attribute in (75, 76):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+        driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
+        numbers.append(str(number.value))
+    return Device(name.value.decode(errors="replace"), ".".join(numbers))
 
 
 def _onnxruntime() -> dict[str, Any]:

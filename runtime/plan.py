@@ -8,11 +8,13 @@ look at both before a library is loaded.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from runtime.check import Parity
 from runtime.contract import Contract, decode, encode
 from runtime.errors import ContractError, InputError, MismatchError
 from runtime.files import publish, sha256
@@ -85,6 +87,11 @@ class Sidecar:
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise ContractError(f"format: this version reads '{FORMAT}', not '{self.format}'; build the plan again")
+
+    def checked(self, distance: Parity) -> Sidecar:
+        """The same, with a plan's distance from the golden tiles on a device."""
+        figures = {"relative_l2": distance.relative_l2, "peak_share": distance.peak_share}
+        return dataclasses.replace(self, build=dataclasses.replace(self.build, checked=figures))
 
     def write(self, path: Path) -> None:
         """Write to an open place, such as a `publish`ed one."""

@@ -69,6 +69,17 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_model(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network, exported for tiles of 32 x 32; its golden tiles lie beside it."""
+    from export.exporter import export_model
+    from runtime.contract import Tile
+
+    path = tmp_path_factory.mktemp("model") / "small.onnx"
+    export_model(small_checkpoint, path, "matmul", Tile(32, 32, 8), opset=17)
+    return path
+
+
+@pytest.fixture(scope="session")
 def simulated_pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Path]:
     """A new folder of four pairs with truth, p0 to p3, of so many PAN pixels a side and of a sensor of this name."""
     import numpy as np
