@@ -13,6 +13,7 @@ import shutil
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
@@ -22,6 +23,7 @@ from export.preflight import require
 from export.targets import Target, targets
 from runtime import golden, machine, models, plan
 from runtime.check import GATES, Parity, parity
+from runtime.contract import Contract
 from runtime.errors import CheckFailedError, MismatchError, UnavailableError
 from runtime.files import check_target, publish, sha256
 from runtime.plan import Build, Compatibility, Device, Flavour, Sidecar
@@ -29,6 +31,9 @@ from runtime.session import Session
 
 TIMEOUT = 4 * 3600.0
 """Seconds until a build counts as stuck; on a Jetson the highest level takes an hour."""
+
+EXACT_BITS = 11
+"""FP16's bits: the digital numbers of a sensor with no more are whole numbers in it."""
 
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
@@ -104,14 +109,18 @@ def build(model: Path, out: Path, settings: Settings, watch: Watch = lambda _don
     library = LIBRARIES[settings.flavour]
     version, _ = compile_models(library, [], None, TIMEOUT)
     target = target_for(settings.flavour, version)
-    require(onnx.load(model), target)
+    loaded = onnx.load(model)
+    require(loaded, target)
     with (
+        TemporaryDirectory() as folder,
         publish(out) as plan_part,
         publish(golden.beside(out)) as golden_part,
         publish(plan.beside(out)) as sidecar_part,
     ):
+        narrow = Path(folder) / "model.onnx"
+        onnx.save(with_exact_inputs(loaded, contract), narrow)
         request = _request(settings, plan_part, device, version)
-        _, (found,) = compile_models(library, [model], request, TIMEOUT, log=settings.log, watch=watch)
+        _, (found,) = compile_models(library, [narrow], request, TIMEOUT, log=settings.log, watch=watch)
         if not found.ok:
             raise CheckFailedError(_refusal(model, target, found.errors))
         shutil.copyfile(golden.beside(model), golden_part)
@@ -120,6 +129,29 @@ def build(model: Path, out: Path, settings: Settings, watch: Watch = lambda _don
         sidecar = sidecar if distance is None else sidecar.checked(distance)
         sidecar.write(sidecar_part)
     return Built(out, sidecar, found.layers, found.plan_bytes, distance)
+
+
+def with_exact_inputs(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
+    """The model with FP16 inputs, cast to FP32 at once, where FP16 holds every digital number: up to 11 bits.
+
+    Half of the bytes cross the bus, and nothing is lost: FP16 has all whole numbers up to 2048. With more bits the
+    model as it is; TensorRT has no 16-bit integers.
+    """
+    if contract.sensor.bits > EXACT_BITS:
+        return model
+    narrow = onnx.ModelProto()
+    narrow.CopyFrom(model)
+    casts = []
+    for info in narrow.graph.input:
+        wide = f"{info.name}/single"
+        for node in narrow.graph.node:
+            node.input[:] = [wide if name == info.name else name for name in node.input]
+        casts.append(onnx.helper.make_node("Cast", [info.name], [wide], wide, to=onnx.TensorProto.FLOAT))
+        info.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    nodes = [*casts, *narrow.graph.node]
+    del narrow.graph.node[:]
+    narrow.graph.node.extend(nodes)
+    return narrow
 
 
 def require_possible(settings: Settings) -> Device | None:
@@ -225,7 +257,7 @@ def _provenance(
     settings: Settings, found: Compiled, version: str, device: Device | None, files: tuple[Path, Path]
 ) -> Build:
     """`files`: the model and the plan."""
-    options: dict[str, str | int | bool] = {"timing_cache": settings.timing_cache}
+    options: dict[str, str | int | bool] = {"timing_cache": settings.timing_cache and device is not None}
     options |= {name: value for name in ("workspace", "level") if (value := getattr(settings, name)) is not None}
     return Build(
         flavour=settings.flavour,
@@ -256,7 +288,9 @@ def _remedy(text: str) -> str:
     lower = text.lower()
     if "plugin not found" in lower or "no importer registered" in lower:
         return "export it with --fourier matmul, which needs no plugin"
-    if "out of memory" in lower or "outofmemory" in lower or "insufficient" in lower:
+    if "must have same input types" in lower:
+        return "its types do not fit one another, and TensorRT converts none by itself; export it anew"
+    if "out of memory" in lower or "outofmemory" in lower or "insufficient memory" in lower:
         return "give it less to do at once: a smaller --batch, a smaller --workspace, or a smaller --tile at the export"
     if "could not find any implementation" in lower or "no implementation" in lower:
         return "a layer has no kernel of its type within the --workspace: raise it, lower --level, or export in fp32"

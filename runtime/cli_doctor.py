@@ -31,9 +31,19 @@ def _print(facts: dict[str, Any]) -> None:
             ("CUDA", cuda["why"] or f"{cuda['version']}: {', '.join(cuda['devices'])}"),
         ],
     )
+    if found := facts["jetpack"]:
+        print_table("JetPack", found.items())
     print_table("Packages", [*facts["packages"].items(), *facts["tensorrt"].items()])
     backends = [(name, "yes" if it["usable"] else "no", it["why"] or "") for name, it in facts["backends"].items()]
-    print_table("Backends of 'sfiin run'", backends, ("provider", "usable", "why not"))
+    chosen = "cuda" if facts["backends"]["cuda"]["usable"] else "cpu"
+    print_table(
+        f"Backends of 'sfiin run' for models (.onnx); here it takes {chosen}",
+        backends,
+        ("provider", "usable", "why not"),
+    )
+    plans = [(name, "yes" if it["usable"] else "no", it["library"] or "", it["why"] or "")
+             for name, it in facts["plans"].items()]  # fmt: skip
+    print_table("Backends of 'sfiin run' for plans", plans, ("flavour", "usable", "library", "why not"))
     print_table("Fourier transforms of a model", facts["fourier"].items())
     models = [(it["file"], it.get("why") or f"{it['sensor']}: {it['bands']} bands, ratio {it['ratio']}")
               for it in facts["models"]]  # fmt: skip

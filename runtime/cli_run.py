@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ def run(
     ms: options.Ms,
     output: options.Output,
     model: options.Model = None,
-    provider: options.Provider = "cpu",
+    provider: options.Provider = "auto",
     threads: options.Threads = 0,
     batch: options.Batch = 1,
     overlap: options.Overlap = None,
@@ -35,12 +36,13 @@ def run(
     """Sharpen a scene: PAN and MS become a GeoTIFF of the MS bands with PAN's pixels."""
     options.refuse_existing(output, overwrite)
     from runtime import models
+    from runtime.backends import open_session
     from runtime.pipeline import sharpen
     from runtime.scene import open_scene
-    from runtime.session import OnnxSession
 
     model = model or models.choose(*_bands_and_ratio(pan, ms))
-    with OnnxSession(model, provider, threads) as session, open_scene(pan, ms, session.contract.sensor) as scene:
+    session = open_session(model, provider, threads)
+    with closing(session), open_scene(pan, ms, session.contract.sensor) as scene:
         chosen = session if overlap is None else _with_overlap(session, overlap)
         with tally("sharpening", quiet) as progress:
             report = sharpen(chosen, scene, output, batch=batch, progress=progress)

@@ -11,20 +11,37 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import runtime
+from runtime import cuda
 from runtime.contract import NEEDS
 from runtime.errors import SfiinError, UnavailableError
-from runtime.plan import Device
+from runtime.plan import Device, Flavour
 from runtime.session import OLDEST_ONNXRUNTIME, PROVIDERS, import_onnxruntime
 
 TENSORRT = ("tensorrt", "tensorrt_lean", "tensorrt_dispatch", "tensorrt_rtx")
 
-_BACKEND_EXTRA = {"cpu": "cpu", "cuda": "gpu"}
+RUNS: Mapping[Flavour, tuple[str, ...]] = {
+    "tensorrt": ("tensorrt", "tensorrt_lean", "tensorrt_dispatch"),
+    "rtx": ("tensorrt_rtx",),
+}
+"""Modules that run plans of each flavour; of the first, the lean ones only run version-compatible plans."""
+
+JETPACKS = (
+    ((35, 0), "5", "TensorRT 8.5: sfiin build --flavour tensorrt, types by flags; plans by TensorRT, natively"),
+    ((36, 0), "6.0", "TensorRT 8.6: sfiin build --flavour tensorrt, types by flags; plans by TensorRT, natively"),
+    ((36, 4), "6.1 or 6.2", "TensorRT 10.3: sfiin build --flavour tensorrt, strongly typed; plans natively"),
+    ((38, 0), "7", "TensorRT 10.13 or later: sfiin build --flavour tensorrt, strongly typed; plans natively"),
+)
+"""From which release of L4T on, the JetPack's name, and the way; as documented by NVIDIA, not tried on a board."""
+
+_BACKEND_EXTRA = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "gpu"}
 
 
 def survey() -> dict[str, Any]:
@@ -38,7 +55,9 @@ def survey() -> dict[str, Any]:
         "tensorrt": {name: version(name) for name in TENSORRT},
         "cuda": driver,
         "onnxruntime": onnxruntime,
-        "backends": {name: _backend(name, onnxruntime, driver) for name in PROVIDERS},
+        "backends": {name: backend(name) for name in PROVIDERS},
+        "plans": plans(),
+        "jetpack": jetpack(),
         "fourier": {**NEEDS, "dft": _dft(onnxruntime)},
         "models": _models(),
         "extras": extras(),
@@ -49,16 +68,22 @@ def packages() -> dict[str, str | None]:
     """Versions of the packages that matter, and of the GDAL inside rasterio."""
     import rasterio
 
-    names = ("numpy", "rasterio", "torch", "onnx", "onnxruntime", "onnxruntime-gpu", "pycuda")
+    names = ("numpy", "rasterio", "torch", "onnx", "onnxruntime", "onnxruntime-gpu", "cuda-bindings", "pycuda")
     return {"sfiin": runtime.__version__, "gdal": rasterio.__gdal_version__, **{name: version(name) for name in names}}
 
 
 def version(name: str) -> str | None:
-    """A package's version; "unknown" where a module of its name has no metadata, None where there is neither."""
-    try:
+    """The version of a package, or of the package that brings a module of that name.
+
+    "unknown" where a module has no metadata, None where there is neither.
+    """
+    with suppress(metadata.PackageNotFoundError):
         return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "unknown" if find_spec(name.replace("-", "_")) else None
+    module = name.replace("-", "_")
+    if not find_spec(module):
+        return None
+    package = metadata.packages_distributions().get(module)
+    return metadata.version(package[0]) if package else "unknown"
 
 
 def cpus() -> int:
@@ -108,6 +133,38 @@ def gpu() -> Device:
     return Device(found["devices"][0], found["compute_capabilities"][0])
 
 
+def backend(name: str) -> dict[str, Any]:
+    """Whether `sfiin run --provider NAME` can run an ONNX model here, and if not, why."""
+    onnxruntime = _onnxruntime()
+    why = onnxruntime["why"]
+    if not why and PROVIDERS[name] not in onnxruntime["providers"]:
+        why = f"onnxruntime here has no {PROVIDERS[name]}; pip install 'sfiin[{_BACKEND_EXTRA[name]}]'"
+    if not why and name != "cpu":
+        why = cuda_driver()["why"]
+    return {"usable": not why, "why": why}
+
+
+def plans() -> dict[str, dict[str, Any]]:
+    """By flavour: whether plans can be run here, with which library, and if not, why."""
+    return {flavour: _plans(libraries) for flavour, libraries in RUNS.items()}
+
+
+def jetpack(root: Path = Path("/")) -> dict[str, str] | None:
+    """On a Jetson: its release of L4T, the JetPack, and which way a model takes there; None elsewhere."""
+    file = root / "etc/nv_tegra_release"
+    found = (
+        re.match(r"# R(\d+) \(release\), REVISION: (\d+)", file.read_text(errors="replace")) if file.is_file() else None
+    )
+    if not found:
+        return None
+    release = int(found[1]), int(found[2])
+    name, way = next(
+        ((name, way) for first, name, way in reversed(JETPACKS) if release >= first),
+        ("before 5", "its TensorRT is older than 8.5, which sfiin needs; update JetPack"),
+    )
+    return {"l4t": f"{release[0]}.{release[1]}", "jetpack": name, "way": way}
+
+
 def extras() -> dict[str, dict[str, Any]]:
     """By extra of sfiin: the packages it wants, those that are missing here, and how to get them."""
     wanted = _wanted()
@@ -131,7 +188,6 @@ def _device(driver: ctypes.CDLL, index: int) -> Device:
 
 def _onnxruntime() -> dict[str, Any]:
     """ONNX Runtime's version and providers, or why `sfiin run` cannot use it."""
-
     try:
         ort = import_onnxruntime()
     except UnavailableError as error:
@@ -139,14 +195,17 @@ def _onnxruntime() -> dict[str, Any]:
     return {"version": ort.__version__, "providers": ort.get_available_providers(), "why": None}
 
 
-def _backend(name: str, onnxruntime: dict[str, Any], driver: dict[str, Any]) -> dict[str, Any]:
-    """Whether `sfiin run --provider NAME` can work here, and if not, why."""
-    why = onnxruntime["why"]
-    if not why and PROVIDERS[name] not in onnxruntime["providers"]:
-        why = f"onnxruntime here has no {PROVIDERS[name]}; pip install 'sfiin[{_BACKEND_EXTRA[name]}]'"
-    if not why and name == "cuda":
-        why = driver["why"]
-    return {"usable": not why, "why": why}
+def _plans(libraries: Sequence[str]) -> dict[str, Any]:
+    installed = [name for name in libraries if find_spec(name)]
+    why = None if installed else f"{libraries[0]} is not installed"
+    why = why or cuda_driver()["why"]
+    if not why:
+        try:
+            cuda.require()
+        except UnavailableError as error:
+            why = str(error)
+    library = f"{installed[0]} {version(installed[0])}" if installed else None
+    return {"usable": not why, "library": library, "why": why}
 
 
 def _dft(onnxruntime: dict[str, Any]) -> str:

@@ -21,11 +21,14 @@ Ms = Annotated[
 ]
 Model = Annotated[
     Path | None,
-    typer.Option("--model", metavar="FILE", help="An exported model (.onnx); without it, a shipped one that fits."),
+    typer.Option("--model", metavar="FILE", help="An exported model (.onnx) or a plan; else a shipped one that fits."),
 ]
 
-# The names of runtime.session.Provider, repeated because that module loads NumPy, which `--help` must not.
-Provider = Annotated[Literal["cpu", "cuda"], typer.Option("--provider", help="What the model runs on.")]
+# The names of runtime.backends.Choice, repeated because that module loads NumPy, which `--help` must not.
+Provider = Annotated[
+    Literal["auto", "cpu", "cuda", "tensorrt"],
+    typer.Option("--provider", help="What the model runs on; auto: the GPU where it can, and plans in TensorRT."),
+]
 Threads = Annotated[
     int, typer.Option("--threads", min=0, metavar="N", help="CPU threads; 0: as many as the backend likes.")
 ]

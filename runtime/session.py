@@ -14,8 +14,8 @@ from runtime import models
 from runtime.contract import NEEDS, Contract
 from runtime.errors import InputError, SfiinError, UnavailableError
 
-Provider = Literal["cpu", "cuda"]
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+Provider = Literal["cpu", "cuda", "tensorrt"]
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 # 1.25 and 1.26 load an inverse one-sided DFT and return a result of the wrong width without a word.
 OLDEST_ONNXRUNTIME = (1, 27)
@@ -62,9 +62,16 @@ class OnnxSession:
         self._contract = models.contract(model)
         options = session_options(ort, threads, self._contract.block)
         try:
-            self._session: Any = ort.InferenceSession(str(model), options, providers=[PROVIDERS[provider]])
+            # What TensorRT does not take goes to CUDA, and what CUDA does not have to the CPU, which is always there.
+            wanted = [PROVIDERS[provider], *([PROVIDERS["cuda"]] if provider == "tensorrt" else [])]
+            self._session: Any = ort.InferenceSession(str(model), options, providers=wanted)
         except _load_errors() as error:
             raise _why_not(model, self._contract, error) from None
+        if PROVIDERS[provider] not in self._session.get_providers():
+            raise UnavailableError(
+                f"ONNX Runtime could not start its {PROVIDERS[provider]}, most likely for a missing CUDA library; "
+                "'sfiin doctor' says what is here, --provider cpu does without"
+            )
 
     @property
     def contract(self) -> Contract:

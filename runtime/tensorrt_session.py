@@ -12,7 +12,7 @@ with FP16 inputs gets 11-bit data exactly, and is refused for more bits.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -29,15 +29,9 @@ from runtime.check import GATES, parity
 from runtime.contract import Contract
 from runtime.cuda import Bytes, Cuda, CudaError
 from runtime.errors import InputError, MismatchError, OutputError, SfiinError, UnavailableError
-from runtime.plan import Build, Flavour, Sidecar
+from runtime.plan import Build, Sidecar
 
 Image = NDArray[np.float32]
-
-LIBRARIES: Mapping[Flavour, tuple[str, ...]] = {
-    "tensorrt": ("tensorrt", "tensorrt_lean", "tensorrt_dispatch"),
-    "rtx": ("tensorrt_rtx",),
-}
-"""Modules that run plans of each flavour; of the first, the lean ones only run version-compatible plans."""
 
 _TYPES = ("float32", "float16", "uint8", "int32")
 
@@ -347,7 +341,7 @@ def _whole(parts: list[Image], counts: deque[int]) -> Iterator[Image]:
 
 def _library_for(path: Path, build: Build) -> str:
     """The module that is to run a plan. Raises UnavailableError when none is installed that does."""
-    full, *lean = LIBRARIES[build.flavour]
+    full, *lean = machine.RUNS[build.flavour]
     usable = [full, *(lean if build.version_compatible else ())]
     installed: list[str] = [name for name in usable if find_spec(name)]
     if installed:

@@ -16,7 +16,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = ("runtime", "sfiin", "export", "calibration")  # upper ones may import lower ones
-COMMANDS = ("ablate", "demo", "doctor", "evaluate", "export", "import", "inspect", "preflight", "run", "train")
+COMMANDS = (
+    "ablate", "build", "demo", "doctor", "evaluate", "export", "import", "inspect", "preflight", "refit", "run",
+    "train",
+)  # fmt: skip
 
 OFFLINE = re.compile(r"connection broken|NewConnectionError|ConnectTimeout|name resolution|unreachable|ProxyError")
 
@@ -173,7 +176,8 @@ class TestBare:
         assert "needs the extra 'train': pip install 'sfiin[train]'" in done.stderr
 
     def test_run_names_the_backend_it_lacks(self, bare: Path, tmp_path: Path) -> None:
-        options = {"--pan": "p.tif", "--ms": "m.tif", "-o": "o.tif", "--model": "m.onnx"}
+        model = Path(__file__).parents[2] / "runtime" / "models" / "sfiin-vhr4.onnx"
+        options = {"--pan": "p.tif", "--ms": "m.tif", "-o": "o.tif", "--model": model}
         done = call(bare, "sfiin", "run", *(part for k, v in options.items() for part in (k, str(tmp_path / v))))
         assert done.returncode == 5, done.stderr
         assert "sfiin[cpu]" in done.stderr

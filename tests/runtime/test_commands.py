@@ -368,7 +368,8 @@ def test_an_extra_contains_those_inside_it() -> None:
 def test_every_command_takes_quiet(invoke: Invoke, shipped_checkpoint: Path) -> None:
     for arguments in (["inspect", shipped_checkpoint], ["doctor"]):
         assert invoke(*arguments, "--quiet") == (0, "", "")
-    for name in ("run", "inspect", "doctor", "train", "ablate", "import", "evaluate", "export", "preflight", "demo"):
+    for name in ("run", "inspect", "doctor", "train", "ablate", "import", "evaluate", "export", "preflight", "build",
+                 "refit", "demo"):  # fmt: skip
         code, output, _ = invoke(name, "--help")
         assert code == 0
         assert "--quiet" in output

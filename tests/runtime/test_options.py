@@ -5,12 +5,12 @@ from typing import get_args
 
 import pytest
 
-from runtime import options, session
+from runtime import backends, options
 from runtime.errors import OutputError
 
 
-def test_the_providers_are_the_sessions() -> None:
-    assert get_args(options.Provider)[0] == session.Provider
+def test_the_providers_are_the_backends() -> None:
+    assert get_args(options.Provider)[0] == backends.Choice
 
 
 def test_an_existing_output_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""How do new weights get into a plan without building it again? By exporting them alike, and TensorRT's refitter.
+
+The checkpoint is exported with all that the plan's contract says (tile, lowering, opset), so that every weight comes
+under the name that it has in the plan. The new plan is checked on the new weights' golden tiles before it appears.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import onnx
+
+from export.engine import checked, with_exact_inputs
+from export.exporter import export_model
+from export.targets import targets
+from runtime import golden, models, plan
+from runtime.check import Parity
+from runtime.contract import Contract
+from runtime.errors import CheckFailedError, MismatchError, UnavailableError
+from runtime.files import check_target, publish, sha256
+from runtime.plan import Sidecar
+from runtime.tensorrt_session import require_here
+from sfiin import checkpoint
+
+
+def refit(path: Path, weights: Path, out: Path) -> Parity | None:
+    """Write `out`, the plan with a checkpoint's weights, its sidecar and golden tiles; or nothing.
+
+    Returns its distance from the golden tiles. Raises InputError or ContractError for what is no plan, MismatchError
+    for one that cannot be refitted or a checkpoint of another network, UnavailableError for a library or a GPU that is
+    missing, CheckFailedError when the library refuses the weights or the result is too far from the golden tiles,
+    OutputError.
+    """
+    check_target(out)
+    sidecar = plan.read(path)
+    require_refittable(path, sidecar, weights)
+    trt = import_module(require_here(path, sidecar))
+    with TemporaryDirectory() as folder:
+        model = exported(weights, sidecar.contract, Path(folder))
+        beside = golden.beside(out), plan.beside(out)
+        with publish(out) as plan_part, publish(beside[0]) as golden_part, publish(beside[1]) as sidecar_part:
+            onnx.save(with_exact_inputs(onnx.load(model), sidecar.contract), narrow := Path(folder) / "narrow.onnx")
+            plan_part.write_bytes(_refitted(trt, path, narrow))
+            shutil.copyfile(golden.beside(model), golden_part)
+            made = dataclasses.replace(
+                sidecar.build, model=sha256(model), plan=sha256(plan_part), stripped=False, checked={}
+            )
+            fresh = Sidecar(models.contract(model), made)
+            distance = checked(plan_part, fresh, golden_part)
+            (fresh if distance is None else fresh.checked(distance)).write(sidecar_part)
+    return distance
+
+
+def require_refittable(path: Path, sidecar: Sidecar, weights: Path) -> None:
+    """Raise MismatchError, naming the field, unless a checkpoint's weights can go into a plan."""
+    contract = sidecar.contract
+    if not sidecar.build.refittable:
+        raise MismatchError(f"{path}: refittable: it was not built for that; build it again with --refit or --strip")
+    if contract.precision != "fp32":
+        raise MismatchError(
+            f"{path}: precision: which of the weights are {contract.precision} was decided by the old ones; export and "
+            "build anew"
+        )
+    network = checkpoint.load_sfiin(weights, (contract.tile.height, contract.tile.width))
+    config = dataclasses.asdict(network.config)
+    differing = [name for name, value in config.items() if contract.network.get(name) != value]
+    if differing:
+        name = differing[0]
+        there = contract.network.get(name)
+        raise MismatchError(f"{weights}: network.{name}: {config[name]}, but {there} in {path}; build a plan for it")
+    if network.sensor != contract.sensor:
+        raise MismatchError(f"{weights}: sensor: '{network.sensor.name}', but {path} is for '{contract.sensor.name}'")
+
+
+def exported(weights: Path, contract: Contract, folder: Path) -> Path:
+    """The checkpoint as the ONNX model that a contract's plan would be built from, with golden tiles beside it."""
+    model = folder / "model.onnx"
+    arranged = targets()["ort"] if contract.block > 1 else None
+    export_model(weights, model, contract.lowering, contract.tile, opset=contract.opset, target=arranged)
+    return model
+
+
+def _refitted(trt: Any, path: Path, model: Path) -> bytes:
+    if not hasattr(trt, "OnnxParserRefitter"):
+        raise UnavailableError(
+            f"TensorRT {trt.__version__} refits by the names of its own layers only; use 10 or later"
+        )
+    logger = trt.Logger(trt.Logger.ERROR)
+    engine = trt.Runtime(logger).deserialize_cuda_engine(path.read_bytes())
+    refitter = trt.Refitter(engine, logger)
+    parser = trt.OnnxParserRefitter(refitter, logger)
+    if not parser.refit_from_file(str(model)) or not refitter.refit_cuda_engine():
+        said = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors)) or "without saying why"
+        raise CheckFailedError(f"{path}: TensorRT did not take the weights: {said}; build the plan anew")
+    config = engine.create_serialization_config()
+    config.clear_flag(trt.SerializationFlag.EXCLUDE_WEIGHTS)
+    return bytes(memoryview(engine.serialize_with_config(config)))

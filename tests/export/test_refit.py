@@ -1,0 +1,100 @@
+"""Refitting, up to where a GPU would be needed; and what is refused before."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+
+from export.refit import exported, refit, require_refittable
+from runtime import golden, models, plan
+from runtime.errors import MismatchError, UnavailableError
+from runtime.files import sha256
+from runtime.plan import Build, Sidecar
+from sfiin import checkpoint
+from sfiin.network import SFIIN, NetworkConfig
+from sfiin.sensors import SENSORS
+
+Planned = Callable[..., tuple[Path, Sidecar]]
+
+
+@pytest.fixture
+def planned(small_model: Path, tmp_path: Path) -> Planned:
+    """A refittable plan's bytes and sidecar; changes go to the build, or as `contract=` to the contract."""
+
+    def write(contract: dict[str, Any] | None = None, **changes: Any) -> tuple[Path, Sidecar]:
+        path = tmp_path / "net.plan"
+        path.write_bytes(b"ftrt" + bytes(20) + bytes((10, 3, 0, 26)))
+        shutil.copy(golden.beside(small_model), golden.beside(path))
+        build = Build("tensorrt", "10.3.0.26", "Orin", ("8.7",), (1, 1, 4), sha256(small_model), sha256(path), True,
+                      False, False, "none", {}, 1.0)  # fmt: skip
+        promised = dataclasses.replace(models.contract(small_model), **(contract or {}))
+        sidecar = Sidecar(promised, dataclasses.replace(build, **changes))
+        plan.update(path, sidecar)
+        return path, sidecar
+
+    return write
+
+
+def saved(path: Path, sensor: str = "vhr4", **config: Any) -> Path:
+    torch.manual_seed(7)
+    network = SFIIN(NetworkConfig(**{"blocks": 1, **config}), SENSORS[sensor].profile)
+    checkpoint.save(path, checkpoint.Checkpoint(network))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("build", "contract", "weights", "said"),
+    [
+        ({"refittable": False}, {}, {}, "refittable: it was not built for that"),
+        ({}, {"precision": "fp16"}, {}, "precision: .* fp16 was decided by the old ones"),
+        ({}, {}, {"channels": 16}, r"network\.channels: 16, but 8 in"),
+        ({}, {}, {"blocks": 2}, r"network\.blocks: 2, but 1 in"),
+        ({}, {}, {"sensor": "gaofen2"}, "sensor: 'gaofen2', but"),
+    ],
+)
+def test_what_cannot_be_refitted_is_refused_by_field(
+    planned: Planned,
+    tmp_path: Path,
+    build: dict[str, Any],
+    contract: dict[str, Any],
+    weights: dict[str, Any],
+    said: str,
+) -> None:
+    path, _ = planned(contract, **build)
+    with pytest.raises(MismatchError, match=said):
+        refit(path, saved(tmp_path / "new.safetensors", **weights), tmp_path / "new.plan")
+    assert not (tmp_path / "new.plan").exists()
+
+
+def test_new_weights_come_under_the_names_of_the_plans_model(
+    planned: Planned, tmp_path: Path, small_model: Path
+) -> None:
+    path, sidecar = planned()
+    weights = saved(tmp_path / "new.safetensors")
+    require_refittable(path, sidecar, weights)
+    fresh = exported(weights, sidecar.contract, tmp_path)
+    old, new = (onnx.load(it).graph for it in (small_model, fresh))
+    assert [(it.name, tuple(it.dims)) for it in old.initializer] == [
+        (it.name, tuple(it.dims)) for it in new.initializer
+    ]
+    assert [it.op_type for it in old.node] == [it.op_type for it in new.node]
+    assert any(a.raw_data != b.raw_data for a, b in zip(old.initializer, new.initializer, strict=True))
+    golden.read(golden.beside(fresh), models.contract(fresh))
+
+
+def test_without_tensorrt_it_says_what_is_missing(planned: Planned, tmp_path: Path) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("tensorrt"):
+        pytest.skip("TensorRT is installed")
+    path, _ = planned()
+    with pytest.raises(UnavailableError, match="needs tensorrt, which is not installed"):
+        refit(path, saved(tmp_path / "new.safetensors"), tmp_path / "new.plan")
+    assert {it.name for it in tmp_path.iterdir()} == {"net.plan", "net.plan.json", "net.golden.npz", "new.safetensors"}
