@@ -257,7 +257,6 @@ class TensorRTSession:
         count = max(len(ms), self._build.batch[0])
         for tensor, values in ((slot.ms, ms), (slot.pan, pan)):
             tensor.view(count)[: len(values)] = values
-            tensor.view(count)[len(values) :] = 0
             self._cuda.upload(tensor.device, tensor.bytes(count), upload)
         self._cuda.record(slot.uploaded, upload)
         self._cuda.wait(compute, slot.uploaded)

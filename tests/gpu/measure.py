@@ -1,0 +1,229 @@
+"""What do plans do on this GPU? Build, check, time and refit those of the shipped checkpoints, and write one file.
+
+    tests/gpu/run.sh [--imagery DIR] [--output benchmarks/gpu-NAME.json]
+
+A step that fails is recorded with its reason and the next one runs. Latency is the median over rounds in which all ways
+take turns, after a warm-up; a way's ratio is that of medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from statistics import fmean, median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from runtime import machine, plan
+from runtime.contract import Contract, Precision, Tile
+from runtime.errors import SfiinError
+from runtime.files import publish
+from runtime.session import Session
+
+ROOT = Path(__file__).parents[2]
+CHECKPOINTS = ("vhr4", "wv8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "mixed")
+BATCHES = (1, 16)
+ROUNDS = 100
+
+Images = tuple[np.ndarray, np.ndarray]
+
+
+def main() -> int:
+    """Measure, print a table, write JSON; 1 when anything failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--imagery", type=Path, help="a folder with check/, pairs with truth")
+    parser.add_argument("--output", type=Path, help="default: benchmarks/gpu-DEVICE.json")
+    options = parser.parse_args()
+    try:
+        device = machine.gpu()
+    except SfiinError as error:
+        print(f"nothing measured: {error}")
+        return 1
+    runs = []
+    for name, precision in product(CHECKPOINTS, PRECISIONS):
+        runs.append(one(name, precision, options.imagery))
+        print(json.dumps(runs[-1]), flush=True)
+    document = {"command": " ".join(["tests/gpu/run.sh", *sys.argv[1:]]), "device": dataclasses.asdict(device),
+                "machine": machine.survey(), "runs": runs}  # fmt: skip
+    slug = re.sub(r"\W+", "-", device.name).strip("-").lower()
+    output = options.output or ROOT / "benchmarks" / f"gpu-{slug}.json"
+    with publish(output) as part:
+        part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(table(runs))
+    return int(any("failed" in str(step) for run in runs for step in run.values()))
+
+
+def one(name: str, precision: Precision, imagery: Path | None) -> dict[str, Any]:
+    """One checkpoint in one precision: every step's result, or why there is none."""
+    found: dict[str, Any] = {"checkpoint": name, "precision": precision}
+    weights = ROOT / "sfiin" / "checkpoints" / f"sfiin-{name}.safetensors"
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "net.plan"
+        found["build"] = step(lambda: built(weights, precision, path))
+        if isinstance(found["build"], str):
+            return found
+        found["latency"] = step(lambda: latencies(path))
+        found["pairs"] = step(lambda: judged(path, imagery)) if imagery else "skipped: no --imagery"
+        found["scene"] = step(lambda: scene(path, Path(folder)))
+        found["refit"] = step(lambda: refitted(weights, Path(folder))) if precision == "fp32" else "skipped: fp32 only"
+    return found
+
+
+def step(work: Callable[[], Any]) -> Any:
+    """What the work gives, or "failed: why"; a step's failure is a result here, and the next one runs."""
+    try:
+        return work()
+    except Exception as error:
+        return f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def built(weights: Path, precision: Precision, path: Path, **settings: Any) -> dict[str, Any]:
+    """Export and build; a plan that is too far from the golden tiles is not built, and that is the failure."""
+    from export.engine import Settings, build, default_flavour
+    from export.exporter import export_model
+
+    model = path.with_suffix(".onnx")
+    export_model(weights, model, "matmul", Tile(128, 128, 32), opset=17, precision=precision)
+    done = build(model, path, Settings(default_flavour(), **settings))
+    made = done.sidecar.build
+    return {"flavour": made.flavour, "tensorrt": made.tensorrt, "seconds": round(made.seconds, 1), "bytes": done.size,
+            "layers": done.layers, "checked": dict(made.checked) or "not checked"}  # fmt: skip
+
+
+def latencies(path: Path) -> dict[str, Any]:
+    """Milliseconds a tile by batch and way: with and without CUDA graphs, and PyTorch eager where it sees the GPU."""
+    from runtime.tensorrt_session import TensorRTSession
+
+    sidecar = plan.read(path)
+    ways: dict[str, Session] = {}
+    for name, graphs in (("graphs", True), ("no graphs", False)):
+        ways[name] = TensorRTSession(path, sidecar, graphs=graphs)
+    try:
+        return {str(batch): timed(ways, sidecar.contract, batch, ROUNDS) for batch in BATCHES}
+    finally:
+        for session in ways.values():
+            session.close()
+
+
+def timed(ways: Mapping[str, Session], contract: Contract, batch: int, rounds: int) -> dict[str, float]:
+    """Median milliseconds a tile of each way, copies included, in turns, on inputs that change."""
+    inputs = [random_tiles(contract, batch, seed) for seed in range(4)]
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for i in range(rounds + 10):
+        for name, session in ways.items():
+            start = time.perf_counter()
+            session.run(*inputs[i % len(inputs)])
+            if i >= 10:
+                taken[name].append(1e3 * (time.perf_counter() - start) / batch)
+    return {name: round(median(times), 4) for name, times in taken.items()}
+
+
+def judged(path: Path, imagery: Path) -> dict[str, float]:
+    """Mean PSNR, SAM and ERGAS on the check pairs that fit the model."""
+    from runtime.tensorrt_session import open_plan
+    from sfiin.evaluation import Model, score
+    from sfiin.pairs import load_folder
+
+    with closing(open_plan(path)) as session:
+        sensor = session.contract.sensor
+        model = Model("plan", sensor, session.contract.tile, session.run)
+        pairs = [it for it in load_folder(imagery / "check", len(sensor.bands), sensor.ratio) if it.truth is not None]
+        found = [score(model, pair).quality for pair in pairs]
+    return {name: round(fmean(getattr(it, name) for it in found), 4) for name in ("psnr", "sam", "ergas")}
+
+
+def scene(path: Path, folder: Path) -> dict[str, float]:
+    """Megapixels a second on a simulated scene, files included."""
+    from runtime.pipeline import sharpen
+    from runtime.scene import open_scene
+    from runtime.tensorrt_session import open_plan
+
+    with closing(open_plan(path)) as session:
+        pan, ms = simulated(folder, session.contract)
+        with open_scene(pan, [ms], session.contract.sensor) as opened:
+            report = sharpen(session, opened, folder / "hrms.tif", batch=BATCHES[-1])
+    return {"megapixels": report.pixels / 1e6, "per_second": round(report.pixels / 1e6 / report.seconds, 3)}
+
+
+def refitted(weights: Path, folder: Path) -> dict[str, float] | str:
+    """A plan that can be refitted, with its own weights put in anew: as near to the golden tiles as before."""
+    from export.refit import refit
+
+    if find_spec("tensorrt") is None:
+        return "skipped: TensorRT for RTX here; refits are TensorRT's"
+    built(weights, "fp32", folder / "refittable.plan", refit=True)
+    distance = refit(folder / "refittable.plan", weights, folder / "refitted.plan")
+    return "failed: it was not checked" if distance is None else {"relative_l2": distance.relative_l2}
+
+
+def random_tiles(contract: Contract, batch: int, seed: int) -> Images:
+    """Whole digital numbers within the sensor's range."""
+    random = np.random.default_rng(seed)
+    ms, pan = (
+        random.integers(0, contract.sensor.peak, (batch, *contract.shapes[name])).astype(np.float32)
+        for name in ("ms", "pan")
+    )
+    return ms, pan
+
+
+def simulated(folder: Path, contract: Contract, side: int = 1024) -> tuple[Path, Path]:
+    """PAN and MS of the contract's bands as GeoTIFFs."""
+    import rasterio
+    from rasterio.transform import Affine
+
+    from sfiin.simulate import simulate
+
+    ratio, bands = contract.sensor.ratio, len(contract.sensor.bands)
+    it = simulate(side, side, 1)
+    ms = it.ms[np.arange(bands) % len(it.ms)]
+    for name, image, pixel in (("pan", it.pan[None], 1.0), ("ms", ms, float(ratio))):
+        profile = {"driver": "GTiff", "count": len(image), "height": image.shape[1], "width": image.shape[2],
+                   "dtype": "uint16", "crs": "EPSG:32650", "transform": Affine(pixel, 0.0, 5e5, 0.0, -pixel, 4e6)}  # fmt: skip
+        with rasterio.open(folder / f"{name}.tif", "w", **profile) as file:
+            file.write(image.astype(np.uint16))
+    return folder / "pan.tif", folder / "ms.tif"
+
+
+def table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """The runs as Markdown."""
+    header = ("checkpoint", "precision", "built by", "build s", "MB", "relative L2", "ms a tile, batch 1", "batch 16",
+              "graphs gain", "PSNR dB", "MP/s", "refit")  # fmt: skip
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(_cells(run)) + " |" for run in runs)])
+
+
+def _cells(run: Mapping[str, Any]) -> Iterator[str]:
+    yield from (run["checkpoint"], run["precision"])
+    build = run["build"]
+    if isinstance(build, str):
+        yield from (build, *[""] * 9)
+        return
+    checked = build["checked"]
+    yield f"{build['flavour']} {build['tensorrt']}"
+    yield from (f"{build['seconds']:.0f}", f"{build['bytes'] / 1e6:.1f}")
+    yield checked if isinstance(checked, str) else f"{checked['relative_l2']:.1e}"
+    latency = run["latency"]
+    if isinstance(latency, str):
+        yield from (latency, "", "")
+    else:
+        yield from (f"{latency[str(batch)]['graphs']:.3f}" for batch in BATCHES)
+        one = latency["1"]
+        yield f"{one['no graphs'] / one['graphs']:.2f}x"
+    for name, key, form in (("pairs", "psnr", ".3f"), ("scene", "per_second", ".2f"), ("refit", "relative_l2", ".1e")):
+        yield run[name] if isinstance(run[name], str) else format(run[name][key], form)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
