@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,12 +11,7 @@ from runtime import options
 from runtime.console import say, tally
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from runtime.contract import Contract
     from runtime.pipeline import Report
-    from runtime.session import Session
 
 
 def run(
@@ -42,31 +36,10 @@ def run(
 
     model = model or models.choose(*_bands_and_ratio(pan, ms))
     session = open_session(model, provider, threads)
-    with closing(session), open_scene(pan, ms, session.contract.sensor) as scene:
-        chosen = session if overlap is None else _with_overlap(session, overlap)
-        with tally("sharpening", quiet) as progress:
-            report = sharpen(chosen, scene, output, batch=batch, progress=progress)
+    sensor = session.contract.sensor
+    with closing(session), open_scene(pan, ms, sensor) as scene, tally("sharpening", quiet) as progress:
+        report = sharpen(session, scene, output, batch=batch, overlap=overlap, progress=progress)
     say(_summary(output, model, report), quiet)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Overlapping:
-    """A session with another overlap in its contract; the overlap is the one part of the tile a model does not fix."""
-
-    session: Session
-    contract: Contract
-
-    def run(self, ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.session.run(ms, pan)
-
-    def close(self) -> None:
-        self.session.close()
-
-
-def _with_overlap(session: Session, overlap: int) -> Session:
-    contract = session.contract
-    tile = dataclasses.replace(contract.tile, overlap=overlap)
-    return _Overlapping(session, dataclasses.replace(contract, tile=tile))
 
 
 def _bands_and_ratio(pan: Path, ms: Sequence[Path]) -> tuple[int, int]:

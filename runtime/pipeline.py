@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import zlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +22,7 @@ from runtime.contract import Contract
 from runtime.errors import MismatchError, SceneError, SfiinError
 from runtime.files import publish
 from runtime.scene import Scene, open_raster
-from runtime.session import Session
+from runtime.session import Pipelined, Session
 from runtime.tiles import TilePlan, plan
 
 Progress = Callable[[int, int], None]
@@ -40,10 +42,19 @@ class Report:
     seconds: float
 
 
-def sharpen(session: Session, scene: Scene, out: Path, *, batch: int = 1, progress: Progress | None = None) -> Report:
+def sharpen(
+    session: Session,
+    scene: Scene,
+    out: Path,
+    *,
+    batch: int = 1,
+    overlap: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
     """Fuse a scene into a GeoTIFF of MS' data type on PAN's grid; `out` appears only when it is complete.
 
-    `batch` tiles go to the session at once; `progress` is told the number of tiles done and of all. Memory is bounded
+    `batch` tiles go to the session at once; `overlap` is another than the model's, in PAN pixels, the one part of the
+    tile that a model does not fix; `progress` is told the number of tiles done and of all. Memory is bounded
     by one row of tiles. Integers are rounded half to even and clipped to their type; where PAN or any MS band has no
     data the product has none, and a valid value equal to the nodata value moves to the nearest one that is not.
     Raises MismatchError when the scene was opened for another sensor, SceneError when a file turns out to be damaged,
@@ -53,7 +64,8 @@ def sharpen(session: Session, scene: Scene, out: Path, *, batch: int = 1, progre
     if scene.sensor != contract.sensor:
         raise MismatchError(f"sensor: the model is for '{contract.sensor.name}', the scene for '{scene.sensor.name}'")
     began = time.perf_counter()
-    tiles = plan(scene.height, scene.width, contract.tile, contract.sensor.ratio)
+    tile = contract.tile if overlap is None else dataclasses.replace(contract.tile, overlap=overlap)
+    tiles = plan(scene.height, scene.width, tile, contract.sensor.ratio)
     with publish(out) as part:
         with open_raster(part, "w", **scene.profile) as product:
             product.colorinterp = scene.colours
@@ -80,16 +92,36 @@ def _add_row(session: Session, scene: Scene, strip: _Strip, i: int, *, batch: in
     """Run row `i` of tiles and add the results to the strip."""
     tiles = strip.tiles
     columns = range(len(tiles.cols))
-    for first in range(0, len(columns), batch):
-        chosen = columns[first : first + batch]
-        windows = [(tiles.rows[i], tiles.cols[j], tiles.tile.height, tiles.tile.width) for j in chosen]
-        ms, pan, valid = (np.stack(part) for part in zip(*(scene.read(*window) for window in windows), strict=True))
-        # Where there is nothing to see there is nothing to compute, either.
-        fused = session.run(ms, pan) if valid.any() else np.zeros((len(chosen), len(scene.bands), *valid.shape[1:]))
+    ahead: deque[tuple[range, NDArray[np.bool_]]] = deque()
+
+    def batches() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        for first in range(0, len(columns), batch):
+            chosen = columns[first : first + batch]
+            windows = [(tiles.rows[i], tiles.cols[j], tiles.tile.height, tiles.tile.width) for j in chosen]
+            ms, pan, valid = (np.stack(part) for part in zip(*(scene.read(*window) for window in windows), strict=True))
+            if valid.any():  # where there is nothing to see there is nothing to compute, either
+                ahead.append((chosen, valid))
+                yield ms, pan
+
+    done = 0
+    for fused in _fused(session, batches()):
+        chosen, valid = ahead.popleft()
         for j, image, good in zip(chosen, fused, valid, strict=True):
             strip.add(i, j, image, good)
+        done = chosen[-1] + 1
         if progress:
-            progress(i * len(columns) + chosen[-1] + 1, len(tiles))
+            progress(i * len(columns) + done, len(tiles))
+    if progress and done < len(columns):  # the last ones were empty
+        progress((i + 1) * len(columns), len(tiles))
+
+
+def _fused(
+    session: Session, batches: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]
+) -> Iterator[NDArray[np.float32]]:
+    """Results in order; a session that can has the next batches read while it computes."""
+    if isinstance(session, Pipelined):
+        return session.run_many(batches)
+    return (session.run(*batch) for batch in batches)
 
 
 class _Strip:

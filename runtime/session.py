@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,17 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free the backend's memory; the session cannot be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Pipelined(Session, Protocol):
+    """A session that has the next batches under way while one is computed."""
+
+    def run_many(
+        self, batches: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]
+    ) -> Iterator[NDArray[np.float32]]:
+        """Fuse batches one after another, each as `run` would, in order."""
         ...
 
 

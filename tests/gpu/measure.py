@@ -189,8 +189,9 @@ def simulated(folder: Path, contract: Contract, side: int = 1024) -> tuple[Path,
     it = simulate(side, side, 1)
     ms = it.ms[np.arange(bands) % len(it.ms)]
     for name, image, pixel in (("pan", it.pan[None], 1.0), ("ms", ms, float(ratio))):
-        profile = {"driver": "GTiff", "count": len(image), "height": image.shape[1], "width": image.shape[2],
-                   "dtype": "uint16", "crs": "EPSG:32650", "transform": Affine(pixel, 0.0, 5e5, 0.0, -pixel, 4e6)}  # fmt: skip
+        count, height, width = image.shape
+        profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": "uint16",
+                   "crs": "EPSG:32650", "transform": Affine(pixel, 0.0, 5e5, 0.0, -pixel, 4e6)}  # fmt: skip
         with rasterio.open(folder / f"{name}.tif", "w", **profile) as file:
             file.write(image.astype(np.uint16))
     return folder / "pan.tif", folder / "ms.tif"

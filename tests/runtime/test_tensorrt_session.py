@@ -11,13 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
+from rasterio.transform import Affine
 
 from runtime import golden, machine, models, plan, tensorrt_session
 from runtime.check import GATES
 from runtime.errors import CheckFailedError, InputError, MismatchError, SfiinError, UnavailableError
 from runtime.fake_device import COMPUTE, FakeCuda, FakeTensorRT
 from runtime.files import sha256
+from runtime.pipeline import sharpen
 from runtime.plan import Build, Device, Sidecar
+from runtime.scene import open_scene
 from runtime.session import OnnxSession
 from runtime.tensorrt_session import TensorRTSession, first_load, open_plan, require_here
 
@@ -78,6 +82,32 @@ def test_batches_in_a_row_come_back_in_order(planned: Any, small_model: Path, re
     with opened(planned(), device, small_model) as session:
         for found, (ms, pan) in zip(session.run_many(iter(batches)), batches, strict=True):
             np.testing.assert_allclose(found, reference.run(ms, pan), rtol=0, atol=1e-2)
+
+
+def test_a_scene_is_the_same_as_through_onnx_runtime(
+    planned: Any, small_model: Path, reference: OnnxSession, tmp_path: Path
+) -> None:
+    """Batches of a row are under way together; one part of the scene has no data."""
+    random = np.random.default_rng(5)
+    grids = {"pan": (1, 100, 152, 1.0), "ms": (4, 25, 38, 4.0)}
+    for name, (count, height, width, pixel) in grids.items():
+        image = random.integers(1, 2047, (count, height, width)).astype(np.uint16)
+        image[:, : height // 2, width // 2 :] = 0
+        profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": "uint16", "nodata": 0,
+                   "crs": "EPSG:32650", "transform": Affine(pixel, 0.0, 5e5, 0.0, -pixel, 4e6)}  # fmt: skip
+        with rasterio.open(tmp_path / f"{name}.tif", "w", **profile) as file:
+            file.write(image)
+    products = []
+    device = FakeCuda()
+    with opened(planned(), device, small_model) as session:
+        for name, it in (("plan", session), ("onnx", reference)):
+            with open_scene(tmp_path / "pan.tif", [tmp_path / "ms.tif"], it.contract.sensor) as scene:
+                report = sharpen(it, scene, tmp_path / f"{name}.tif", batch=3)
+            with rasterio.open(tmp_path / f"{name}.tif") as file:
+                products.append((report.nodata, file.read().astype(int)))
+    assert products[0][0] == products[1][0] > 0
+    assert np.abs(products[0][1] - products[1][1]).max() <= 1
+    assert not device.living
 
 
 def test_the_next_batch_is_read_and_copied_while_one_is_computed(planned: Any, small_model: Path) -> None:
