@@ -73,7 +73,7 @@ def build(
             "branch is made, and it would hand every block to the GPU and back; leave it out"
         )
     options.refuse_existing(output, overwrite)
-    requires("export", "onnx", "torch")
+    requires("gpu", "onnx")
     from export.engine import Settings, default_flavour
     from export.engine import build as build_plan
 

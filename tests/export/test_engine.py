@@ -73,10 +73,11 @@ def test_every_shipped_network_becomes_a_plan(
 
 
 @needs_rtx
-def test_the_shipped_models_as_they_are_with_progress_and_a_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bands", [4, 8])
+def test_the_shipped_models_as_they_are_with_progress_and_a_log(tmp_path: Path, bands: int) -> None:
     steps: list[tuple[int, int]] = []
     settings = dataclasses.replace(RTX, log=tmp_path / "log.txt", batch=(1, 4, 8), level=1, workspace=1 << 28)
-    built = build(models.choose(4, 4), tmp_path / "net.plan", settings, lambda done, of: steps.append((done, of)))
+    built = build(models.choose(bands, 4), tmp_path / "net.plan", settings, lambda done, of: steps.append((done, of)))
     assert built.sidecar.build.batch == (1, 4, 8)
     assert built.sidecar.build.options == {"timing_cache": False, "level": 1, "workspace": 1 << 28}
     assert steps

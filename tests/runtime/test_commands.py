@@ -362,7 +362,7 @@ def test_an_extra_contains_those_inside_it() -> None:
     assert machine.version("no-such-package") is None
     facts = machine.extras()
     assert set(facts) >= {"cpu", "gpu", "jetson", "train", "export", "dev"}
-    assert set(facts["gpu"]["missing"]) <= {"onnxruntime-gpu", "tensorrt", "pycuda"}
+    assert set(facts["gpu"]["missing"]) <= {"onnxruntime-gpu", "tensorrt", "onnx", "cuda-bindings", "pycuda"}
 
 
 def test_every_command_takes_quiet(invoke: Invoke, shipped_checkpoint: Path) -> None:
