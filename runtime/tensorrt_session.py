@@ -72,9 +72,11 @@ class _Slot:
 def open_plan(path: Path) -> TensorRTSession:
     """Open a plan; one that no device has run yet is first checked on its golden tiles, and the sidecar then says so.
 
-    Raises as `TensorRTSession`, and CheckFailedError when the check fails.
+    Raises as `TensorRTSession`, MismatchError for a plan without weights, CheckFailedError when the check fails.
     """
     sidecar = plan.read(path)
+    if sidecar.build.stripped:
+        raise MismatchError(f"{path}: stripped: it holds no weights; put them in with 'sfiin refit'")
     session = TensorRTSession(path, sidecar)
     if not sidecar.build.checked:
         try:

@@ -299,6 +299,12 @@ def test_a_sidecar_that_cannot_be_written_is_left_and_said(planned: Any, small_m
     assert not plan.read(path).build.checked
 
 
+def test_a_plan_without_weights_is_refused(planned: Any) -> None:
+    path, _ = planned(stripped=True, refittable=True)
+    with pytest.raises(MismatchError, match="stripped: it holds no weights; put them in with 'sfiin refit'"):
+        open_plan(path)
+
+
 @pytest.mark.parametrize(
     ("library", "device", "changes", "error", "said"),
     [

@@ -145,6 +145,8 @@ def test_sanitizers_find_nothing(tmp_path: Path, flags: tuple[str, ...], threads
             pytest.skip(f"no runtime for {flags[0]}")
         raise
     done = subprocess.run([program, str(threads)], capture_output=True, text=True, check=False)
+    if "unexpected memory mapping" in done.stderr:
+        pytest.skip("this kernel's address space is laid out in a way that the sanitizer does not know")
     assert (done.returncode, done.stdout.strip()) == (0, "20"), done.stderr[:2000]
 
 
