@@ -40,6 +40,8 @@ def run(
     with closing(session), open_scene(pan, ms, sensor) as scene, tally("sharpening", quiet) as progress:
         report = sharpen(session, scene, output, batch=batch, overlap=overlap, progress=progress)
     say(_summary(output, model, report), quiet)
+    for note in getattr(session, "notes", ()):
+        say(f"  {note}", quiet)
 
 
 def _bands_and_ratio(pan: Path, ms: Sequence[Path]) -> tuple[int, int]:

@@ -160,7 +160,7 @@ class TensorRTSession:
         """Fuse batches one after another, each as `run` would, with the next ones under way meanwhile.
 
         Results come in order. A batch larger than the plan's largest is divided, one smaller than its smallest filled
-        up. Raises SfiinError when the session has failed.
+        up. Raises SfiinError when the session has failed; whatever is raised while batches are read ends it, too.
         """
         with self._guarded():
             flying: deque[tuple[_Slot, int]] = deque()
