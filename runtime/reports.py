@@ -30,7 +30,7 @@ def renderer(kind: str) -> Renderer:
             found: Renderer = point.load()
         except ImportError as error:
             raise UnavailableError(
-                f"a report needs {error.name}, which is not installed: pip install 'sfiin[train]', or leave out --report"
+                f"a report needs {error.name}, which is missing: pip install 'sfiin[train]', or leave out --report"
             ) from None
         return found
     raise UnavailableError(f"no package here renders a report of a {kind}; reinstall sfiin")
