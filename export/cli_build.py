@@ -61,6 +61,10 @@ def build(
     timing_cache: Annotated[
         bool, typer.Option("--timing-cache/--no-timing-cache", help="Keep the builder's timings for the next build.")
     ] = True,
+    plugin: Annotated[
+        Path | None,
+        typer.Option("--plugin", metavar="LIB", help="The plugin's library, for models of --fourier plugin."),
+    ] = None,
     log: Annotated[Path | None, typer.Option("--log", metavar="FILE", help="Write all that the library says.")] = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -88,6 +92,7 @@ def build(
         strip=strip,
         refit=refit,
         timing_cache=timing_cache,
+        plugin=plugin,
         log=log,
     )
     with tally("building", quiet or as_json) as progress:

@@ -92,23 +92,30 @@ def compile_models(
     build: Mapping[str, Any] | None,
     timeout: float,
     *,
+    plugin_library: Path | None = None,
     log: Path | None = None,
     watch: Watch = lambda _done, _of: None,
 ) -> tuple[str, list[Compiled]]:
     """The library's version, and what became of each model in one process; without `build` they are only parsed.
 
-    `build` holds what `export.compiler.configured` takes, and `plan`, where to write. `log` gets all that the library
-    says; `watch` its steps done, of how many. Raises InputError for a missing file, UnavailableError when the library
-    cannot be imported.
+    `build` holds what `export.compiler.configured` takes, and `plan`, where to write. `plugin_library` is loaded before
+    the first model is read; `log` gets all that the library
+    says; `watch` its steps done, of how many. Raises InputError for a missing file, or a plugin's library that
+    is none, UnavailableError when the library cannot be imported.
     """
     for model in models:
         if not model.is_file():
             raise InputError(f"{model}: no such file")
-    request = {"library": library, "models": [str(it) for it in models], "build": build, "log": log and str(log)}
+    request = {
+        "library": library, "models": [str(it) for it in models], "build": build, "log": log and str(log),
+        "plugin": plugin_library and str(plugin_library),
+    }  # fmt: skip
     lines, why = _answers(json.dumps(request), timeout, watch)
     told = {key: value for line in lines for key, value in line.items()}
     if "unavailable" in told:
         raise UnavailableError(f"{library} cannot be imported: {told['unavailable']}")
+    if "unusable" in told:
+        raise InputError(told["unusable"])
     found = [_compiled(line["answer"]) for line in lines if "answer" in line]
     missing = Compiled(False, 0.0, errors=(CompilerError("", "", f"the compiler gave no answer: {why}"),))
     return str(told.get("version", "")), found + [missing] * (len(models) - len(found))

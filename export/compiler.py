@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from export import weak_typing
+from runtime import plugin
+from runtime.errors import InputError
 
 
 def main() -> None:
@@ -29,8 +31,13 @@ def main() -> None:
     _tell({"version": trt.__version__})
     if not request["models"]:
         return
+    plugin_library = Path(request["plugin"]) if request.get("plugin") else None
     log = Path(request["log"]).open("w", encoding="utf-8") if request.get("log") else None  # noqa: SIM115
-    compiler = _Compiler(trt, log)
+    try:
+        compiler = _Compiler(trt, log, plugin_library)
+    except InputError as error:
+        _tell({"unusable": str(error)})
+        return
     for model in request["models"]:
         _tell({"answer": compiler.answer(model, request.get("build"))})
 
@@ -42,11 +49,13 @@ def _tell(line: Mapping[str, Any]) -> None:
 class _Compiler:
     """The library, and what it last complained of."""
 
-    def __init__(self, trt: Any, log: TextIO | None) -> None:
+    def __init__(self, trt: Any, log: TextIO | None, plugin_library: Path | None) -> None:
         self._trt = trt
         self._messages: list[str] = []
         self._logger = _logger(trt, self._messages, log)
         self._builder = trt.Builder(self._logger)
+        if plugin_library:
+            plugin.load(self._builder, plugin_library)
 
     def answer(self, model: str, build: Mapping[str, Any] | None) -> dict[str, Any]:
         """The fields of an `export.compile.Compiled`."""
@@ -125,6 +134,8 @@ def configured(trt: Any, builder: Any, network: Any, build: Mapping[str, Any]) -
     if build.get("hardware_compatibility", "none") != "none":
         levels = trt.HardwareCompatibilityLevel
         config.hardware_compatibility_level = getattr(levels, build["hardware_compatibility"].upper())
+    if build.get("plugin_inside"):
+        config.plugins_to_serialize = [build["plugin_inside"]]
     if build.get("compute_capabilities"):
         config.num_compute_capabilities = len(build["compute_capabilities"])
         for i, capability in enumerate(build["compute_capabilities"]):

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +23,7 @@ import onnx
 from export.compile import LIBRARIES, Compiled, CompilerError, Watch, compile_models
 from export.preflight import require
 from export.targets import Target, targets
-from runtime import golden, machine, models, plan
+from runtime import golden, machine, models, plan, plugin
 from runtime.check import GATES, Parity, parity
 from runtime.contract import Contract
 from runtime.errors import CheckFailedError, MismatchError, UnavailableError
@@ -47,7 +49,7 @@ class Settings:
 
     `batch`: smallest, usual and largest number of tiles; `workspace`: bytes that a layer may use for scratch; `level`:
     the builder's optimisation level, 0 to 5, None for its default; `strip` leaves the weights out, for a refit on the
-    device; `log` gets all that the library says.
+    device; `plugin` is the plugin's library, for models of that lowering; `log` gets all that the library says.
     """
 
     flavour: Flavour
@@ -60,6 +62,7 @@ class Settings:
     strip: bool = False
     refit: bool = False
     timing_cache: bool = True
+    plugin: Path | None = None
     log: Path | None = None
 
     @property
@@ -67,6 +70,11 @@ class Settings:
         """The builder's flags by their names in the API."""
         wanted = (self.version_compatible, self.strip, self.refit)
         return [name for name, on in zip(_OPTIONS, wanted, strict=True) if on]
+
+    @property
+    def plugin_inside(self) -> bool:
+        """Whether the plugin's library goes into the plan, as only version-compatible ones can have it."""
+        return self.plugin is not None and self.version_compatible
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,7 @@ def build(model: Path, out: Path, settings: Settings, watch: Watch = lambda _don
     contract = models.contract(model)
     golden.read(golden.beside(model), contract)
     device = require_possible(settings)
+    require_plugin(model, contract, settings)
     library = LIBRARIES[settings.flavour]
     version, _ = compile_models(library, [], None, TIMEOUT)
     target = target_for(settings.flavour, version)
@@ -116,16 +125,19 @@ def build(model: Path, out: Path, settings: Settings, watch: Watch = lambda _don
         publish(out) as plan_part,
         publish(golden.beside(out)) as golden_part,
         publish(plan.beside(out)) as sidecar_part,
+        _published(settings, out),
     ):
         narrow = Path(folder) / "model.onnx"
         onnx.save(with_exact_inputs(loaded, contract), narrow)
         request = _request(settings, plan_part, device, version)
-        _, (found,) = compile_models(library, [narrow], request, TIMEOUT, log=settings.log, watch=watch)
+        _, (found,) = compile_models(
+            library, [narrow], request, TIMEOUT, plugin_library=settings.plugin, log=settings.log, watch=watch
+        )
         if not found.ok:
             raise CheckFailedError(_refusal(model, target, found.errors))
         shutil.copyfile(golden.beside(model), golden_part)
         sidecar = Sidecar(contract, _provenance(settings, found, version, device, (model, plan_part)))
-        distance = checked(plan_part, sidecar, golden.beside(model))
+        distance = checked(plan_part, sidecar, golden.beside(model), settings.plugin)
         sidecar = sidecar if distance is None else sidecar.checked(distance)
         sidecar.write(sidecar_part)
     return Built(out, sidecar, found.layers, found.plan_bytes, distance)
@@ -174,6 +186,31 @@ def require_possible(settings: Settings) -> Device | None:
     return machine.gpu()
 
 
+def require_plugin(model: Path, contract: Contract, settings: Settings) -> None:
+    """Raise MismatchError unless the plugin's library is given where the model needs it, and only there."""
+    needed = contract.lowering == "plugin"
+    if needed and settings.flavour == "rtx":
+        raise MismatchError(f"{model}: lowering: TensorRT for RTX has no plugins; export it with --fourier matmul")
+    if needed and settings.plugin is None:
+        raise MismatchError(
+            f"{model}: lowering: its frequency branches are nodes of sfiin's plugin; give its library by --plugin "
+            "libsfiin_plugin.so (export/plugin/README.md says how it is built), or export with --fourier matmul"
+        )
+    if settings.plugin and not needed:
+        raise MismatchError(f"--plugin: {model} has no node of it (lowering '{contract.lowering}'); leave it out")
+
+
+@contextmanager
+def _published(settings: Settings, out: Path) -> Iterator[None]:
+    """The plugin's library beside the plan, where the plan needs it and does not bring it along."""
+    if settings.plugin is None or settings.plugin_inside:
+        yield
+        return
+    with publish(plugin.beside(out)) as part:
+        shutil.copyfile(settings.plugin, part)
+        yield
+
+
 def _require_rtx(settings: Settings) -> None:
     """What TensorRT for RTX refuses by itself only after minutes, or without saying why."""
     if settings.flags:
@@ -201,9 +238,9 @@ def target_for(flavour: Flavour, version: str) -> Target:
     return known[numbered[max((it for it in numbered if it <= here), default=min(numbered))]]
 
 
-def checked(part: Path, sidecar: Sidecar, tiles: Path) -> Parity | None:
+def checked(part: Path, sidecar: Sidecar, tiles: Path, plugin_library: Path | None = None) -> Parity | None:
     """A plan's distance from the golden tiles, None where it cannot run. Raises CheckFailedError beyond the gate."""
-    session = _opened(part, sidecar)
+    session = _opened(part, sidecar, plugin_library)
     if session is None:
         return None
     contract = sidecar.contract
@@ -218,14 +255,14 @@ def checked(part: Path, sidecar: Sidecar, tiles: Path) -> Parity | None:
     return distance
 
 
-def _opened(part: Path, sidecar: Sidecar) -> Session | None:
+def _opened(part: Path, sidecar: Sidecar, plugin_library: Path | None) -> Session | None:
     from runtime.tensorrt_session import TensorRTSession, require_here
 
     try:
         require_here(part, sidecar)
     except (UnavailableError, MismatchError):
         return None
-    return None if sidecar.build.stripped else TensorRTSession(part, sidecar)
+    return None if sidecar.build.stripped else TensorRTSession(part, sidecar, plugin_library=plugin_library)
 
 
 def _request(settings: Settings, part: Path, device: Device | None, version: str) -> dict[str, Any]:
@@ -236,6 +273,7 @@ def _request(settings: Settings, part: Path, device: Device | None, version: str
         "workspace": settings.workspace,
         "level": settings.level,
         "hardware_compatibility": settings.hardware_compatibility,
+        "plugin_inside": str(settings.plugin) if settings.plugin_inside else None,
         "compute_capabilities": list(_capabilities(settings)) if settings.flavour == "rtx" else [],
         "timing_cache": str(_timing_cache(device, version)) if settings.timing_cache and device else None,
     }
@@ -271,6 +309,8 @@ def _provenance(
         stripped=settings.strip,
         version_compatible=settings.version_compatible,
         hardware_compatibility=settings.hardware_compatibility,
+        plugin=sha256(settings.plugin) if settings.plugin else "",
+        plugin_inside=settings.plugin_inside,
         options=options,
         seconds=found.seconds,
     )
@@ -287,7 +327,7 @@ def _refusal(model: Path, target: Target, errors: tuple[CompilerError, ...]) -> 
 def _remedy(text: str) -> str:
     lower = text.lower()
     if "plugin not found" in lower or "no importer registered" in lower:
-        return "export it with --fourier matmul, which needs no plugin"
+        return "'sfiin preflight' says which node it is; --fourier matmul needs no plugin"
     if "must have same input types" in lower:
         return "its types do not fit one another, and TensorRT converts none by itself; export it anew"
     if "out of memory" in lower or "outofmemory" in lower or "insufficient memory" in lower:

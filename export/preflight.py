@@ -296,7 +296,7 @@ def _of_plugin(place: Place, target: Target) -> Finding:
     remedy = "export with --fourier matmul"
     if target.custom == "plugin":
         problem = "is a frequency branch as one node, and needs sfiin's TensorRT plugin of that name"
-        remedy = f"load the plugin's library before parsing (trtexec --staticPlugins or --plugins), or {remedy}"
+        remedy = f"give its library to 'sfiin build --plugin' (trtexec: --staticPlugins or --plugins), or {remedy}"
         return _finding(place, "warning", problem, remedy, target.sources["domains"])
     problem = "is a frequency branch as one node, for TensorRT with sfiin's plugin, which the target cannot load"
     return _finding(place, "error", problem, remedy, target.sources["domains"])

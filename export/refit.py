@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ import onnx
 from export.engine import checked, with_exact_inputs
 from export.exporter import export_model
 from export.targets import targets
-from runtime import golden, models, plan
+from runtime import golden, models, plan, plugin
 from runtime.check import Parity
 from runtime.contract import Contract
 from runtime.errors import CheckFailedError, MismatchError, UnavailableError
@@ -43,15 +44,23 @@ def refit(path: Path, weights: Path, out: Path) -> Parity | None:
     with TemporaryDirectory() as folder:
         model = exported(weights, sidecar.contract, Path(folder))
         beside = golden.beside(out), plan.beside(out)
-        with publish(out) as plan_part, publish(beside[0]) as golden_part, publish(beside[1]) as sidecar_part:
+        with (
+            publish(out) as plan_part,
+            publish(beside[0]) as golden_part,
+            publish(beside[1]) as sidecar_part,
+            ExitStack() as also,
+        ):
+            library = plugin.beside(path)
+            if sidecar.build.plugin and not sidecar.build.plugin_inside:
+                shutil.copyfile(library, also.enter_context(publish(plugin.beside(out))))
             onnx.save(with_exact_inputs(onnx.load(model), sidecar.contract), narrow := Path(folder) / "narrow.onnx")
-            plan_part.write_bytes(_refitted(trt, path, narrow))
+            plan_part.write_bytes(_refitted(trt, path, sidecar, narrow))
             shutil.copyfile(golden.beside(model), golden_part)
             made = dataclasses.replace(
                 sidecar.build, model=sha256(model), plan=sha256(plan_part), stripped=False, checked={}
             )
             fresh = Sidecar(models.contract(model), made)
-            distance = checked(plan_part, fresh, golden_part)
+            distance = checked(plan_part, fresh, golden_part, library)
             (fresh if distance is None else fresh.checked(distance)).write(sidecar_part)
     return distance
 
@@ -85,13 +94,15 @@ def exported(weights: Path, contract: Contract, folder: Path) -> Path:
     return model
 
 
-def _refitted(trt: Any, path: Path, model: Path) -> bytes:
+def _refitted(trt: Any, path: Path, sidecar: Sidecar, model: Path) -> bytes:
     if not hasattr(trt, "OnnxParserRefitter"):
         raise UnavailableError(
             f"TensorRT {trt.__version__} refits by the names of its own layers only; use 10 or later"
         )
     logger = trt.Logger(trt.Logger.ERROR)
-    engine = trt.Runtime(logger).deserialize_cuda_engine(path.read_bytes())
+    runtime = trt.Runtime(logger)
+    plugin.provide(runtime, sidecar.build, plugin.beside(path))
+    engine = runtime.deserialize_cuda_engine(path.read_bytes())
     refitter = trt.Refitter(engine, logger)
     parser = trt.OnnxParserRefitter(refitter, logger)
     if not parser.refit_from_file(str(model)) or not refitter.refit_cuda_engine():

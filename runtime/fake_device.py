@@ -16,7 +16,6 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -212,7 +211,8 @@ class FakeTensorRT:
     """The TensorRT module, as far as a session uses it; the plan's bytes are ignored, `model` is what it computes.
 
     `types` gives inputs and outputs other types than float32; `refuses` makes `deserialize_cuda_engine` give None,
-    `stalls` makes every launch report failure, `uncapturable` only those inside a capture.
+    `stalls` makes every launch report failure, `uncapturable` only those inside a capture. With `has_plugin` a runtime
+    takes the plan only after a library has been loaded into its registry, or if it lets the plan bring its own.
     """
 
     float32, float16, uint8, int32 = "float32", "float16", "uint8", "int32"
@@ -224,18 +224,53 @@ class FakeTensorRT:
 
     def __init__(
         self, device: FakeCuda, model: Path, types: dict[str, str] | None = None, *, refuses: bool = False,
-        stalls: bool = False, uncapturable: bool = False,
+        stalls: bool = False, uncapturable: bool = False, has_plugin: bool = False,
     ) -> None:  # fmt: skip
         self.device, self.types = device, types or {}
-        self.refuses, self.stalls, self.uncapturable = refuses, stalls, uncapturable
+        self.refuses, self.stalls, self.uncapturable, self.has_plugin = refuses, stalls, uncapturable, has_plugin
         self.session = OnnxSession(model, threads=1)
 
     def Runtime(self, logger: Any) -> Any:  # noqa: N802
         """TensorRT's name for what reads plans."""
-        if self.refuses:
-            logger.log(self.ILogger.ERROR, "the engine plan file is not compatible")
-        engine = None if self.refuses else _Engine(self)
-        return SimpleNamespace(deserialize_cuda_engine=lambda _plan: engine)
+        return _Runtime(self, logger)
+
+
+class _Registry:
+    """Plugins of one runtime."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+
+    def load_library(self, path: str) -> object:
+        """Note a library."""
+        self.loaded.append(path)
+        return object()
+
+    def get_creator(self, _name: str, _version: str, _namespace: str) -> object | None:
+        """What would make a plugin, once a library is there."""
+        return object() if self.loaded else None
+
+
+class _Runtime:
+    """What reads plans."""
+
+    def __init__(self, library: FakeTensorRT, logger: Any) -> None:
+        self._library, self._logger = library, logger
+        self._registry = _Registry()
+        self.engine_host_code_allowed = False
+
+    def get_plugin_registry(self) -> _Registry:
+        """Its own."""
+        return self._registry
+
+    def deserialize_cuda_engine(self, _plan: bytes) -> _Engine | None:
+        """The engine, or None and a word to the logger."""
+        lacks = self._library.has_plugin and not (self._registry.loaded or self.engine_host_code_allowed)
+        if self._library.refuses or lacks:
+            why = "a plugin is missing" if lacks else "the engine plan file is not compatible"
+            self._logger.log(self._library.ILogger.ERROR, why)
+            return None
+        return _Engine(self._library)
 
 
 class _Engine:

@@ -50,8 +50,10 @@ class Build:
 
     `tensorrt` is the library's version; `device` the GPU's name, "" where it was built without one; `batch` the
     smallest, usual and largest number of tiles; `model` and `plan` are SHA-256 digests (hex) of the ONNX file and of
-    the plan; `options` holds the builder's other settings; `seconds` is what building took. `checked` holds
-    `relative_l2` and `peak_share` of the golden tiles on a device, and is empty as long as none has run them.
+    the plan, `plugin` that of the plugin's library, "" where the plan needs none, which is `plugin_inside` the plan or
+    beside it (`runtime.plugin`); `options` holds the builder's other settings; `seconds` is what building took.
+    `checked` holds `relative_l2` and `peak_share` of the golden tiles on a device, and is empty as long as none has run
+    them.
     """
 
     flavour: Flavour
@@ -65,6 +67,8 @@ class Build:
     stripped: bool
     version_compatible: bool
     hardware_compatibility: Compatibility
+    plugin: str
+    plugin_inside: bool
     options: Mapping[str, str | int | bool]
     seconds: float
     checked: Mapping[str, float] = field(default_factory=dict)

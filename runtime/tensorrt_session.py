@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import cuda, golden, machine, plan
+from runtime import cuda, golden, machine, plan, plugin
 from runtime.check import GATES, parity
 from runtime.contract import Contract
 from runtime.cuda import Bytes, Cuda, CudaError
@@ -120,6 +120,7 @@ def require_here(path: Path, sidecar: Sidecar) -> str:
 class TensorRTSession:
     """An open plan, for one thread. `notes` says what went otherwise than it might have, such as without graphs.
 
+    `plugin_library` is where the plugin's library lies, if not beside the plan, for plans that need one.
     `device` and `library` stand in for the device layer and the TensorRT module; without them what is installed serves,
     once plan, library and device are known to fit. Raises UnavailableError for a library, driver or device layer that
     is missing, MismatchError, naming the field, for a plan of another version, device or contract, InputError for a
@@ -128,7 +129,14 @@ class TensorRTSession:
     """
 
     def __init__(
-        self, path: Path, sidecar: Sidecar, device: Cuda | None = None, library: Any = None, graphs: bool = True
+        self,
+        path: Path,
+        sidecar: Sidecar,
+        device: Cuda | None = None,
+        library: Any = None,
+        *,
+        graphs: bool = True,
+        plugin_library: Path | None = None,
     ) -> None:
         self._contract, self._build = sidecar.contract, sidecar.build
         self._failure = ""
@@ -141,7 +149,7 @@ class TensorRTSession:
         self._owned = ExitStack()
         self._streams: list[int] = []
         with self._guarded():
-            self._context = self._loaded(path)
+            self._context = self._loaded(path, plugin_library or plugin.beside(path))
             for _ in range(3):
                 self._streams.append(self._own(self._cuda.stream, self._cuda.free_stream))
             self._slots = [self._slot() for _ in range(2)]
@@ -193,9 +201,10 @@ class TensorRTSession:
 
     # --- set up -------------------------------------------------------------------------------------------------------
 
-    def _loaded(self, path: Path) -> Any:
+    def _loaded(self, path: Path, plugin_library: Path) -> Any:
         self._messages: list[str] = []
         runtime = self._trt.Runtime(_logger(self._trt, self._messages))
+        plugin.provide(runtime, self._build, plugin_library)
         engine = runtime.deserialize_cuda_engine(path.read_bytes())
         context = engine.create_execution_context() if engine is not None else None
         if context is None:

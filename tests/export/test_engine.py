@@ -16,10 +16,10 @@ import onnx
 import pytest
 
 from export import compiler, engine
-from export.compile import is_available
+from export.compile import compile_models, is_available
 from export.engine import Settings, build, default_flavour, require_possible, target_for
 from export.exporter import export_model
-from runtime import golden, machine, models, plan
+from runtime import golden, machine, models, plan, plugin
 from runtime.contract import Precision, Tile
 from runtime.errors import CheckFailedError, InputError, MismatchError, OutputError, UnavailableError
 from runtime.files import sha256
@@ -259,6 +259,44 @@ def test_errors_come_with_a_remedy(text: str, remedy: str) -> None:
     assert remedy in found
 
 
+@pytest.mark.parametrize(
+    ("lowering", "settings", "said"),
+    [
+        ("plugin", Settings("tensorrt"), r"--plugin libsfiin_plugin\.so"),
+        ("plugin", Settings("rtx", plugin=Path("p.so")), "TensorRT for RTX has no plugins"),
+        ("matmul", Settings("tensorrt", plugin=Path("p.so")), "has no node of it"),
+    ],
+)
+def test_the_plugin_is_given_where_it_is_needed_and_only_there(lowering: Any, settings: Settings, said: str) -> None:
+    contract = dataclasses.replace(models.contract(models.shipped()[0][0]), lowering=lowering)
+    with pytest.raises(MismatchError, match=said):
+        engine.require_plugin(Path("net.onnx"), contract, settings)
+
+
+def test_the_plugins_library_appears_beside_the_plan_or_goes_into_it(tmp_path: Path) -> None:
+    library = tmp_path / "p.so"
+    library.write_bytes(b"code")
+    for settings, beside in (
+        (Settings("tensorrt", plugin=library), True),
+        (Settings("tensorrt", plugin=library, version_compatible=True), False),
+    ):
+        with engine._published(settings, tmp_path / "net.plan"):
+            assert not plugin.beside(tmp_path / "net.plan").exists()
+        assert plugin.beside(tmp_path / "net.plan").exists() == beside
+        inside = engine._request(settings, tmp_path / "part", None, "10.3")["plugin_inside"]
+        assert inside == (None if beside else str(library))
+        plugin.beside(tmp_path / "net.plan").unlink(missing_ok=True)
+
+
+@needs_rtx
+def test_a_library_that_is_no_plugin_is_refused_by_the_compilers_process(tmp_path: Path) -> None:
+    import _ctypes
+
+    model = models.shipped()[0][0]
+    with pytest.raises(InputError, match="has no plugin sfiin::SpectralFusion"):
+        compile_models("tensorrt_rtx", [model], None, 60, plugin_library=Path(_ctypes.__file__))
+
+
 def test_timings_are_kept_by_device_and_version_in_the_users_cache(monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = engine._timing_cache(Device("NVIDIA Orin/NX", "8.7"), "10.3.0")
@@ -281,14 +319,14 @@ def test_a_plan_that_runs_is_checked_before_it_is_published(
 
     if not is_available():
         pytest.skip("tensorrt-rtx-cu13 is not installed (extra 'dev')")
-    monkeypatch.setattr(engine, "_opened", lambda _part, _sidecar: OnnxSession(model))
+    monkeypatch.setattr(engine, "_opened", lambda *_: OnnxSession(model))
     built = build(model, out, RTX)
     assert built.parity is not None
     assert plan.read(out).build.checked == {
         "relative_l2": built.parity.relative_l2, "peak_share": built.parity.peak_share,
     }  # fmt: skip
     before = sha256(out)
-    monkeypatch.setattr(engine, "_opened", lambda _part, _sidecar: Off(model))
+    monkeypatch.setattr(engine, "_opened", lambda *_: Off(model))
     with pytest.raises(CheckFailedError, match=r"the plan against the golden tiles: .*not published"):
         build(model, out, RTX)
     assert sha256(out) == before

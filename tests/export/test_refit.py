@@ -33,7 +33,7 @@ def planned(small_model: Path, tmp_path: Path) -> Planned:
         path.write_bytes(b"ftrt" + bytes(20) + bytes((10, 3, 0, 26)))
         shutil.copy(golden.beside(small_model), golden.beside(path))
         build = Build("tensorrt", "10.3.0.26", "Orin", ("8.7",), (1, 1, 4), sha256(small_model), sha256(path), True,
-                      False, False, "none", {}, 1.0)  # fmt: skip
+                      False, False, "none", "", False, {}, 1.0)  # fmt: skip
         promised = dataclasses.replace(models.contract(small_model), **(contract or {}))
         sidecar = Sidecar(promised, dataclasses.replace(build, **changes))
         plan.update(path, sidecar)

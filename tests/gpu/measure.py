@@ -1,6 +1,6 @@
 """What do plans do on this GPU? Build, check, time and refit those of the shipped checkpoints, and write one file.
 
-    tests/gpu/run.sh [--imagery DIR] [--output benchmarks/gpu-NAME.json]
+    tests/gpu/run.sh [--imagery DIR] [--plugin LIB] [--output benchmarks/gpu-NAME.json]
 
 A step that fails is recorded with its reason and the next one runs. Latency is the median over rounds in which all ways
 take turns, after a warm-up; a way's ratio is that of medians.
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from runtime import machine, plan
-from runtime.contract import Contract, Precision, Tile
+from runtime.contract import Contract, Lowering, Precision, Tile
 from runtime.errors import SfiinError
 from runtime.files import publish
 from runtime.session import Session
@@ -44,6 +44,7 @@ def main() -> int:
     """Measure, print a table, write JSON; 1 when anything failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--imagery", type=Path, help="a folder with check/, pairs with truth")
+    parser.add_argument("--plugin", type=Path, help="libsfiin_plugin.so: also plans of models of that lowering")
     parser.add_argument("--output", type=Path, help="default: benchmarks/gpu-DEVICE.json")
     options = parser.parse_args()
     try:
@@ -53,7 +54,7 @@ def main() -> int:
         return 1
     runs = []
     for name, precision in product(CHECKPOINTS, PRECISIONS):
-        runs.append(one(name, precision, options.imagery))
+        runs.append(one(name, precision, options.imagery, options.plugin))
         print(json.dumps(runs[-1]), flush=True)
     document = {"command": " ".join(["tests/gpu/run.sh", *sys.argv[1:]]), "device": dataclasses.asdict(device),
                 "machine": machine.survey(), "runs": runs}  # fmt: skip
@@ -65,7 +66,7 @@ def main() -> int:
     return int(any("failed" in str(step) for run in runs for step in run.values()))
 
 
-def one(name: str, precision: Precision, imagery: Path | None) -> dict[str, Any]:
+def one(name: str, precision: Precision, imagery: Path | None, plugin: Path | None) -> dict[str, Any]:
     """One checkpoint in one precision: every step's result, or why there is none."""
     found: dict[str, Any] = {"checkpoint": name, "precision": precision}
     weights = ROOT / "sfiin" / "checkpoints" / f"sfiin-{name}.safetensors"
@@ -77,6 +78,9 @@ def one(name: str, precision: Precision, imagery: Path | None) -> dict[str, Any]
         found["latency"] = step(lambda: latencies(path))
         found["pairs"] = step(lambda: judged(path, imagery)) if imagery else "skipped: no --imagery"
         found["scene"] = step(lambda: scene(path, Path(folder)))
+        found["plugin"] = (
+            step(lambda: by_plugin(weights, precision, path, plugin)) if plugin else "skipped: no --plugin"
+        )
         found["refit"] = step(lambda: refitted(weights, Path(folder))) if precision == "fp32" else "skipped: fp32 only"
     return found
 
@@ -89,13 +93,26 @@ def step(work: Callable[[], Any]) -> Any:
         return f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
+def by_plugin(weights: Path, precision: Precision, path: Path, plugin: Path) -> dict[str, Any]:
+    """The same network with its frequency branches as nodes of the plugin: its build, and both plans in turns."""
+    from runtime.tensorrt_session import open_plan
+
+    fused = path.with_name("fused.plan")
+    found = built(weights, precision, fused, plugin=plugin)
+    with closing(open_plan(path)) as plain, closing(open_plan(fused)) as session:
+        ways: dict[str, Session] = {"matmul": plain, "plugin": session}
+        latency = {str(batch): timed(ways, session.contract, batch, ROUNDS) for batch in BATCHES}
+    return {**found, "latency": latency}
+
+
 def built(weights: Path, precision: Precision, path: Path, **settings: Any) -> dict[str, Any]:
     """Export and build; a plan that is too far from the golden tiles is not built, and that is the failure."""
     from export.engine import Settings, build, default_flavour
     from export.exporter import export_model
 
     model = path.with_suffix(".onnx")
-    export_model(weights, model, "matmul", Tile(128, 128, 32), opset=17, precision=precision)
+    lowering: Lowering = "plugin" if settings.get("plugin") else "matmul"
+    export_model(weights, model, lowering, Tile(128, 128, 32), opset=17, precision=precision)
     done = build(model, path, Settings(default_flavour(), **settings))
     made = done.sidecar.build
     return {"flavour": made.flavour, "tensorrt": made.tensorrt, "seconds": round(made.seconds, 1), "bytes": done.size,

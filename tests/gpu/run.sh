@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All that only a GPU can tell, in one call, with whatever TensorRT is there:
 #
-#     tests/gpu/run.sh [--imagery DIR] [--output benchmarks/gpu-NAME.json]
+#     tests/gpu/run.sh [--imagery DIR] [--plugin build/plugin/libsfiin_plugin.so] [--output benchmarks/gpu-NAME.json]
 #
 # Needs sfiin with the extra 'export', TensorRT or TensorRT for RTX, and cuda-bindings or pycuda. What is missing is
 # said and left out; the exit code is 1 when a step failed.

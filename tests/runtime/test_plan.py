@@ -25,7 +25,7 @@ def write_plan(folder: Path, magic: bytes = b"ftrt", version: tuple[int, ...] = 
 
 def build_of(path: Path, **changes: object) -> Build:
     build = Build("tensorrt", "10.3.0.26", "Orin", ("8.7",), (1, 1, 16), "0" * 64, sha256(path), False, False, False,
-                  "none", {"workspace": 1 << 30, "level": 3}, 4.5)  # fmt: skip
+                  "none", "", False, {"workspace": 1 << 30, "level": 3}, 4.5)  # fmt: skip
     return dataclasses.replace(build, **changes)  # type: ignore[arg-type]
 
 

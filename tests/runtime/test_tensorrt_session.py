@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import dataclasses
 import shutil
 import sys
@@ -14,7 +15,7 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from runtime import golden, machine, models, plan, tensorrt_session
+from runtime import golden, machine, models, plan, plugin, tensorrt_session
 from runtime.check import GATES
 from runtime.errors import CheckFailedError, InputError, MismatchError, SfiinError, UnavailableError
 from runtime.fake_device import COMPUTE, FakeCuda, FakeTensorRT
@@ -37,7 +38,7 @@ def planned(small_model: Path, tmp_path: Path) -> Callable[..., tuple[Path, Side
         path.write_bytes(b"ftrt" + bytes(20) + bytes((10, 3, 0, 26)) + b"the rest")
         shutil.copy(golden.beside(small_model), golden.beside(path))
         build = Build("tensorrt", "10.3.0.26", "Orin", ("8.7",), (1, 2, 4), sha256(small_model), sha256(path), False,
-                      False, False, "none", {}, 1.0)  # fmt: skip
+                      False, False, "none", "", False, {}, 1.0)  # fmt: skip
         sidecar = Sidecar(models.contract(small_model), dataclasses.replace(build, **changes))
         plan.update(path, sidecar)
         return path, sidecar
@@ -297,6 +298,25 @@ def test_a_sidecar_that_cannot_be_written_is_left_and_said(planned: Any, small_m
         first_load(path, sidecar, session)
         assert "will be checked again next time" in session.notes[-1]
     assert not plan.read(path).build.checked
+
+
+def test_a_plan_with_the_plugin_gets_its_library_or_brings_it(
+    planned: Any, small_model: Path, reference: OnnxSession
+) -> None:
+    """The library is one of Python's own: what is in it, a fake registry does not ask."""
+    it = planned(plugin=sha256(Path(_ctypes.__file__)))
+    with pytest.raises(InputError, match=r"net.plan.so: the plugin's library cannot be read"):
+        opened(it, FakeCuda(), small_model, has_plugin=True)
+    shutil.copy(_ctypes.__file__, plugin.beside(it[0]))
+    with opened(it, FakeCuda(), small_model, has_plugin=True) as session:
+        np.testing.assert_array_equal(session.run(*tiles(2)), reference.run(*tiles(2)))
+    plugin.beside(it[0]).write_bytes(b"another")
+    with pytest.raises(MismatchError, match=r"plugin \(SHA-256\)"):
+        opened(it, FakeCuda(), small_model, has_plugin=True)
+    with opened(planned(plugin="0" * 64, plugin_inside=True), FakeCuda(), small_model, has_plugin=True) as session:
+        np.testing.assert_array_equal(session.run(*tiles(2)), reference.run(*tiles(2)))
+    with pytest.raises(InputError, match="a plugin is missing"):
+        opened(planned(), FakeCuda(), small_model, has_plugin=True)
 
 
 def test_a_plan_without_weights_is_refused(planned: Any) -> None:

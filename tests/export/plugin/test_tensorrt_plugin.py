@@ -137,3 +137,23 @@ def test_the_real_registry_takes_it_and_lets_it_go(library: Path) -> None:
         "SpectralFusion 1 sfiin 1 True",
         "None",
     ]
+
+
+LOAD = """
+import sys
+from pathlib import Path
+import tensorrt_lean_bindings as trt
+from runtime import plugin
+plugin.load(trt, Path(sys.argv[1]))
+print(plugin.knows(trt.get_plugin_registry()))
+"""
+
+
+@pytest.mark.skipif(find_spec("tensorrt_lean_bindings") is None, reason="tensorrt_lean_cu13_bindings is not installed")
+def test_the_runtime_loads_it_into_the_real_registry(library: Path) -> None:
+    """The module has a registry for the whole process, called as those of a builder and a runtime are."""
+    done = subprocess.run([sys.executable, "-c", LOAD, str(library)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    libc = next(Path("/lib").glob("*/libm.so.6"))
+    done = subprocess.run([sys.executable, "-c", LOAD, str(libc)], capture_output=True, text=True, check=False)
+    assert "has no plugin sfiin::SpectralFusion" in done.stderr
