@@ -78,10 +78,9 @@ def one(name: str, precision: Precision, imagery: Path | None, plugin: Path | No
         found["latency"] = step(lambda: latencies(path))
         found["pairs"] = step(lambda: judged(path, imagery)) if imagery else "skipped: no --imagery"
         found["scene"] = step(lambda: scene(path, Path(folder)))
-        found["plugin"] = (
-            step(lambda: by_plugin(weights, precision, path, plugin)) if plugin else "skipped: no --plugin"
-        )
-        found["refit"] = step(lambda: refitted(weights, Path(folder))) if precision == "fp32" else "skipped: fp32 only"
+        if precision == "fp32":
+            found["refit"] = step(lambda: refitted(weights, Path(folder)))
+            found["plugin"] = step(lambda: by_plugin(weights, path, plugin)) if plugin else "skipped: no --plugin"
     return found
 
 
@@ -93,12 +92,12 @@ def step(work: Callable[[], Any]) -> Any:
         return f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def by_plugin(weights: Path, precision: Precision, path: Path, plugin: Path) -> dict[str, Any]:
+def by_plugin(weights: Path, path: Path, plugin: Path) -> dict[str, Any]:
     """The same network with its frequency branches as nodes of the plugin: its build, and both plans in turns."""
     from runtime.tensorrt_session import open_plan
 
     fused = path.with_name("fused.plan")
-    found = built(weights, precision, fused, plugin=plugin)
+    found = built(weights, "fp32", fused, plugin=plugin)
     with closing(open_plan(path)) as plain, closing(open_plan(fused)) as session:
         ways: dict[str, Session] = {"matmul": plain, "plugin": session}
         latency = {str(batch): timed(ways, session.contract, batch, ROUNDS) for batch in BATCHES}
