@@ -9,7 +9,7 @@ square, so one of 65 dB takes 0.05 dB from a network of 45.6 dB; likewise for SA
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -92,16 +92,22 @@ class Loss:
     shift: float
     largest: float
 
-    def require(self, what: str, gate: LossGate) -> None:
-        """Raise CheckFailedError with the figures unless within the gate; better than FP32 is within it, too."""
+    def share(self, gate: LossGate) -> float:
+        """The largest of the losses as a share of what the gate allows; NaN where the model's result is not finite."""
         a, b = self.single, self.lower
         relative = b.ergas / a.ergas - 1 if a.ergas else 0.0
-        within = (a.psnr - b.psnr <= gate.psnr, b.sam - a.sam <= gate.sam, relative <= gate.ergas)
-        if not (all(within) and self.shift <= gate.shift):
+        shares = ((a.psnr - b.psnr) / gate.psnr, (b.sam - a.sam) / gate.sam, relative / gate.ergas,
+                  self.shift / gate.shift)  # fmt: skip
+        return float(np.max(shares))
+
+    def require(self, what: str, gate: LossGate, remedy: str = REMEDY) -> None:
+        """Raise CheckFailedError with the figures unless within the gate; better than FP32 is within it, too."""
+        a, b = self.single, self.lower
+        if not self.share(gate) <= 1:
             raise CheckFailedError(
                 f"{what} against FP32 on {self.pairs} pairs with truth: PSNR {b.psnr:.3f} for {a.psnr:.3f} dB (gate "
                 f"-{gate.psnr:g}), SAM {b.sam:.4f} for {a.sam:.4f} deg (gate +{gate.sam:g}), ERGAS {b.ergas:.4f} for "
-                f"{a.ergas:.4f} (gate +{gate.ergas:.0%}), shift {self.shift:.3f} DN (gate {gate.shift:g}); {REMEDY}"
+                f"{a.ergas:.4f} (gate +{gate.ergas:.0%}), shift {self.shift:.3f} DN (gate {gate.shift:g}); {remedy}"
             )
 
 
@@ -127,23 +133,37 @@ def on_golden(model: onnx.ModelProto, tiles: GoldenTiles) -> NDArray[np.float32]
     return tiles.through(fuser(model))
 
 
-def loss(single: onnx.ModelProto, lower: onnx.ModelProto, contract: Contract, pairs: Sequence[Pair]) -> Loss:
-    """What `lower` loses beside `single` on pairs with truth.
+class Judge:
+    """What models lose beside `single` on pairs with truth; `single` itself is computed once.
 
     Raises ValueError for a pair without truth, InputError for one that cannot be measured.
     """
-    models = [Model(name, contract.sensor, contract.tile, fuser(it)) for name, it in (("a", single), ("b", lower))]
-    found: list[tuple[Figures, Figures]] = []
-    shifts, largest = [], []
-    for pair in pairs:
-        first, second = (fuse_whole(model, pair.ms, pair.pan) for model in models)
-        found.append((_figures(pair, first, contract), _figures(pair, second, contract)))
-        with np.errstate(invalid="ignore"):
-            difference = second.astype(np.float64) - first
-        shifts.append(float(np.abs(difference.mean((1, 2))).max()))
-        largest.append(float(np.abs(difference).max()))
-    a, b = zip(*found, strict=True)
-    return Loss(len(pairs), _mean(a), _mean(b), float(np.max(shifts)), float(np.max(largest)))
+
+    def __init__(self, single: onnx.ModelProto, contract: Contract, pairs: Sequence[Pair]) -> None:
+        self._contract, self._pairs = contract, pairs
+        self._products = list(self.products(single))
+        self._single = _mean([_figures(*it, contract) for it in zip(pairs, self._products, strict=True)])
+
+    def products(self, model: onnx.ModelProto) -> Iterator[NDArray[np.float32]]:
+        """What a model makes of each pair: (B, H, W), DN, neither rounded nor clipped."""
+        opened = Model("", self._contract.sensor, self._contract.tile, fuser(model))
+        return (fuse_whole(opened, pair.ms, pair.pan) for pair in self._pairs)
+
+    def __call__(self, lower: onnx.ModelProto) -> Loss:
+        """The loss of a model."""
+        found, shifts, largest = [], [], []
+        for pair, first, second in zip(self._pairs, self._products, self.products(lower), strict=True):
+            found.append(_figures(pair, second, self._contract))
+            with np.errstate(invalid="ignore"):
+                difference = second.astype(np.float64) - first
+            shifts.append(float(np.abs(difference.mean((1, 2))).max()))
+            largest.append(float(np.abs(difference).max()))
+        return Loss(len(self._pairs), self._single, _mean(found), float(np.max(shifts)), float(np.max(largest)))
+
+
+def loss(single: onnx.ModelProto, lower: onnx.ModelProto, contract: Contract, pairs: Sequence[Pair]) -> Loss:
+    """What `lower` loses beside `single` on pairs with truth. Raises as `Judge`."""
+    return Judge(single, contract, pairs)(lower)
 
 
 def fuser(model: onnx.ModelProto) -> Fuse:

@@ -54,7 +54,7 @@ def audit(model: onnx.ModelProto, tiles: Sequence[Inputs]) -> dict[str, Range]:
     batch = max(len(array) for tile in tiles for array in tile.values())
     found: dict[str, Range] = {}
     for names in _chunks(_values(model), batch):
-        session = open_model(_showing(model, names))
+        session = open_model(showing(model, names))
         parts = [[_sums(array) for array in session.run(names, dict(tile))] for tile in tiles]
         found.update((name, _joined(sums)) for name, *sums in zip(names, *parts, strict=True))
     return found
@@ -123,7 +123,8 @@ def _chunks(named: Iterator[tuple[str, Value]], batch: int) -> Iterator[list[str
     yield chunk
 
 
-def _showing(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+def showing(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """The model with these of its inner values as its outputs."""
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     del shown.graph.output[:]

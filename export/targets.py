@@ -13,7 +13,6 @@ conditions hold.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,11 +20,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from runtime.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from sfiin.toml import parse
 
 Severity = Literal["error", "warning", "note"]
 
@@ -99,7 +94,7 @@ class Target:
 @cache
 def targets() -> dict[str, Target]:
     """All targets by name, in the table's order."""
-    document = tomllib.loads(files("export").joinpath("targets.toml").read_text("utf-8"))
+    document = parse(files("export").joinpath("targets.toml").read_text("utf-8"))
     return {name: _target(name, document) for name in document["targets"]}
 
 

@@ -20,7 +20,7 @@ FORMAT = "sfiin-contract/1"
 CHECKPOINT_FORMAT = "sfiin-checkpoint/1"
 
 Lowering = Literal["matmul", "dft", "plugin"]
-Precision = Literal["fp32", "fp16", "mixed"]
+Precision = Literal["fp32", "fp16", "mixed", "int8"]
 
 PLUGIN = ("sfiin", "SpectralFusion")
 """Domain and name of the node that the lowering `plugin` makes of a frequency branch."""

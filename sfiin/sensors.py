@@ -7,18 +7,13 @@ one such table.
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runtime.contract import SensorProfile
 from runtime.errors import ContractError, InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from sfiin.toml import parse
 
 _FIELDS = {"bands", "ratio", "bits", "scale", "ms_gain", "pan_gain", "aliases"}
 _COLOURS = {"b": "blue", "g": "green", "r": "red", "y": "yellow", "n": "nir"}
@@ -46,7 +41,7 @@ class Sensor:
 def load(path: Path) -> dict[str, Sensor]:
     """Read sensors from a TOML file, one table each. Raises InputError that names the file, the table and the field."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such sensor file") from None
     except (OSError, ValueError) as error:
