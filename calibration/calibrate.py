@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -261,10 +261,10 @@ def _publish(
 
 
 def pictures(work: Work, model: onnx.ModelProto) -> tuple[Pair, dict[str, Any]]:
-    """The first pair judged, and what FP32, the rest's type alone and the INT8 model make of it: (B, H, W), DN."""
-    pair: Sequence[Pair] = list(work.check or work.patches)[:1]
-    judge = Judge(work.model, work.contract, pair)
+    """The most square of the pairs judged, and what FP32, the rest alone and INT8 make of it: (B, H, W), DN."""
+    pair = min(work.check or work.patches, key=lambda it: max(it.size) / min(it.size))
+    judge = Judge(work.model, work.contract, [pair])
     graphs = {"FP32": work.model, work.settings.rest.upper(): work.judged(work.base), "INT8": work.judged(model)}
     if work.settings.rest == "fp32":
         del graphs["FP32"]
-    return pair[0], {name: next(judge.products(graph)) for name, graph in graphs.items()}
+    return pair, {name: next(judge.products(graph)) for name, graph in graphs.items()}

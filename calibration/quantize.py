@@ -33,7 +33,12 @@ from export.ranges import LEAST_NORMAL
 OPSET = 19
 """The first in which QuantizeLinear and DequantizeLinear take FP16."""
 
-_RULES = {"last", "first", "spectrum", "statistics"}
+_WHY = {
+    "last": "makes the DN of which the output is the sum, where a step of INT8 is tens of DN",
+    "first": "reads DN, of which INT8 holds 8 bits",
+    "spectrum": "between the transform and its inverse: amplitudes span decades, and digits decide on phases",
+    "statistics": "attention over means of a tile, where one error shifts every pixel",
+}
 _NUMERIC = ("transform", "square", "floor", "cut", "range-reduction", "overflow", "small")
 """Rules of `export.islands` that are about FP16's range, and of nodes that INT8 is not asked of."""
 
@@ -59,8 +64,8 @@ def candidates(graph: Graph) -> tuple[list[Candidate], list[Island]]:
     free, held = [], []
     for node in graph.of("Conv"):
         island = kept.get(node.name) or _attention(graph, node)
-        if island and island.rule in _RULES:
-            held.append(island)
+        if island and island.rule in _WHY:
+            held.append(Island(node.name, node.op_type, island.rule, _WHY[island.rule]))
         else:
             free.append(Candidate(node.name, node.input[0], graph.macs(node)))
     return free, held
@@ -70,7 +75,7 @@ def _attention(graph: Graph, node: onnx.NodeProto) -> Island | None:
     shape = graph.values[node.output[0]].shape or ()
     if math.prod(side or 1 for side in shape[2:]) > 1:
         return None
-    return Island(node.name, node.op_type, "statistics", "attention over means of a tile")
+    return Island(node.name, node.op_type, "statistics", "")
 
 
 def at_opset(model: onnx.ModelProto, opset: int = OPSET) -> onnx.ModelProto:

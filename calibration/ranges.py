@@ -1,6 +1,6 @@
 """How far does an activation reach? A threshold for each tensor that is to become INT8, by one of four methods.
 
-A symmetric INT8 tensor has the numbers -127 to 127 times threshold / 127; what lies beyond is clipped. A low threshold
+A symmetric INT8 tensor has the numbers -128 to 127 times threshold / 127; what lies beyond is clipped. A low threshold
 clips, a high one has coarse steps, and the methods weigh the two differently:
 
 | method     | threshold                                                                                           |

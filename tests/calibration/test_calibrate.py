@@ -1,0 +1,198 @@
+"""The whole way on a small network and simulated pairs, by the command; and every way in which it is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from calibration.calibrate import AUTO, Settings, calibrate
+from export.exporter import export_model
+from export.loss import LossGate
+from runtime import golden, models
+from runtime.contract import Tile
+from runtime.errors import CheckFailedError, InputError, MismatchError
+from runtime.session import OnnxSession
+from tests.conftest import HtmlPage, Invoke
+
+WIDE = LossGate(psnr=3.0, sam=3.0, ergas=3.0, shift=100.0)
+
+
+@pytest.fixture(scope="module")
+def pairs(simulated_pairs: Callable[[int, str], Path]) -> Path:
+    return simulated_pairs(96, "vhr4")
+
+
+@pytest.fixture(scope="module")
+def checks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from sfiin.simulate import simulate
+
+    folder = tmp_path_factory.mktemp("checks")
+    it = simulate(64, 64, 77)
+    np.savez(folder / "c.npz", pan=it.pan, ms=it.ms, gt=it.truth, meta='{"sensor": "vhr4"}')
+    return folder
+
+
+@pytest.mark.parametrize("rest", ["fp16", "fp32"])
+def test_a_model_within_the_gate_is_published_with_all_that_belongs_to_it(
+    small_model: Path, pairs: Path, checks: Path, tmp_path: Path, rest: Any
+) -> None:
+    out, cache = tmp_path / "int8.onnx", tmp_path / "cache"
+    settings = Settings(tiles=6, patches=3, gate=WIDE, rest=rest)
+    seen: list[tuple[int, int]] = []
+    result, work = calibrate(small_model, pairs, out, settings, check=checks, cache_file=cache,
+                             watch=lambda *it: seen.append(it))  # fmt: skip
+    contract = models.contract(out)
+    assert (contract.precision, contract.opset) == ("int8", 19)
+    assert contract == result.contract
+    tiles = golden.read(golden.beside(out), contract)
+    with OnnxSession(out) as session:
+        output = tiles.through(session.run)
+    assert np.abs(output - tiles.hrms).max() < 0.05 * 2047
+    np.testing.assert_array_equal(tiles.ms, work.golden.ms)
+    assert result.methods.keys() == set(AUTO)
+    assert result.mac_share == result.plain_share > 0.3  # so wide a gate holds nothing back
+    assert seen[-1][0] == seen[-1][1]
+    lines = cache.read_text().splitlines()
+    assert len(lines) == 1 + len({it.activation for it in work.candidates})
+    report = json.loads(out.with_suffix(".precision.json").read_text())
+    assert report["tiles"]["digest"] == result.calibration.digest
+    assert report["judged_on"] == "1 pairs of --check"
+    assert {it["rule"] for it in report["kept"]} == {"first", "last", "spectrum", "statistics"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "cache", "int8.golden.npz", "int8.onnx", "int8.precision.json"
+    ]  # fmt: skip
+
+
+def test_the_search_holds_back_what_a_narrow_gate_asks_for(small_model: Path, pairs: Path, tmp_path: Path) -> None:
+    """The gate is half of what everything quantised loses."""
+    whole, _ = calibrate(small_model, pairs, tmp_path / "all.onnx", Settings("minmax", 6, 3, gate=WIDE, search=False))
+    lost = whole.plain.share(WIDE)
+    assert lost > 0
+    narrow = LossGate(WIDE.psnr * lost / 2, WIDE.sam * lost / 2, WIDE.ergas * lost / 2, WIDE.shift)
+    result, _ = calibrate(small_model, pairs, tmp_path / "some.onnx", Settings("minmax", 6, 3, gate=narrow))
+    held = [island for island in result.kept if island.rule == "gate"]
+    assert held
+    assert result.found is not None
+    assert result.chosen.share(narrow) <= 1 < result.plain.share(narrow)
+    assert 0 < result.mac_share < result.plain_share
+    nodes = {node.name: node for node in onnx.load(tmp_path / "some.onnx").graph.node}
+    for island in held:
+        assert not nodes[island.node].input[1].endswith("/quantised")
+    with pytest.raises(CheckFailedError, match=r"none.onnx on the search's patches against FP32.*loosen --gate"):
+        calibrate(small_model, pairs, tmp_path / "none.onnx", Settings("minmax", 6, 3, gate=narrow, search=False))
+    assert not list(tmp_path.glob("none*"))
+
+
+def test_a_gate_that_nothing_meets_is_said(small_model: Path, pairs: Path, tmp_path: Path) -> None:
+    none = LossGate(psnr=1e-9, sam=1e-9, ergas=1e-9, shift=1e-9)
+    with pytest.raises(CheckFailedError, match="no convolution can be INT8 within the gate"):
+        calibrate(small_model, pairs, tmp_path / "o.onnx", Settings("minmax", 4, 2, gate=none))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_judged_by_is_not_calibrated_on(small_model: Path, pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"p0.npz: is among what the model is judged by"):
+        calibrate(small_model, pairs, tmp_path / "o.onnx", Settings(gate=WIDE), check=pairs)
+
+
+def test_noise_and_pairs_without_truth_are_refused(small_model: Path, pairs: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    noise = {"pan": random.integers(0, 2047, (64, 64)), "ms": random.integers(0, 2047, (4, 16, 16))}
+    (tmp_path / "noise").mkdir()
+    np.savez(tmp_path / "noise" / "n.npz", **{name: it.astype(np.uint16) for name, it in noise.items()}, meta="{}")
+    with pytest.raises(InputError, match="that is noise"):
+        calibrate(small_model, tmp_path / "noise", tmp_path / "o.onnx", Settings())
+    (tmp_path / "bare").mkdir()
+    with np.load(pairs / "p0.npz") as it:
+        np.savez(tmp_path / "bare" / "p.npz", pan=it["pan"], ms=it["ms"], meta="{}")
+    with pytest.raises(InputError, match=r"none of the 1 pairs there has a truth"):
+        calibrate(small_model, tmp_path / "bare", tmp_path / "o.onnx", Settings())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"fourier": "plugin"}, "lowering: ONNX Runtime does not run the plugin"),
+        ({"precision": "mixed"}, "precision: mixed; calibrate the fp32 model"),
+        ({"target": "ort"}, "block: it is arranged for CPUs"),
+    ],
+)
+def test_only_plain_float32_models_are_calibrated(
+    small_checkpoint: Path, pairs: Path, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    from export.targets import target
+
+    options: dict[str, Any] = {"fourier": "matmul"} | changes
+    if "target" in options:
+        options["target"] = target(options["target"])
+    model = tmp_path / "m.onnx"
+    export_model(small_checkpoint, model, options.pop("fourier"), Tile(32, 32, 8), opset=17, **options)
+    with pytest.raises(MismatchError, match=said):
+        calibrate(model, pairs, tmp_path / "o.onnx", Settings())
+
+
+def test_the_command_tells_writes_a_report_and_advises(
+    invoke: Invoke, small_model: Path, pairs: Path, tmp_path: Path
+) -> None:
+    out, report = tmp_path / "int8.onnx", tmp_path / "report.html"
+    options = ("--data", pairs, "-o", out, "--gate", "3,3,300", "--tiles", 4, "--patches", 2, "--method", "percentile")
+    code, said, errors = invoke("calibrate", small_model, *options, "--report", report, "--device", "orin-agx")
+    assert (code, errors) == (0, "")
+    assert "Jetson AGX Orin 64GB: FP16 is recommended" in said
+    assert "channels fill no packs of 32" in said
+    assert "convolutions held back by the gate, ranges by percentile, the rest fp16, checked" in said
+    page = HtmlPage(report.read_text(encoding="utf-8"))
+    assert page.tags.count("img") == 3
+    assert any(row[0] == "INT8, after the search" for row in page.rows if row)
+    code, said, errors = invoke("calibrate", small_model, *options)
+    assert (code, "exists already" in errors) == (7, True)
+    code, said, _ = invoke("calibrate", small_model, *options, "--overwrite", "--json")
+    assert code == 0
+    assert json.loads(said)["method"] == "percentile"
+
+
+def test_advice_needs_no_data(invoke: Invoke, small_model: Path) -> None:
+    code, said, _ = invoke("calibrate", small_model, "--advise", "--device", "rtx4090", "--device", "t4", "--json")
+    assert code == 0
+    advice = json.loads(said)["advice"]
+    assert [it["device"] for it in advice] == ["GeForce RTX 4090", "Tesla T4"]
+    assert all(it["layers"] and not it["pays"] for it in advice)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--advise"], 2, "name the --device"),
+        (["--advise", "--device", "abacus"], 2, "'abacus' is not known; orin-agx,"),
+        ([], 2, "--data and --output are wanted"),
+        (["--data", "d", "-o", "o.onnx", "--gate", "0.2"], 2, "is no gate"),
+        (["--data", "d", "-o", "o.onnx", "--gate", "0,1,1"], 2, "is no gate"),
+        (["--data", "d", "-o", "nowhere/o.onnx"], 7, "there is no folder"),
+        (["--data", "d", "-o", "o.onnx", "--report", "nowhere/r.html"], 7, "there is no folder"),
+        (["--data", "d", "-o", "o.onnx"], 3, "d: "),
+    ],
+)
+def test_bad_options_are_refused(
+    invoke: Invoke, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], code: int,
+    said: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    found, _, errors = invoke("calibrate", small_model, *options)
+    assert found == code, errors
+    assert said in " ".join(errors.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_model_is_told(invoke: Invoke, pairs: Path, tmp_path: Path) -> None:
+    code, _, errors = invoke("calibrate", tmp_path / "none.onnx", "--data", pairs, "-o", tmp_path / "o.onnx")
+    assert code == 3
+    assert "Traceback" not in errors
+    shutil.copy(pairs / "p0.npz", tmp_path / "not.onnx")
+    assert invoke("calibrate", tmp_path / "not.onnx", "--data", pairs, "-o", tmp_path / "o.onnx")[0] == 3
