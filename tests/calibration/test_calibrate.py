@@ -19,7 +19,8 @@ from runtime import golden, models
 from runtime.contract import Tile
 from runtime.errors import CheckFailedError, InputError, MismatchError
 from runtime.session import OnnxSession
-from tests.conftest import HtmlPage, Invoke
+
+Invoke = Callable[..., tuple[int, str, str]]
 
 WIDE = LossGate(psnr=3.0, sam=3.0, ergas=3.0, shift=100.0)
 
@@ -139,7 +140,7 @@ def test_only_plain_float32_models_are_calibrated(
 
 
 def test_the_command_tells_writes_a_report_and_advises(
-    invoke: Invoke, small_model: Path, pairs: Path, tmp_path: Path
+    invoke: Invoke, small_model: Path, pairs: Path, tmp_path: Path, html_page: Callable[[str], Any]
 ) -> None:
     out, report = tmp_path / "int8.onnx", tmp_path / "report.html"
     options = ("--data", pairs, "-o", out, "--gate", "3,3,300", "--tiles", 4, "--patches", 2, "--method", "percentile")
@@ -148,7 +149,7 @@ def test_the_command_tells_writes_a_report_and_advises(
     assert "Jetson AGX Orin 64GB: FP16 is recommended" in said
     assert "channels fill no packs of 32" in said
     assert "convolutions held back by the gate, ranges by percentile, the rest fp16, checked" in said
-    page = HtmlPage(report.read_text(encoding="utf-8"))
+    page = html_page(report.read_text(encoding="utf-8"))
     assert page.tags.count("img") == 3
     assert any(row[0] == "INT8, after the search" for row in page.rows if row)
     code, said, errors = invoke("calibrate", small_model, *options)
