@@ -55,9 +55,11 @@ def bits(file: Any) -> str | None:
 @pytest.mark.parametrize("compress", get_args(product.Compression))
 @pytest.mark.parametrize(
     ("dtype", "used", "predictor"),
-    [("uint8", None, "2"), ("int16", None, "2"), ("uint16", 11, None), ("int32", None, "2"), ("int64", None, None)]
-    + [("float32", None, "3"), ("float64", None, "3")],
-)
+    [
+        ("uint8", None, "2"), ("int16", None, "2"), ("uint16", 11, None), ("int32", None, "2"), ("int64", None, None),
+        ("float32", None, "3"), ("float64", None, "3"),
+    ],
+)  # fmt: skip
 def test_every_type_and_compression_is_written(
     tmp_path: Path, dtype: str, used: int | None, predictor: str | None, compress: Any
 ) -> None:
@@ -130,9 +132,11 @@ def test_missing_codec_is_said() -> None:
 
 @pytest.mark.parametrize(
     ("size", "kind", "factors"),
-    [((256, 256), "gtiff", []), ((257, 30), "gtiff", [2]), ((700, 1100), "gtiff", [2, 4, 8])]
-    + [((512, 512), "cog", []), ((513, 30), "cog", [2]), ((700, 1100), "cog", [2, 4])],
-)
+    [
+        ((256, 256), "gtiff", []), ((257, 30), "gtiff", [2]), ((700, 1100), "gtiff", [2, 4, 8]),
+        ((512, 512), "cog", []), ((513, 30), "cog", [2]), ((700, 1100), "cog", [2, 4]),
+    ],
+)  # fmt: skip
 def test_overviews_by_halves_until_they_fit_a_tile(
     tmp_path: Path, size: tuple[int, int], kind: Any, factors: list[int]
 ) -> None:
@@ -241,7 +245,7 @@ def test_full_disk_is_an_os_error(
 ) -> None:
     bands = np.random.default_rng(0).integers(0, 65535, (2, 600, 600), dtype=np.uint16)
     out = tmp_path / "a.tif"
-    with pytest.raises(OutputError, match="a.tif: cannot be written .*check the disk"), publish(out) as part:
+    with pytest.raises(OutputError, match=r"a\.tif: cannot be written .*check the disk"), publish(out) as part:
         write(part, bands)
         with file_size_limit(int(part.stat().st_size * room)):
             product.finish(part, kind)
