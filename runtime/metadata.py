@@ -29,6 +29,9 @@ from rasterio.enums import ColorInterp
 Tags = dict[str, dict[str, str]]
 """Names and values by domain; the default domain is ""."""
 
+Acquired = tuple[datetime, datetime]
+"""The earliest and the latest time of acquisition, aware of their zone."""
+
 _IMAGERY = "IMAGERY"
 _DOMAINS = ("", _IMAGERY)
 _OF_THE_FILE = re.compile(
@@ -54,8 +57,8 @@ _NO_COLOURS = (ColorInterp.gray, ColorInterp.palette, ColorInterp.alpha)
 class Metadata:
     """Everything the product takes over; sequences have one item per band.
 
-    `rpcs` is rasterio's RPC or None, `gcps` ground control points and their CRS or None. `acquired` is the earliest and
-    the latest time of acquisition that the files state, both aware of their zone, or None.
+    `rpcs` is rasterio's RPC or None, `gcps` ground control points and their CRS or None. `acquired` is what the
+    files state, or None.
     """
 
     names: tuple[str, ...]
@@ -67,7 +70,7 @@ class Metadata:
     band_tags: tuple[Tags, ...]
     rpcs: Any
     gcps: tuple[list[Any], Any] | None
-    acquired: tuple[datetime, datetime] | None
+    acquired: Acquired | None
 
     def write(self, product: Any) -> None:
         """Write all of it to an open product of as many bands; before its pixels, so that it stays one file."""
@@ -121,12 +124,22 @@ def bits(ms: Iterable[tuple[Any, int]]) -> int | None:
 
 def acquisition(tags: Mapping[str, Mapping[str, str]]) -> datetime | None:
     """The time of acquisition that tags state, or None."""
-    for domain in (_IMAGERY, ""):
-        for name, value in tags.get(domain, {}).items():
-            time = _time(value) if name.upper() in _ACQUIRED else None
-            if time:
-                return time
-    return None
+    stated = [tags.get(domain, {}).items() for domain in (_IMAGERY, "")]
+    times = (parse_time(value) for items in stated for name, value in items if name.upper() in _ACQUIRED)
+    return next((time for time in times if time), None)
+
+
+def parse_time(text: str) -> datetime | None:
+    """A time to the second as GDAL or ISO 8601 writes it, in UTC where no zone is given; None for anything else."""
+    found = _TIME.fullmatch(text.strip())
+    if not found:
+        return None
+    year, month, day, clock, fraction, zone = found.groups()
+    try:
+        time = datetime.fromisoformat(f"{year}-{month}-{day}T{clock}{_microseconds(fraction)}{_offset(zone)}")
+    except ValueError:
+        return None
+    return time.astimezone(timezone.utc)
 
 
 def read_tags(file: Any) -> Tags:
@@ -174,22 +187,9 @@ def _moved_gcps(gcps: tuple[list[Any], Any], row: int, col: int) -> tuple[list[A
     return (moved, crs) if moved else None
 
 
-def _acquired(files: Sequence[Any]) -> tuple[datetime, datetime] | None:
+def _acquired(files: Sequence[Any]) -> Acquired | None:
     times = [time for time in (acquisition(read_tags(file)) for file in files) if time]
     return (min(times), max(times)) if times else None
-
-
-def _time(text: str) -> datetime | None:
-    """A time such as GDAL and its readers write it, or None for anything else."""
-    found = _TIME.fullmatch(text.strip())
-    if not found:
-        return None
-    year, month, day, clock, fraction, zone = found.groups()
-    try:
-        time = datetime.fromisoformat(f"{year}-{month}-{day}T{clock}{_microseconds(fraction)}{_offset(zone)}")
-    except ValueError:
-        return None
-    return time.astimezone(timezone.utc)
 
 
 def _microseconds(fraction: str | None) -> str:
