@@ -1,21 +1,21 @@
-"""What do PAN and MS files hold, on which common grid, and how are windows of them read?
+"""What do PAN and MS files hold, and how are windows of them read on their common grid (runtime.grid)?
 
-The common grid has PAN's pixels; its MS pixels are `ratio` x `ratio` of them, beginning at a corner of a PAN pixel.
-Along each axis, MS is brought there in one of two ways.
+A pixel is valid where its file says so: by a mask in the file or beside it (.msk), which as everywhere in GDAL stands
+above nodata values, else by the nodata value of each band; by an alpha band (above 0); and only where it is finite.
+What is not declared is data: a 0 is a 0. A scene's pixel is valid where PAN and all MS bands are; where MS is
+interpolated, its validity goes by the nearest pixel. A product marks what is not valid by MS' nodata; else, for floats,
+by NaN; else by PAN's nodata; else, if a file can lack pixels at all, by 0; of these, the first that its type holds.
 
-- As it is, when its own pixels lie there to within 0.05 PAN pixel, or when the arrays are exactly ratio:1 and the
-  georeferences contradict that only by what files in circulation get wrong: their centres differ by less than half a
-  PAN pixel, their ends by at most the (ratio - 1) / 2 pixels that arise where the outermost pixels' centres were
-  written down as the edges. Up to ratio - 1 lines of PAN before the first whole MS pixel are left out.
-- Otherwise by cubic convolution, so that Landsat's offset of half a PAN pixel comes out right.
+A product has MS' data type, or the smallest that holds all bands' types. It has MS' number of bits per sample (NBITS,
+such as 11 in UInt16) if all MS bands declare fewer than the type's and nodata fits in them.
 
-The scene is the area both files cover; where MS ends less than one PAN pixel before PAN, it is all of PAN.
+Digital numbers (DN) go into the model. Where files hold other numbers, such as reflectance, `gain` says how many DN
+make one; without it, floats that are fractions and numbers beyond twice the sensor's peak are refused, not guessed at.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,82 +23,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import RasterioIOError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from runtime import metadata, product
 from runtime.contract import SensorProfile
-from runtime.cubic import cubic
 from runtime.errors import MismatchError, SceneError
+from runtime.grid import Axis, Grid, Span, common_grid, is_located, moved
+from runtime.metadata import Metadata
+from runtime.raster import describe, open_raster, reason
 
-# In PAN pixels, unless said otherwise.
-_ON_GRID = 0.05
-_CENTRES = 0.45
-_RATIO_ERROR = 0.02  # relative
+__all__ = ["Scene", "describe", "open_raster", "open_scene"]
 
 _REFLECTANCE = 1.5  # the largest value of floats that are taken for reflectance
 _EXCESS = 2.0  # how often the sensor's peak may be exceeded
 _SAMPLES, _SAMPLE_SIDE = 4, 128  # windows per axis, pixels
 
-_BLOCK = 256
-_COLOURS = {"blue": ColorInterp.blue, "green": ColorInterp.green, "red": ColorInterp.red}
-# GDAL knows near infrared since 3.10 only.
-_COLOURS |= {"nir": getattr(ColorInterp, "nir", ColorInterp.undefined)}
-
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """Where the grid's `count` pixels lie along one axis of a file of `size` pixels.
-
-    Grid pixel i reaches from `origin + step * i` to `origin + step * (i + 1)`, in the file's pixels.
-    """
-
-    origin: float
-    step: float
-    count: int
-    size: int
-
-    @property
-    def resampled(self) -> bool:
-        return self.step != 1 or self.origin != int(self.origin)
-
-    def taps(self, start: int, length: int) -> list[tuple[NDArray[np.intp], Image]]:
-        """File pixels and weights for grid pixels from `start`: one tap on the file's pixels, or cubic's four.
-
-        Outside the grid, and outside the file, the outermost pixel repeats.
-        """
-        pixel = np.clip(np.arange(start, start + length), 0, self.count - 1)
-        centre = np.clip(self.origin + self.step * (pixel + 0.5), 0.5, self.size - 0.5) - 0.5
-        nearest = np.floor(centre)
-        if not self.resampled:
-            return [(nearest.astype(np.intp), np.ones(length, np.float32))]
-        return [
-            (np.clip(nearest + k, 0, self.size - 1).astype(np.intp), cubic(centre - nearest - k).astype(np.float32))
-            for k in (-1, 0, 1, 2)
-        ]
-
-
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """An open file and those of its bands that are data."""
+    """An open file, those of its bands that are data, and how many DN make one of its numbers."""
 
     file: Any
     bands: tuple[int, ...]
+    gain: float
 
     @classmethod
-    def of(cls, file: Any, wanted: int) -> _Layer:
+    def of(cls, file: Any, wanted: int, gain: float) -> _Layer:
         """All bands if they are as many as wanted, else those that are no alpha channel.
 
         What is written without further ado as four bands of 8 bits says that the fourth is alpha; it is infrared.
         """
         kinds = zip(file.indexes, file.colorinterp, strict=True)
-        return cls(file, tuple(i for i, kind in kinds if file.count == wanted or kind != ColorInterp.alpha))
+        return cls(file, tuple(i for i, kind in kinds if file.count == wanted or kind != ColorInterp.alpha), gain)
 
     @property
     def names(self) -> list[str | None]:
@@ -109,13 +72,18 @@ class _Layer:
         return [self.file.dtypes[i - 1] for i in self.bands]
 
     @property
+    def nodata(self) -> list[float | None]:
+        return [self.file.nodatavals[i - 1] for i in self.bands]
+
+    @property
     def is_masked(self) -> bool:
         """Whether pixels may be invalid though no value is nodata."""
-        flags = self.file.mask_flag_enums[self.bands[0] - 1]
-        return len(self.bands) < self.file.count or not {MaskFlags.all_valid, MaskFlags.alpha} & set(flags)
+        unmasked = {MaskFlags.all_valid, MaskFlags.alpha}
+        flags = [self.file.mask_flag_enums[i - 1] for i in self.bands]
+        return len(self.bands) < self.file.count or any(unmasked.isdisjoint(each) for each in flags)
 
     def load(self, window: Window) -> tuple[Image, Mask]:
-        """Pixels as they are in the file, and where each is valid, both (bands, height, width)."""
+        """Pixels in DN, and where each is valid, both (bands, height, width)."""
         try:
             image: Image = self.file.read(self.bands, window=window, out_dtype=np.float32)
             valid: Mask = np.isfinite(image)
@@ -125,8 +93,8 @@ class _Layer:
             for alpha in set(self.file.indexes) - set(self.bands):
                 valid &= self.file.read(alpha, window=window) > 0
         except RasterioIOError as error:
-            raise SceneError(f"{self.file.name}: damaged or cut short ({_reason(error)}); fetch it again") from error
-        return image, valid
+            raise SceneError(f"{self.file.name}: damaged or cut short ({reason(error)}); fetch it again") from error
+        return image if self.gain == 1 else image * np.float32(self.gain), valid
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +102,8 @@ class _Raster:
     """Bands of one or more files of one grid, seen on the scene's grid."""
 
     layers: Sequence[_Layer]
-    rows: _Axis
-    cols: _Axis
+    rows: Axis
+    cols: Axis
 
     def read(self, row: int, col: int, height: int, width: int) -> tuple[Image, Mask]:
         """Pixels (bands, height, width) float32, all finite, and where all bands are valid (height, width)."""
@@ -145,11 +113,10 @@ class _Raster:
         everywhere: Mask = np.logical_and.reduce(valid)
         if not everywhere.all():
             image = np.stack([_fill(band, good) for band, good in zip(image, valid, strict=True)])
-        share: Image = everywhere.astype(np.float32)
         for axis, (taps, first) in enumerate([(rows, top), (cols, left)], start=-2):
             image = _apply(image, taps, first, axis)
-            share = _apply(share, taps, first, axis)
-        return image, share > 0.5
+        nearest = np.ix_(self.rows.nearest(row, height) - top, self.cols.nearest(col, width) - left)
+        return image, everywhere[nearest]
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,20 +124,30 @@ class Scene:
     """An open pair of PAN and MS on the common grid.
 
     `height` and `width` are in PAN pixels and need not be multiples of the sensor's ratio. `bands` are the MS bands'
-    names, `dtype` is MS' data type, and `nodata` marks, in a product, pixels that PAN or any MS band lacks (None when
-    neither file can lack any). `crs` is None and `transform` the identity when the files have no georeference.
+    names, `dtype` is MS' data type, `bits` how many of its bits a product uses (None: all), and `nodata` marks, in a
+    product, pixels that PAN or any MS band lacks (None when neither file can lack any). `gain` is how many DN make one
+    of the files' numbers. `crs` is None and `transform` the identity when the files have no geotransform. `metadata` is
+    what a product takes over; `notes` say what a user should know about the pair, a sentence each.
     """
 
     sensor: SensorProfile
     height: int
     width: int
-    bands: tuple[str, ...]
     dtype: np.dtype[Any]
+    bits: int | None
     nodata: float | None
+    gain: float
     crs: Any
     transform: Affine
+    metadata: Metadata
+    notes: tuple[str, ...]
     _pan: _Raster
     _ms: _Raster
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The MS bands' names, as the files give them, else as the model does."""
+        return self.metadata.names
 
     @property
     def resampled(self) -> bool:
@@ -193,78 +170,48 @@ class Scene:
         return ms, pan, pan_valid & ms_valid.repeat(ratio, axis=0).repeat(ratio, axis=1)
 
     @property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest value that a product can hold, in the files' numbers."""
+        if self.dtype.kind == "f":
+            held = np.finfo(self.dtype)
+            return float(held.min), float(held.max)
+        low, high = np.iinfo(self.dtype).min, np.iinfo(self.dtype).max
+        return low, high if self.bits is None else (1 << self.bits) - 1
+
+    @property
     def profile(self) -> dict[str, Any]:
-        """Creation options of a product, for rasterio: a tiled, compressed GeoTIFF of MS bands on the PAN grid."""
+        """Creation options of a product, for rasterio: a tiled, compressed GeoTIFF of MS bands on the PAN grid.
+
+        It has all bits of its type: who writes fewer of them, with `product.creation_options`, must keep to `limits`.
+        """
         return {
             "driver": "GTiff", "height": self.height, "width": self.width, "count": len(self.bands),
             "dtype": self.dtype.name, "nodata": self.nodata, "crs": self.crs, "transform": self.transform,
-            "tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK, "compress": "DEFLATE",
-            "predictor": 3 if self.dtype.kind == "f" else 2, "BIGTIFF": "IF_SAFER", "photometric": "MINISBLACK",
-        }  # fmt: skip
+        } | product.creation_options(self.dtype)  # fmt: skip
 
     @property
     def colours(self) -> tuple[ColorInterp, ...]:
-        """The bands' colour interpretation, by their names."""
-        return tuple(_COLOURS.get(name.casefold(), ColorInterp.undefined) for name in self.bands)
+        """The bands' colour interpretation."""
+        return self.metadata.colours
 
 
 @contextmanager
-def open_scene(pan: Path, ms: Sequence[Path], sensor: SensorProfile) -> Iterator[Scene]:
+def open_scene(pan: Path, ms: Sequence[Path], sensor: SensorProfile, *, gain: float = 1.0) -> Iterator[Scene]:
     """Open PAN and MS, the latter one file or one file per band in the sensor's order.
 
-    Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError when they are not what
-    the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`.
+    `gain` is how many DN make one of the files' numbers: 1 for files that hold DN, the DN of reflectance 1 for
+    reflectance. Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError when they are
+    not what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`.
     """
     with ExitStack() as stack:
         wanted = len(sensor.bands) if len(ms) == 1 else 1
-        pan_layer = _Layer.of(stack.enter_context(open_raster(pan)), 1)
-        ms_layers = [_Layer.of(stack.enter_context(open_raster(path)), wanted) for path in ms]
+        pan_layer = _Layer.of(stack.enter_context(open_raster(pan)), 1, gain)
+        ms_layers = [_Layer.of(stack.enter_context(open_raster(path)), wanted, gain) for path in ms]
         _check_bands(pan_layer, ms_layers, sensor)
-        grid = _grid(pan_layer.file, [layer.file for layer in ms_layers], sensor.ratio)
+        grid = common_grid(pan_layer.file, [layer.file for layer in ms_layers], sensor.ratio)
         for layer in (pan_layer, *ms_layers):
             _check_scale(layer, sensor)
         yield _scene(pan_layer, ms_layers, sensor, grid)
-
-
-@contextmanager
-def open_raster(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
-    """Open a raster with rasterio, without warnings about what it lacks.
-
-    Raises SceneError when a file to read is missing or is no image.
-    """
-    if mode == "r" and not path.exists():
-        raise SceneError(f"{path}: no such file")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        warnings.simplefilter("ignore", NodataShadowWarning)
-        try:
-            file = rasterio.open(path, mode, **profile)
-        except (RasterioError, OSError) as error:
-            if mode != "r":
-                raise
-            raise SceneError(f"{path}: no image that GDAL can read ({_reason(error)})") from error
-        with file:
-            yield file
-
-
-def describe(path: Path) -> dict[str, Any]:
-    """What an image file holds, as plain values: size and pixel size as (height, width), bands, georeference.
-
-    `crs` and `transform` (GDAL's six numbers a, b, c, d, e, f of rasterio's order) are None where the file has none.
-    Raises SceneError when the file is missing or is no image.
-    """
-    with open_raster(path) as file:
-        located = _is_located(file)
-        return {
-            "size": file.shape,
-            "bands": file.count,
-            "names": list(file.descriptions),
-            "dtype": file.dtypes[0],
-            "crs": file.crs.to_string() if file.crs else None,
-            "transform": tuple(file.transform)[:6] if located else None,
-            "pixel_size": (file.res[1], file.res[0]) if located else None,
-            "nodata": file.nodata,
-        }
 
 
 # --- what the files are ---
@@ -296,14 +243,15 @@ def _check_scale(layer: _Layer, sensor: SensorProfile) -> None:
     if np.dtype(layer.dtypes[0]).kind == "f" and values.max() <= _REFLECTANCE < sensor.scale:
         raise MismatchError(
             f"scale: {name} holds fractions up to {values.max():.3g} (reflectance?), the model wants digital "
-            f"numbers up to {sensor.peak}; give the product in digital numbers"
+            f"numbers up to {sensor.peak}; give the product in digital numbers, or --gain, how many make 1"
         )
     # A few hot pixels do not make another sensor.
     bright = float(np.percentile(values, 99))
     if bright > _EXCESS * sensor.peak:
         raise MismatchError(
             f"bits: {name} holds values around {bright:.0f}, the model wants {sensor.bits} bits "
-            f"(up to {sensor.peak}); use a model for this sensor, or the product in its original digital numbers"
+            f"(up to {sensor.peak}); use a model for this sensor, or the product in its original digital numbers, "
+            "or --gain, how many of them make 1"
         )
 
 
@@ -319,132 +267,54 @@ def _sample(layer: _Layer) -> Image:
     return np.concatenate([image[valid] for image, valid in samples])
 
 
-# --- where the files lie ---
-
-
-def _is_located(file: Any) -> bool:
-    return not file.transform.is_identity
-
-
-def _between(one: Any, other: Any) -> NDArray[np.float64]:
-    """From the other file's pixel coordinates (column, row, 1) to one's, as a 3 x 3 matrix."""
-    # affine before 3.0 knows no @, and after it no * without a warning.
-    to_map, from_map = (np.array([tuple(t)[:3], tuple(t)[3:6], (0, 0, 1)]) for t in (other.transform, one.transform))
-    matrix: NDArray[np.float64] = np.linalg.inv(from_map) @ to_map
-    return matrix
-
-
-def _relation(pan: Any, ms: Any) -> NDArray[np.float64]:
-    """From MS' pixel coordinates to PAN's, as `_between`, after checking that the georeferences allow it."""
-    if _is_located(pan) != _is_located(ms):
-        lacking = ms if _is_located(pan) else pan
-        raise SceneError(f"{lacking.name}: no georeference, but the other file has one; give both or neither")
-    if not _is_located(pan):
-        return np.diag([pan.width / ms.width, pan.height / ms.height, 1])
-    if pan.crs != ms.crs:
-        raise SceneError(f"{ms.name}: MS is in {_crs(ms)}, PAN in {_crs(pan)}; reproject one of them")
-    for file in (pan, ms):
-        if file.transform.determinant > 0:
-            raise SceneError(f"{file.name}: its rows run from south to north; turn it over, e.g. with gdalwarp")
-    relation = _between(pan, ms)
-    if max(abs(relation[0, 1]) * ms.height, abs(relation[1, 0]) * ms.width) > 0.5:
-        raise SceneError(f"{ms.name}: MS is rotated or sheared against PAN; warp both onto parallel grids")
-    return relation
-
-
-def _moved(transform: Affine, row: int, col: int) -> Affine:
-    """The transform of the part of an image that begins at (row, col)."""
-    a, b, c, d, e, f = tuple(transform)[:6]
-    return Affine(a, b, c + a * col + b * row, d, e, f + d * col + e * row)
-
-
-def _crs(file: Any) -> str:
-    return file.crs.to_string() if file.crs else "no CRS"
-
-
-def _check_same_grid(first: Any, other: Any) -> None:
-    corners = np.array([(0, 0, 1), (first.width, first.height, 1)]).T
-    apart = np.abs(_between(first, other) @ corners - corners).max()
-    if first.shape != other.shape or first.crs != other.crs or apart > _ON_GRID:
-        raise SceneError(f"{other.name}: not on the grid of {first.name}; MS bands must share one grid")
-
-
-def _grid(pan: Any, files: Sequence[Any], ratio: int) -> tuple[int, int, _Axis, int, int, _Axis]:
-    """Start and length, in PAN pixels, and MS' axis, first of the rows, then of the columns."""
-    ms = files[0]
-    for file in files[1:]:
-        _check_same_grid(ms, file)
-    (col_step, _, col), (_, row_step, row), _ = _relation(pan, ms)
-    if max(row_step, col_step) < 1:
-        raise SceneError(f"{ms.name}: MS is finer than PAN; are PAN and MS swapped?")
-    for step in (row_step, col_step):
-        if abs(step / ratio - 1) > _RATIO_ERROR:
-            raise MismatchError(f"ratio: MS' pixels are {step:.3g} times PAN's, the model wants {ratio}")
-    if not _is_located(pan) and pan.shape != (ratio * ms.height, ratio * ms.width):
-        raise SceneError(
-            f"{ms.name}: without georeferences PAN must be exactly {ratio} times MS' size, "
-            f"not {pan.height}x{pan.width} to {ms.height}x{ms.width}"
-        )
-    rows = _align(row, row_step, pan.height, ms.height, ratio)
-    cols = _align(col, col_step, pan.width, ms.width, ratio)
-    if rows[1] < 1 or cols[1] < 1:
-        raise SceneError(f"{ms.name}: MS and PAN have no common area; are they of one acquisition?")
-    return *rows, *cols
-
-
-def _align(offset: float, step: float, pan: int, ms: int, ratio: int) -> tuple[int, int, _Axis]:
-    """One axis: first PAN pixel, number of PAN pixels, MS' axis; MS begins at PAN coordinate `offset`."""
-    end = offset + step * ms
-    whole = _whole_offset(offset, end, pan, ms, ratio)
-    if whole is not None:
-        start = whole if whole >= 0 else whole % ratio
-        count = min(pan, whole + ratio * ms) - start
-        origin, scale = float((start - whole) // ratio), 1.0
-    else:
-        start = 0 if offset < 1 else math.ceil(offset - _ON_GRID)
-        count = (pan if end > pan - 1 else math.floor(end + _ON_GRID)) - start
-        origin, scale = (start - offset) / step, ratio / step
-    return start, count, _Axis(origin, scale, -(-count // ratio), ms)
-
-
-def _whole_offset(offset: float, end: float, pan: int, ms: int, ratio: int) -> int | None:
-    """The PAN pixel at which MS' pixels begin if they can be used as they are, else None."""
-    whole = round(offset)
-    if max(abs(offset - whole), abs(end - whole - ratio * ms)) <= _ON_GRID:
-        return whole
-    low, high = offset, end - pan
-    same_ends = max(abs(low), abs(high)) <= (ratio - 1) / 2 + _ON_GRID
-    return 0 if pan == ratio * ms and abs(low + high) / 2 < _CENTRES and same_ends else None
-
-
-def _scene(
-    pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile, grid: tuple[int, int, _Axis, int, int, _Axis]
-) -> Scene:
-    row, height, ms_rows, col, width, ms_cols = grid
-    file = pan.file
-    names = [name for layer in ms for name in layer.names]
+def _scene(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile, grid: Grid) -> Scene:
+    rows, cols, file = grid.rows, grid.cols, pan.file
     dtype = np.result_type(*(dtype for layer in ms for dtype in layer.dtypes))
+    nodata = _product_nodata(pan, ms, dtype)
+    bits, bits_notes = _product_bits(ms, nodata, dtype)
+    passed = metadata.gather(file, _bands(ms), sensor.bands, rows.start, cols.start)
     return Scene(
         sensor=sensor,
-        height=height,
-        width=width,
-        bands=tuple(name or default for name, default in zip(names, sensor.bands, strict=True)),
+        height=rows.count,
+        width=cols.count,
         dtype=dtype,
-        nodata=_product_nodata(pan, ms, dtype),
+        bits=bits,
+        nodata=nodata,
+        gain=pan.gain,
         crs=file.crs,
-        transform=_moved(file.transform, row, col) if _is_located(file) else Affine.identity(),
-        _pan=_Raster([pan], _Axis(row, 1, height, file.height), _Axis(col, 1, width, file.width)),
-        _ms=_Raster(ms, ms_rows, ms_cols),
+        transform=moved(file.transform, rows.start, cols.start) if is_located(file) else Affine.identity(),
+        metadata=passed,
+        notes=(*grid.notes, *passed.notes, *bits_notes),
+        _pan=_Raster([pan], _pan_axis(rows, file.height), _pan_axis(cols, file.width)),
+        _ms=_Raster(ms, rows.ms, cols.ms),
     )
+
+
+def _bands(ms: Sequence[_Layer]) -> list[tuple[Any, int]]:
+    return [(layer.file, i) for layer in ms for i in layer.bands]
+
+
+def _pan_axis(span: Span, size: int) -> Axis:
+    return Axis(span.start, 1, span.count, size)
 
 
 def _product_nodata(pan: _Layer, ms: Sequence[_Layer], dtype: np.dtype[Any]) -> float | None:
     """MS' nodata; else NaN for floats; else PAN's; else 0 if a file has a mask. What `dtype` cannot hold is skipped."""
-    own, other = ([layer.file.nodata for layer in layers] for layers in (ms, [pan]))
+    own, other = ([value for layer in layers for value in layer.nodata] for layers in (ms, [pan]))
     for nodata in (*own, math.nan, *other):
         if nodata is not None and _fits(nodata, dtype):
             return float(nodata)
     return 0.0 if any(layer.is_masked for layer in (pan, *ms)) else None
+
+
+def _product_bits(
+    ms: Sequence[_Layer], nodata: float | None, dtype: np.dtype[Any]
+) -> tuple[int | None, tuple[str, ...]]:
+    """MS' bits per sample if a product can have them too, and what is to be said where it cannot."""
+    bits = metadata.bits(_bands(ms)) if dtype.kind == "u" else None
+    if bits is None or nodata is None or nodata < 1 << bits:
+        return bits, ()
+    return None, (f"the product has {8 * dtype.itemsize} bits, not MS' {bits}, to hold the nodata value {nodata:g}",)
 
 
 def _fits(value: float, dtype: np.dtype[Any]) -> bool:
@@ -491,7 +361,3 @@ def _apply(image: Image, taps: list[Any], first: int, axis: int) -> Image:
         shaped = weight[:, np.newaxis] if axis == -2 else weight
         total = total + np.take(image, index - first, axis) * shaped
     return total
-
-
-def _reason(error: BaseException) -> str:
-    return str(error.__cause__ or error).strip().splitlines()[0]

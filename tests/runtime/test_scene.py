@@ -8,13 +8,14 @@ import pytest
 import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.transform import Affine
 from rasterio.warp import reproject
 
 from runtime.contract import SensorProfile
 from runtime.errors import MismatchError, SceneError
-from runtime.scene import Scene, describe, open_raster, open_scene
+from runtime.scene import Scene, open_raster, open_scene
 
 CRS = "EPSG:32633"
 ORIGIN = Affine(0.5, 0, 400000, 0, -0.5, 5000000)
@@ -250,25 +251,96 @@ def test_nothing_valid_reads_as_zero(tmp_path: Path) -> None:
     assert not valid.any()
 
 
-@pytest.mark.parametrize("kind", ["mask", "alpha"])
-def test_masks_and_alpha_are_nodata(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["internal", "sidecar", "alpha"])
+@pytest.mark.parametrize("which", ["pan", "ms"])
+def test_masks_and_alpha_are_nodata(tmp_path: Path, kind: str, which: str) -> None:
     files = Files(tmp_path, PAIR)
-    mask = np.full((6, 5), 255, np.uint16)
+    image = files.pan[np.newaxis] if which == "pan" else files.ms
+    mask = np.full(image.shape[1:], 255, np.uint16)
     mask[0, 1] = 0
     if kind == "alpha":
-        files.ms = np.concatenate([files.ms, mask[np.newaxis]])
+        image = np.concatenate([image, mask[np.newaxis]])
+    files.pan, files.ms = (image, files.ms) if which == "pan" else (files.pan, image)
     files.write()
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(files.paths[1][0], "r+") as file:
-        if kind == "mask":
-            file.write_mask(mask.astype(np.uint8))
+    path = files.paths[0] if which == "pan" else files.paths[1][0]
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=kind == "internal"), rasterio.open(path, "r+") as file:
+        if kind == "alpha":
+            file.colorinterp = [ColorInterp.gray, *[ColorInterp.undefined] * (file.count - 2), ColorInterp.alpha]
         else:
-            file.colorinterp = [ColorInterp.gray, ColorInterp.undefined, ColorInterp.alpha]
+            file.write_mask(mask.astype(np.uint8))
+    assert path.with_name(f"{path.name}.msk").exists() == (kind == "sidecar")
     with open_scene(*files.paths, PAIR) as scene:
         _, _, valid = read_all(scene)
         assert scene.nodata == 0
         assert len(scene.bands) == 2
+    expected = np.ones((12, 10), bool)
+    expected[0, 1] = which == "ms"
+    expected[0:2, 2:4] = which == "pan"
+    np.testing.assert_array_equal(valid, expected)
+
+
+def test_alpha_adds_to_nodata(tmp_path: Path) -> None:
+    files = Files(tmp_path, PAIR)
+    files.ms = np.concatenate([files.ms, np.full((1, 6, 5), 9, np.uint16)])
+    files.ms[2, 0, 0], files.ms[1, 3, 3] = 0, 77
+    files.write(None, {"nodata": 77})
+    with rasterio.open(files.paths[1][0], "r+") as file:
+        file.colorinterp = [ColorInterp.gray, ColorInterp.undefined, ColorInterp.alpha]
+    with open_scene(*files.paths, PAIR) as scene:
+        _, _, valid = read_all(scene)
+        assert scene.nodata == 77
+    lost = {(int(row) // 2, int(col) // 2) for row, col in np.argwhere(~valid)}
+    assert (lost, (~valid).sum()) == ({(0, 0), (3, 3)}, 8)
+
+
+def test_a_mask_stands_above_nodata(tmp_path: Path) -> None:
+    files = Files(tmp_path, PAIR)
+    files.ms[:, 3, 3] = 77
+    files.write(None, {"nodata": 77})
+    mask = np.full((6, 5), 255, np.uint8)
+    mask[0, 0] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), open_raster(files.paths[1][0], "r+") as file:
+        file.write_mask(mask)
+    with open_scene(*files.paths, PAIR) as scene:
+        ms, _, valid = read_all(scene)
     assert (~valid).sum() == 4
-    assert not valid[:2, 2:4].any()
+    assert not valid[:2, :2].any()
+    assert ms[0, 3, 3] == 77
+
+
+def test_every_band_has_its_own_nodata(tmp_path: Path) -> None:
+    files = Files(tmp_path, PAIR)
+    files.write()
+    files.ms[:, 2, 2], files.ms[:, 4, 1] = 7, 8
+    paths = [write(tmp_path / f"{i}.tif", files.ms[i], coarse(ORIGIN, 2), nodata=7 + i) for i in range(2)]
+    vrt = tmp_path / "ms.vrt"
+    bands = "".join(
+        f'<VRTRasterBand dataType="UInt16" band="{i + 1}"><NoDataValue>{7 + i}</NoDataValue><SimpleSource>'
+        f"<SourceFilename>{path}</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+        for i, path in enumerate(paths)
+    )
+    grid = "<GeoTransform>400000, 1, 0, 5000000, 0, -1</GeoTransform>"
+    vrt.write_text(f'<VRTDataset rasterXSize="5" rasterYSize="6"><SRS>{CRS}</SRS>{grid}{bands}</VRTDataset>')
+    for ms in ([vrt], paths):
+        with open_scene(files.paths[0], ms, PAIR) as scene:
+            image, _, valid = read_all(scene)
+            assert scene.nodata == 7
+        lost = {(int(row) // 2, int(col) // 2) for row, col in np.argwhere(~valid)}
+        assert lost == {(2, 2), (4, 1)}
+        assert (image[1, 2, 2], image[0, 4, 1]) == (7, 8)
+        assert 7 not in image[0]
+        assert 8 not in image[1]
+
+
+def test_undeclared_is_data(tmp_path: Path) -> None:
+    files = Files(tmp_path, PAIR)
+    files.ms[:, 2:4], files.pan[:5] = 0, 0
+    with files.write() as scene:
+        ms, pan, valid = read_all(scene)
+        assert scene.nodata is None
+    assert valid.all()
+    np.testing.assert_array_equal(ms, files.ms)
+    np.testing.assert_array_equal(pan[0], files.pan)
 
 
 def test_nodata_stays_out_of_resampled_neighbours(tmp_path: Path) -> None:
@@ -278,11 +350,10 @@ def test_nodata_stays_out_of_resampled_neighbours(tmp_path: Path) -> None:
     with files.write(None, {"nodata": 60000}) as scene:
         ms, _, valid = read_all(scene)
     np.testing.assert_allclose(ms, 500, rtol=1e-6)
-    # A grid pixel reaches 3/4 into its own MS pixel and 1/4 into the next: lost where less than half is left.
-    lost = np.zeros((20, 20), bool)
-    lost[8:11, 8:11] = True
-    assert (~valid).sum() == pytest.approx(4 * lost.sum(), abs=12)
-    assert not valid[18:20, 18:20].any()
+    # MS pixel i lies at PAN's 2 i - 0.5 to 2 i + 1.5, nearest to PAN's pixels 2 i and 2 i + 1.
+    expected = np.ones((40, 40), bool)
+    expected[16:22, 16:22] = False
+    np.testing.assert_array_equal(valid, expected)
 
 
 def test_four_bands_of_eight_bits_are_no_alpha(tmp_path: Path) -> None:
@@ -344,14 +415,72 @@ def test_profile(tmp_path: Path, dtype: str, predictor: int) -> None:
     assert (profile["tiled"], profile["BIGTIFF"]) == (True, "IF_SAFER")
 
 
-def test_describe(tmp_path: Path) -> None:
-    path = write(tmp_path / "ms.tif", dn(2, 3, 5), Affine(2, 0, 10, 0, -3, 20), nodata=1)
-    assert describe(path) == {
-        "size": (3, 5), "bands": 2, "names": [None, None], "dtype": "uint16", "crs": CRS,
-        "transform": (2, 0, 10, 0, -3, 20), "pixel_size": (3, 2), "nodata": 1,
-    }  # fmt: skip
-    nowhere = describe(write(tmp_path / "no.tif", dn(2, 3, 5), Affine.identity(), None))
-    assert (nowhere["crs"], nowhere["transform"], nowhere["pixel_size"]) == (None, None, None)
+# --- what a product is to be ---
+
+
+@pytest.mark.parametrize(
+    ("bits", "nodata", "expected", "high"),
+    [(11, None, 11, 2047), (11, 0, 11, 2047), (12, 4095, 12, 4095), (11, 2048, None, 65535), (None, None, None, 65535)],
+)
+def test_bits_of_the_product(
+    tmp_path: Path, bits: int | None, nodata: float | None, expected: int | None, high: int
+) -> None:
+    options = {} if bits is None else {"NBITS": bits}
+    with Files(tmp_path, PAIR).write(None, options | {"nodata": nodata}) as scene:
+        assert (scene.bits, scene.limits, scene.nodata) == (expected, (0, high), nodata)
+        assert ("16 bits, not MS' 11, to hold the nodata value 2048" in "".join(scene.notes)) == (nodata == 2048)
+        assert "NBITS" not in scene.profile
+
+
+def test_limits_of_other_types(tmp_path: Path) -> None:
+    files = Files(tmp_path, PAIR)
+    for dtype, limits in (("int16", (-32768, 32767)), ("float32", (-3.4028234663852886e38, 3.4028234663852886e38))):
+        files.ms = files.ms.astype(dtype)
+        with files.write() as scene:
+            assert (scene.bits, scene.limits) == (None, limits)
+
+
+def test_metadata_and_notes_come_with_the_scene(tmp_path: Path) -> None:
+    files = Files(tmp_path, QUAD, at=(4, 0))
+    files.write(None, {"NBITS": 11})
+    for path, time in zip((files.paths[0], files.paths[1][0]), ("10:00:00", "10:05:00"), strict=True):
+        with rasterio.open(path, "r+") as file:
+            file.update_tags(ns="IMAGERY", ACQUISITIONDATETIME=f"2020-01-01 {time}")
+    with open_scene(*files.paths, QUAD) as scene:
+        assert scene.metadata.tags["IMAGERY"] == {"ACQUISITIONDATETIME": "2020-01-01 10:05:00"}
+        assert [note.split(":")[0] for note in scene.notes] == [
+            "PAN covers more than MS", "MS covers more than PAN", "PAN and MS were acquired at 2020-01-01 10"
+        ]  # fmt: skip
+
+
+def test_control_points_and_rpcs_instead_of_a_geotransform(tmp_path: Path) -> None:
+    files = Files(tmp_path, QUAD)
+    nowhere = {"transform": Affine.identity(), "crs": None}
+    files.write(nowhere, nowhere)
+    points = [GroundControlPoint(row, col, 13 + col / 1e3, 45 - row / 1e3) for row, col in ((0, 0), (0, 20), (24, 0))]
+    with open_raster(files.paths[0], "r+") as file:
+        file.gcps = points, CRS
+    with open_scene(*files.paths, QUAD) as scene:
+        assert (scene.crs, scene.transform) == (None, Affine.identity())
+        assert [(p.row, p.col, p.x, p.y) for p in (scene.metadata.gcps or ([],))[0]] == [
+            (p.row, p.col, p.x, p.y) for p in points
+        ]
+
+
+def test_gain_makes_digital_numbers(tmp_path: Path) -> None:
+    files = Files(tmp_path, PAIR)
+    expected = files.ms, files.pan
+    files.ms, files.pan = (files.ms / 2000).astype(np.float32), (files.pan / 2000).astype(np.float32)
+    files.ms[1, 3, 3] = -9
+    files.write({"nodata": -9}, {"nodata": -9})
+    with open_scene(*files.paths, PAIR, gain=2000) as scene:
+        ms, pan, valid = read_all(scene)
+        assert (scene.gain, scene.nodata, scene.dtype) == (2000, -9, np.float32)
+    np.testing.assert_allclose(ms[0], expected[0][0], rtol=1e-6)
+    np.testing.assert_allclose(pan[0], expected[1], rtol=1e-6)
+    assert (~valid).sum() == 4
+    refused(open_scene(*files.paths, PAIR, gain=20000), MismatchError, "bits: ")
+    refused(open_scene(*files.paths, PAIR, gain=1), MismatchError, "scale: ", "--gain")
 
 
 # --- refusals ---
@@ -373,8 +502,6 @@ def test_refuses_missing_and_foreign_files(tmp_path: Path) -> None:
     files.write()
     files.paths[0].write_text("not an image")
     refused(open_scene(*files.paths, QUAD), SceneError, "pan.tif", "no image")
-    with pytest.raises(SceneError, match="no such file"):
-        describe(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("left", [0.02, 0.5, 0.9])
