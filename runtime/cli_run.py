@@ -40,7 +40,7 @@ def run(
     with closing(session), open_scene(pan, ms, sensor) as scene, tally("sharpening", quiet) as progress:
         report = sharpen(session, scene, output, batch=batch, overlap=overlap, progress=progress)
     say(_summary(output, model, report), quiet)
-    for note in getattr(session, "notes", ()):
+    for note in (*report.notes, *getattr(session, "notes", ())):
         say(f"  {note}", quiet)
 
 

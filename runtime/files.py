@@ -25,13 +25,18 @@ def publish(path: Path) -> Iterator[Path]:
     try:
         check_target(path)
         yield part
-        _flush(part)
-        part.replace(path)
+        settle(part, path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({_reason(error)}); check the disk and permissions") from error
     finally:
         with suppress(OSError):  # after success nothing is left there
             part.unlink()
+
+
+def settle(part: Path, path: Path) -> None:
+    """Give a complete file its final name, once it is on the disk. Raises OSError."""
+    _flush(part)
+    part.replace(path)
 
 
 def sha256(path: Path) -> str:

@@ -150,6 +150,11 @@ class Scene:
         return self.metadata.names
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The files' names, PAN's first."""
+        return tuple(layer.file.name for raster in (self._pan, self._ms) for layer in raster.layers)
+
+    @property
     def resampled(self) -> bool:
         """Whether MS is interpolated onto the common grid."""
         return self._ms.rows.resampled or self._ms.cols.resampled

@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 from runtime import __version__
 from runtime.contract import Contract, SensorProfile, Tile
 from runtime.errors import MismatchError, OutputError, SceneError, SfiinError
-from runtime.pipeline import Report, sharpen
+from runtime.pipeline import Form, Report, sharpen
 from runtime.scene import open_raster, open_scene
 
 FileSizeLimit = Callable[[int], AbstractContextManager[None]]
@@ -104,6 +104,12 @@ class Case:
 
     def only_inputs_are_left(self) -> bool:
         return set(self.folder.iterdir()) == set(self.inputs)
+
+    def only_rows_are_left(self) -> bool:
+        """Besides the inputs: what a later run goes on from, in its hidden folder, and no product, whole or half."""
+        kept = self.folder / ".out.tif.sfiin"
+        names = {path.name.split("-")[0] for path in kept.iterdir()}
+        return set(self.folder.iterdir()) == {*self.inputs, kept} and names == {"about.json", "lock", "left", "row"}
 
 
 @pytest.fixture
@@ -331,8 +337,11 @@ def test_memory_is_bounded_by_a_row_of_tiles(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
-def test_failure_half_way_leaves_nothing(case: Case, failure: type[BaseException]) -> None:
+def test_failure_half_way_keeps_what_is_done(case: Case, failure: type[BaseException]) -> None:
     case.write()
+    case.run()
+    expected = case.out.read_bytes()
+    case.out.unlink()
     session = FakeSession()
 
     def fail(ms: np.ndarray, pan: np.ndarray, ratio: int) -> np.ndarray:
@@ -343,7 +352,27 @@ def test_failure_half_way_leaves_nothing(case: Case, failure: type[BaseException
     session.fuse = fail
     with pytest.raises(failure):
         case.run(session)
-    assert case.only_inputs_are_left()
+    assert case.only_rows_are_left()
+    rest = FakeSession()
+    report = case.run(rest)
+    assert report.resumed > 0
+    assert f"resumed after {report.resumed} rows of tiles" in report.notes
+    assert sum(shape[0] for shape in rest.shapes) == report.tiles * (1 - report.resumed / 6)
+    assert case.out.read_bytes() == expected
+    assert (report.nodata, report.clipped) == (0, dict.fromkeys(SENSOR.bands, 0))
+
+
+def test_a_run_about_something_else_begins_anew(case: Case) -> None:
+    case.write()
+    with pytest.raises(ZeroDivisionError):
+        case.run(progress=lambda done, total: done // (done < 15))
+    assert case.only_rows_are_left()
+    session = FakeSession()
+    report = case.run(session, batch=2)
+    assert report.resumed == 0
+    assert "an unfinished run with other inputs, model or settings was dropped" in report.notes
+    assert sum(shape[0] for shape in session.shapes) == report.tiles
+    assert set(case.folder.iterdir()) == {*case.inputs, case.out}
 
 
 def test_failure_keeps_the_old_product(case: Case) -> None:
@@ -376,7 +405,7 @@ def test_input_damaged_in_the_middle(tmp_path: Path) -> None:
         raw.write(b"\xff" * 2000)
     with pytest.raises(SceneError, match=r"pan\.tif: damaged or cut short"):
         case.run()
-    assert case.only_inputs_are_left()
+    assert case.only_rows_are_left()
 
 
 @pytest.mark.parametrize("limit", [0, 4096, 100000, 150000])
@@ -386,7 +415,58 @@ def test_disk_full(file_size_limit: FileSizeLimit, tmp_path: Path, limit: int) -
     with pytest.raises(OutputError, match=r"out\.tif: cannot be written") as caught, file_size_limit(limit):
         case.run()
     assert caught.value.exit_code == 7
-    assert case.only_inputs_are_left()
+    assert case.only_inputs_are_left() or case.only_rows_are_left()
+    case.run()
+    np.testing.assert_array_equal(case.product(), np.rint(case.untiled()))
+
+
+def test_two_processes_do_not_write_one_product(case: Case) -> None:
+    case.write()
+
+    def nested(ms: np.ndarray, pan: np.ndarray, ratio: int) -> np.ndarray:
+        with pytest.raises(OutputError, match=r"out\.tif: another process is writing it"):
+            case.run()
+        return inject(ms, pan, ratio)
+
+    case.run(FakeSession(fuse=nested))
+    np.testing.assert_array_equal(case.product(), np.rint(case.untiled()))
+
+
+@pytest.mark.parametrize("form", [Form(overviews=True), Form("cog"), Form("cog", "lzw"), Form(compress="none")])
+def test_forms_hold_the_same_pixels(tmp_path: Path, form: Form) -> None:
+    case = Case(tmp_path, (150, 160))
+    case.write()
+    case.run(form=form)
+    np.testing.assert_array_equal(case.product(), np.rint(case.untiled()))
+    with open_raster(case.out) as file:
+        assert bool(file.overviews(1)) == (form.overviews or form.kind == "cog")
+        assert file.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == ("COG" if form.kind == "cog" else None)
+        assert (file.compression is None) == (form.compress == "none")
+    assert set(case.folder.iterdir()) == {*case.inputs, case.out}
+
+
+def test_bits_per_sample_are_kept_and_clipped_to(tmp_path: Path) -> None:
+    case = Case(tmp_path, top=600)
+    case.write(ms={"NBITS": 11})
+    report = case.run(FakeSession(fuse=lambda ms, pan, ratio: inject(ms, pan, ratio) * 4))
+    product = case.product()
+    expected = np.rint(4 * case.untiled())
+    assert expected.max() > 2047
+    np.testing.assert_array_equal(product, np.minimum(expected, 2047))
+    assert sum(report.clipped.values()) == (expected > 2047).sum()
+    with open_raster(case.out) as file:
+        assert file.tags(1, ns="IMAGE_STRUCTURE")["NBITS"] == "11"
+
+
+def test_reflectance_goes_in_as_digital_numbers_and_comes_out_as_reflectance(tmp_path: Path) -> None:
+    case = Case(tmp_path, dtype="float32")
+    case.pan, case.ms = case.pan / np.float32(1000), case.ms / np.float32(1000)
+    case.write()
+    session = FakeSession()
+    with open_scene(case.inputs[0], [case.inputs[1]], SENSOR, gain=1000) as scene:
+        sharpen(session, scene, case.out)
+    expected = case.untiled() - 1 / 320 + 1 / 320 / 1000
+    np.testing.assert_allclose(case.product(), expected, rtol=2e-6)
 
 
 def test_folder_is_missing(case: Case) -> None:
