@@ -40,6 +40,7 @@ __all__ = ["Scene", "describe", "open_raster", "open_scene"]
 
 _REFLECTANCE = 1.5  # the largest value of floats that are taken for reflectance
 _EXCESS = 2.0  # how often the sensor's peak may be exceeded
+_ZEROS = 0.01  # the share of zeros from which on they are mentioned
 _SAMPLES, _SAMPLE_SIDE = 4, 128  # windows per axis, pixels
 
 Image = NDArray[np.float32]
@@ -209,9 +210,13 @@ def open_scene(pan: Path, ms: Sequence[Path], sensor: SensorProfile, *, gain: fl
         ms_layers = [_Layer.of(stack.enter_context(open_raster(path)), wanted, gain) for path in ms]
         _check_bands(pan_layer, ms_layers, sensor)
         grid = common_grid(pan_layer.file, [layer.file for layer in ms_layers], sensor.ratio)
+        zeros = {}
         for layer in (pan_layer, *ms_layers):
-            _check_scale(layer, sensor)
-        yield _scene(pan_layer, ms_layers, sensor, grid)
+            values = _sample(layer)
+            if values.size:
+                _check_scale(layer, values, sensor)
+                zeros[Path(layer.file.name).name] = float((values == 0).mean())
+        yield _scene(pan_layer, ms_layers, sensor, grid, _zero_notes(zeros))
 
 
 # --- what the files are ---
@@ -236,10 +241,8 @@ def _check_order(found: list[str], wanted: list[str]) -> None:
         raise MismatchError(f"bands: MS holds {', '.join(found)}; the model wants the order {', '.join(wanted)}")
 
 
-def _check_scale(layer: _Layer, sensor: SensorProfile) -> None:
-    values, name = _sample(layer), layer.file.name
-    if not values.size:
-        return
+def _check_scale(layer: _Layer, values: Image, sensor: SensorProfile) -> None:
+    name = layer.file.name
     if np.dtype(layer.dtypes[0]).kind == "f" and values.max() <= _REFLECTANCE < sensor.scale:
         raise MismatchError(
             f"scale: {name} holds fractions up to {values.max():.3g} (reflectance?), the model wants digital "
@@ -255,6 +258,15 @@ def _check_scale(layer: _Layer, sensor: SensorProfile) -> None:
         )
 
 
+def _zero_notes(shares: dict[str, float]) -> tuple[str, ...]:
+    """What is to be said of the files' shares of valid values that are 0, which many writers mean as nodata."""
+    many = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items() if share > _ZEROS)
+    if not many:
+        return ()
+    declare = "if they are not, declare them, e.g. with gdal_edit.py -a_nodata 0"
+    return (f"zeros are {many}: no file says that they are nodata, and they are taken as data; {declare}",)
+
+
 def _sample(layer: _Layer) -> Image:
     """The valid pixels of some windows spread over the file."""
     height, width = layer.file.shape
@@ -267,7 +279,7 @@ def _sample(layer: _Layer) -> Image:
     return np.concatenate([image[valid] for image, valid in samples])
 
 
-def _scene(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile, grid: Grid) -> Scene:
+def _scene(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile, grid: Grid, notes: tuple[str, ...]) -> Scene:
     rows, cols, file = grid.rows, grid.cols, pan.file
     dtype = np.result_type(*(dtype for layer in ms for dtype in layer.dtypes))
     nodata = _product_nodata(pan, ms, dtype)
@@ -284,7 +296,7 @@ def _scene(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile, grid: Grid)
         crs=file.crs,
         transform=moved(file.transform, rows.start, cols.start) if is_located(file) else Affine.identity(),
         metadata=passed,
-        notes=(*grid.notes, *passed.notes, *bits_notes),
+        notes=(*grid.notes, *passed.notes, *bits_notes, *notes),
         _pan=_Raster([pan], _pan_axis(rows, file.height), _pan_axis(cols, file.width)),
         _ms=_Raster(ms, rows.ms, cols.ms),
     )

@@ -341,6 +341,12 @@ def test_undeclared_is_data(tmp_path: Path) -> None:
     assert valid.all()
     np.testing.assert_array_equal(ms, files.ms)
     np.testing.assert_array_equal(pan[0], files.pan)
+    assert "zeros are 42% of pan.tif, 33% of ms.tif: " in scene.notes[0]
+    with files.write({"nodata": 0}) as scene:
+        assert "zeros are 33% of ms.tif: " in scene.notes[0]
+    files.ms[:, 2:4] = 1
+    with files.write({"nodata": 0}) as scene:
+        assert not scene.notes
 
 
 def test_nodata_stays_out_of_resampled_neighbours(tmp_path: Path) -> None:
@@ -657,3 +663,5 @@ def test_landsat_7_band_files(imagery: Path) -> None:
     with open_scene(band["B8"], [band[f"B{i}"] for i in (1, 2, 3, 4)], sensor) as scene:
         assert (scene.height, scene.width, scene.dtype, scene.nodata) == (201, 201, np.uint8, 255)
         assert scene.resampled
+        # The gaps hold 0, while the files call 255 nodata.
+        assert any(note.startswith("zeros are ") and "B8.TIF" in note for note in scene.notes)
