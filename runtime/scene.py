@@ -31,7 +31,7 @@ from rasterio.windows import Window
 
 from runtime import metadata, product
 from runtime.contract import SensorProfile
-from runtime.errors import MismatchError, SceneError
+from runtime.errors import InputError, MismatchError, SceneError
 from runtime.grid import Axis, Grid, Span, common_grid, is_located, moved
 from runtime.metadata import Metadata
 from runtime.raster import describe, open_raster, reason
@@ -67,6 +67,10 @@ class _Layer:
     @property
     def names(self) -> list[str | None]:
         return [self.file.descriptions[i - 1] for i in self.bands]
+
+    @property
+    def colours(self) -> list[ColorInterp]:
+        return [self.file.colorinterp[i - 1] for i in self.bands]
 
     @property
     def dtypes(self) -> list[str]:
@@ -202,8 +206,11 @@ def open_scene(pan: Path, ms: Sequence[Path], sensor: SensorProfile, *, gain: fl
 
     `gain` is how many DN make one of the files' numbers: 1 for files that hold DN, the DN of reflectance 1 for
     reflectance. Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError when they are
-    not what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`.
+    not what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`. Raises InputError for a gain
+    that is not positive.
     """
+    if not 0 < gain < math.inf:
+        raise InputError(f"--gain: {gain:g} is no number of DN that make 1; give a positive one")
     with ExitStack() as stack:
         wanted = len(sensor.bands) if len(ms) == 1 else 1
         pan_layer = _Layer.of(stack.enter_context(open_raster(pan)), 1, gain)
@@ -230,6 +237,8 @@ def _check_bands(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile) -> No
     for layer in (pan, *ms):
         if any("complex" in dtype for dtype in layer.dtypes):
             raise SceneError(f"{layer.file.name}: data of type {layer.dtypes[0]}; complex numbers cannot be sharpened")
+        if ColorInterp.palette in layer.colours:
+            raise SceneError(f"{layer.file.name}: numbers of a colour table, not of light; give the original image")
     if len(names) != len(sensor.bands):
         wanted = ", ".join(sensor.bands)
         raise MismatchError(f"bands: MS has {len(names)}, the model wants {len(sensor.bands)} ({wanted})")
