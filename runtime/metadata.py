@@ -26,6 +26,8 @@ from typing import Any
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
+from runtime.errors import SceneError
+
 Tags = dict[str, dict[str, str]]
 """Names and values by domain; the default domain is ""."""
 
@@ -36,6 +38,7 @@ _IMAGERY = "IMAGERY"
 _DOMAINS = ("", _IMAGERY)
 _OF_THE_FILE = re.compile(
     r"AREA_OR_POINT|STATISTICS_.*|SFIIN_.*|TIFFTAG_([XY]RESOLUTION|RESOLUTIONUNIT|SOFTWARE|M(IN|AX)SAMPLEVALUE)"
+    r"|bidx|ns"  # which rasterio, in update_tags, takes for its own
 )
 _OF_THE_ACQUISITION = re.compile(r".*ACQUISITION.*|TIFFTAG_DATETIME", re.IGNORECASE)
 _ACQUIRED = ("ACQUISITIONDATETIME", "ACQUISITION_DATETIME")
@@ -97,7 +100,7 @@ class Metadata:
 def gather(pan: Any, ms: Sequence[tuple[Any, int]], wanted: Sequence[str], row: int, col: int) -> Metadata:
     """Collect from PAN, MS bands (open raster and index) and the model's band names.
 
-    The product begins at PAN's pixel (row, col).
+    The product begins at PAN's pixel (row, col). Raises SceneError when PAN has RPCs that cannot be read.
     """
     names = [file.descriptions[i - 1] for file, i in ms]
     colours = [file.colorinterp[i - 1] for file, i in ms]
@@ -110,7 +113,7 @@ def gather(pan: Any, ms: Sequence[tuple[Any, int]], wanted: Sequence[str], row: 
         units=tuple(file.units[i - 1] or "" for file, i in ms),
         tags=_dataset_tags(files),
         band_tags=tuple(_tags(file, i) for file, i in ms),
-        rpcs=_moved_rpcs(pan.rpcs, row, col),
+        rpcs=_moved_rpcs(pan, row, col),
         gcps=_moved_gcps(pan.gcps, row, col),
         acquired=_acquired(files),
     )
@@ -173,7 +176,11 @@ def _colour(wanted: str, name: str | None, colour: ColorInterp) -> ColorInterp:
     return ColorInterp.undefined if colour in _NO_COLOURS else colour
 
 
-def _moved_rpcs(rpcs: Any, row: int, col: int) -> Any:
+def _moved_rpcs(pan: Any, row: int, col: int) -> Any:
+    try:
+        rpcs = pan.rpcs
+    except (KeyError, ValueError) as error:
+        raise SceneError(f"{pan.name}: its RPCs cannot be read ({error}); mend or remove them") from error
     if rpcs is None:
         return None
     moved = copy.copy(rpcs)

@@ -31,7 +31,7 @@ from rasterio.windows import Window
 
 from runtime import metadata, product
 from runtime.contract import SensorProfile
-from runtime.errors import MismatchError, SceneError
+from runtime.errors import InputError, MismatchError, SceneError
 from runtime.grid import Axis, Grid, Span, common_grid, is_located, moved
 from runtime.metadata import Metadata
 from runtime.raster import describe, open_raster, reason
@@ -40,6 +40,7 @@ __all__ = ["Scene", "describe", "open_raster", "open_scene"]
 
 _REFLECTANCE = 1.5  # the largest value of floats that are taken for reflectance
 _EXCESS = 2.0  # how often the sensor's peak may be exceeded
+_ZEROS = 0.01  # the share of zeros from which on they are mentioned
 _SAMPLES, _SAMPLE_SIDE = 4, 128  # windows per axis, pixels
 
 Image = NDArray[np.float32]
@@ -66,6 +67,10 @@ class _Layer:
     @property
     def names(self) -> list[str | None]:
         return [self.file.descriptions[i - 1] for i in self.bands]
+
+    @property
+    def colours(self) -> list[ColorInterp]:
+        return [self.file.colorinterp[i - 1] for i in self.bands]
 
     @property
     def dtypes(self) -> list[str]:
@@ -206,17 +211,24 @@ def open_scene(pan: Path, ms: Sequence[Path], sensor: SensorProfile, *, gain: fl
 
     `gain` is how many DN make one of the files' numbers: 1 for files that hold DN, the DN of reflectance 1 for
     reflectance. Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError when they are
-    not what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`.
+    not what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`. Raises InputError for a gain
+    that is not positive.
     """
+    if not 0 < gain < math.inf:
+        raise InputError(f"--gain: {gain:g} is no number of DN that make 1; give a positive one")
     with ExitStack() as stack:
         wanted = len(sensor.bands) if len(ms) == 1 else 1
         pan_layer = _Layer.of(stack.enter_context(open_raster(pan)), 1, gain)
         ms_layers = [_Layer.of(stack.enter_context(open_raster(path)), wanted, gain) for path in ms]
         _check_bands(pan_layer, ms_layers, sensor)
         grid = common_grid(pan_layer.file, [layer.file for layer in ms_layers], sensor.ratio)
+        zeros = {}
         for layer in (pan_layer, *ms_layers):
-            _check_scale(layer, sensor)
-        yield _scene(pan_layer, ms_layers, sensor, grid)
+            values = _sample(layer)
+            if values.size:
+                _check_scale(layer, values, sensor)
+                zeros[Path(layer.file.name).name] = float((values == 0).mean())
+        yield _scene(pan_layer, ms_layers, sensor, grid, _zero_notes(zeros))
 
 
 # --- what the files are ---
@@ -230,6 +242,8 @@ def _check_bands(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile) -> No
     for layer in (pan, *ms):
         if any("complex" in dtype for dtype in layer.dtypes):
             raise SceneError(f"{layer.file.name}: data of type {layer.dtypes[0]}; complex numbers cannot be sharpened")
+        if ColorInterp.palette in layer.colours:
+            raise SceneError(f"{layer.file.name}: numbers of a colour table, not of light; give the original image")
     if len(names) != len(sensor.bands):
         wanted = ", ".join(sensor.bands)
         raise MismatchError(f"bands: MS has {len(names)}, the model wants {len(sensor.bands)} ({wanted})")
@@ -241,10 +255,8 @@ def _check_order(found: list[str], wanted: list[str]) -> None:
         raise MismatchError(f"bands: MS holds {', '.join(found)}; the model wants the order {', '.join(wanted)}")
 
 
-def _check_scale(layer: _Layer, sensor: SensorProfile) -> None:
-    values, name = _sample(layer), layer.file.name
-    if not values.size:
-        return
+def _check_scale(layer: _Layer, values: Image, sensor: SensorProfile) -> None:
+    name = layer.file.name
     if np.dtype(layer.dtypes[0]).kind == "f" and values.max() <= _REFLECTANCE < sensor.scale:
         raise MismatchError(
             f"scale: {name} holds fractions up to {values.max():.3g} (reflectance?), the model wants digital "
@@ -260,6 +272,15 @@ def _check_scale(layer: _Layer, sensor: SensorProfile) -> None:
         )
 
 
+def _zero_notes(shares: dict[str, float]) -> tuple[str, ...]:
+    """What is to be said of the files' shares of valid values that are 0, which many writers mean as nodata."""
+    many = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items() if share > _ZEROS)
+    if not many:
+        return ()
+    declare = "if they are not, declare them, e.g. with gdal_edit.py -a_nodata 0"
+    return (f"zeros are {many}: no file says that they are nodata, and they are taken as data; {declare}",)
+
+
 def _sample(layer: _Layer) -> Image:
     """The valid pixels of some windows spread over the file."""
     height, width = layer.file.shape
@@ -272,7 +293,7 @@ def _sample(layer: _Layer) -> Image:
     return np.concatenate([image[valid] for image, valid in samples])
 
 
-def _scene(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile, grid: Grid) -> Scene:
+def _scene(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile, grid: Grid, notes: tuple[str, ...]) -> Scene:
     rows, cols, file = grid.rows, grid.cols, pan.file
     dtype = np.result_type(*(dtype for layer in ms for dtype in layer.dtypes))
     nodata = _product_nodata(pan, ms, dtype)
@@ -289,7 +310,7 @@ def _scene(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile, grid: Grid)
         crs=file.crs,
         transform=moved(file.transform, rows.start, cols.start) if is_located(file) else Affine.identity(),
         metadata=passed,
-        notes=(*grid.notes, *passed.notes, *bits_notes),
+        notes=(*grid.notes, *passed.notes, *bits_notes, *notes),
         _pan=_Raster([pan], _pan_axis(rows, file.height), _pan_axis(cols, file.width)),
         _ms=_Raster(ms, rows.ms, cols.ms),
     )

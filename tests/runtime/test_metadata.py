@@ -11,6 +11,7 @@ from rasterio.rpc import RPC
 from rasterio.transform import Affine, RPCTransformer
 
 from runtime import metadata, product
+from runtime.errors import SceneError
 from runtime.metadata import Metadata
 from runtime.raster import open_raster
 
@@ -193,6 +194,27 @@ def test_rpcs_move_with_the_corner(tmp_path: Path) -> None:
     for name in ("lat_off", "long_off", "height_scale", "line_scale", "samp_num_coeff", "line_den_coeff"):
         assert getattr(found, name) == getattr(RPCS, name)
     assert gather(write(tmp_path / "no.tif"), [pan], ("red",)).rpcs is None  # MS' are for other pixels
+
+
+def test_damaged_rpcs_are_said(tmp_path: Path) -> None:
+    pan = write(tmp_path / "pan.tif")
+    side = "<PAMDataset><Metadata domain='RPC'><MDI key='LINE_OFF'>?</MDI></Metadata></PAMDataset>"
+    (tmp_path / "pan.tif.aux.xml").write_text(side)
+    with pytest.raises(SceneError, match=r"pan\.tif: its RPCs cannot be read"):
+        gather(pan, [write(tmp_path / "ms.tif")], ("red",))
+
+
+def test_tags_named_like_arguments(tmp_path: Path, pan: Path) -> None:
+    ms = write(tmp_path / "ms.tif")
+    items = "".join(f"<MDI key='{key}'>2</MDI>" for key in ("ns", "bidx", "a b"))
+    (tmp_path / "ms.tif.aux.xml").write_text(f"<PAMDataset><Metadata>{items}</Metadata></PAMDataset>")
+    found = gather(pan, [ms], ("red",))
+    with open_raster(
+        tmp_path / "out.tif", "w", driver="GTiff", count=1, height=6, width=7, dtype="uint8", **GRID
+    ) as file:
+        found.write(file)
+    with open_raster(tmp_path / "out.tif") as file:
+        assert metadata.read_tags(file) == {"": {"a b": "2"}}
 
 
 def test_moved_rpcs_show_the_same_ground(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rasterio.transform import Affine
 from rasterio.warp import reproject
 
 from runtime.contract import SensorProfile
-from runtime.errors import MismatchError, SceneError
+from runtime.errors import InputError, MismatchError, SceneError
 from runtime.scene import Scene, open_raster, open_scene
 
 CRS = "EPSG:32633"
@@ -199,6 +200,29 @@ def test_without_georeference_arrays_align(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ms, files.ms)
 
 
+def test_pixels_by_their_centres_are_not_shifted(tmp_path: Path) -> None:
+    files = Files(tmp_path, QUAD)
+    files.write()
+    with open_raster(files.paths[1][0], "r+") as file:
+        file.update_tags(AREA_OR_POINT="Point")
+        file.transform = coarse(ORIGIN, 4)
+    assert tie_point(files.paths[1][0]) == (400001.0, 4999999.0)
+    with open_scene(*files.paths, QUAD) as scene:
+        assert not scene.resampled
+        assert not scene.notes
+        assert not scene.metadata.tags
+
+
+def tie_point(path: Path) -> tuple[float, ...]:
+    """Where a GeoTIFF itself puts its pixel (0, 0): tag 33922, ModelTiepointTag, of a little-endian TIFF."""
+    content = path.read_bytes()
+    (place,) = struct.unpack_from("<I", content, 4)
+    (number,) = struct.unpack_from("<H", content, place)
+    entries = (struct.unpack_from("<HHII", content, place + 2 + 12 * i) for i in range(number))
+    (value,) = (value for tag, _, _, value in entries if tag == 33922)
+    return struct.unpack_from("<6d", content, value)[3:5]
+
+
 def test_rotated_alike_is_aligned(tmp_path: Path) -> None:
     files = Files(tmp_path, QUAD)
     rotated = Affine(0.4, 0.3, 400000, 0.3, -0.4, 5000000)
@@ -341,6 +365,12 @@ def test_undeclared_is_data(tmp_path: Path) -> None:
     assert valid.all()
     np.testing.assert_array_equal(ms, files.ms)
     np.testing.assert_array_equal(pan[0], files.pan)
+    assert "zeros are 42% of pan.tif, 33% of ms.tif: " in scene.notes[0]
+    with files.write({"nodata": 0}) as scene:
+        assert "zeros are 33% of ms.tif: " in scene.notes[0]
+    files.ms[:, 2:4] = 1
+    with files.write({"nodata": 0}) as scene:
+        assert not scene.notes
 
 
 def test_nodata_stays_out_of_resampled_neighbours(tmp_path: Path) -> None:
@@ -490,7 +520,7 @@ def refused(opening: Any, error: type[Exception], *words: str) -> None:
     with pytest.raises(error) as caught, opening:
         pass
     assert type(caught.value) is error
-    assert caught.value.exit_code == (3 if error is SceneError else 4)
+    assert caught.value.exit_code == (4 if error is MismatchError else 3)
     assert "\n" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
@@ -543,6 +573,20 @@ def test_refuses_complex_numbers(tmp_path: Path) -> None:
     files = Files(tmp_path, QUAD)
     files.ms = files.ms.astype(np.complex64)
     refused(files.write(), SceneError, "ms.tif", "complex")
+
+
+def test_refuses_colour_tables(tmp_path: Path) -> None:
+    files = Files(tmp_path, PAIR)
+    files.pan = (files.pan // 4).astype(np.uint8)
+    files.write({"photometric": "PALETTE"})
+    refused(open_scene(*files.paths, PAIR), SceneError, "pan.tif", "colour table")
+
+
+@pytest.mark.parametrize("gain", [0, -1, math.nan, math.inf])
+def test_refuses_a_gain_that_is_none(tmp_path: Path, gain: float) -> None:
+    files = Files(tmp_path, PAIR)
+    files.write()
+    refused(open_scene(*files.paths, PAIR, gain=gain), InputError, "--gain", "positive")
 
 
 def test_refuses_another_ratio(tmp_path: Path) -> None:
@@ -657,3 +701,5 @@ def test_landsat_7_band_files(imagery: Path) -> None:
     with open_scene(band["B8"], [band[f"B{i}"] for i in (1, 2, 3, 4)], sensor) as scene:
         assert (scene.height, scene.width, scene.dtype, scene.nodata) == (201, 201, np.uint8, 255)
         assert scene.resampled
+        # The gaps hold 0, while the files call 255 nodata.
+        assert any(note.startswith("zeros are ") and "B8.TIF" in note for note in scene.notes)
