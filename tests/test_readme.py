@@ -6,6 +6,7 @@ import importlib.util
 import json
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import pytest
 
@@ -17,15 +18,32 @@ def runs(name: str) -> list[dict[str, object]]:
     return json.loads((ROOT / "benchmarks" / name).read_text(encoding="utf-8"))["runs"]  # type: ignore[no-any-return]
 
 
-def test_the_cpu_table_is_rendered_from_its_file() -> None:
-    spec = importlib.util.spec_from_file_location("cpu", ROOT / "benchmarks" / "cpu.py")
+def benchmark(name: str) -> Any:
+    """The module `benchmarks/name.py`."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    document = json.loads((ROOT / "benchmarks" / "cpu.json").read_text(encoding="utf-8"))
-    assert module.table(document) in README
-    assert document["cpu"] in README
+    return module
+
+
+def document(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def test_the_cpu_table_is_rendered_from_its_file() -> None:
+    found = document("cpu")
+    assert benchmark("cpu").table(found) in README
+    assert found["cpu"] in README
+
+
+def test_the_int8_tables_are_rendered_from_their_file() -> None:
+    found = document("int8")
+    for table in benchmark("int8").tables(found).split("\n\n"):
+        assert table in README
+    for name in ("int8, rest fp32", "int8, rest fp16"):
+        assert f"{found['milliseconds']['fp32'] / found['milliseconds'][name]:.2f}x" in README
 
 
 @pytest.mark.parametrize("variant", sorted({str(run["variant"]) for run in runs("ablation.json")}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -13,10 +14,9 @@ import onnx
 import pytest
 
 from calibration.calibrate import AUTO, Settings, calibrate
-from export.exporter import export_model
 from export.loss import LossGate
 from runtime import golden, models
-from runtime.contract import Tile
+from runtime.contract import METADATA_KEY
 from runtime.errors import CheckFailedError, InputError, MismatchError
 from runtime.session import OnnxSession
 
@@ -120,23 +120,20 @@ def test_noise_and_pairs_without_truth_are_refused(small_model: Path, pairs: Pat
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"fourier": "plugin"}, "lowering: ONNX Runtime does not run the plugin"),
-        ({"precision": "mixed"}, "precision: mixed; calibrate the fp32 model"),
-        ({"target": "ort"}, "block: it is arranged for CPUs"),
+        ({"lowering": "plugin"}, "lowering: ONNX Runtime does not run the plugin"),
+        ({"precision": "fp16"}, "precision: fp16; calibrate the fp32 model"),
+        ({"block": 16}, "block: it is arranged for CPUs"),
     ],
 )
 def test_only_plain_float32_models_are_calibrated(
-    small_checkpoint: Path, pairs: Path, tmp_path: Path, changes: dict[str, Any], said: str
+    small_model: Path, pairs: Path, tmp_path: Path, changes: dict[str, Any], said: str
 ) -> None:
-    from export.targets import target
-
-    options: dict[str, Any] = {"fourier": "matmul"} | changes
-    if "target" in options:
-        options["target"] = target(options["target"])
-    model = tmp_path / "m.onnx"
-    export_model(small_checkpoint, model, options.pop("fourier"), Tile(32, 32, 8), opset=17, **options)
+    model = onnx.load(small_model)
+    contract = dataclasses.replace(models.contract(small_model), **changes)
+    onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
+    onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(MismatchError, match=said):
-        calibrate(model, pairs, tmp_path / "o.onnx", Settings())
+        calibrate(tmp_path / "m.onnx", pairs, tmp_path / "o.onnx", Settings())
 
 
 def test_the_command_tells_writes_a_report_and_advises(
