@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from export import golden, reduction
+from export import golden, influence, reduction
 from export.choice import CANDIDATES, Choice, Fourier, choose
 from export.graph import build_graph
 from export.preflight import Target, require, targets
@@ -87,6 +87,7 @@ def export_model(
         versions={name: version(name) for name in ("sfiin", "torch", "onnx", "onnxruntime")},
         block=target.block if target is not None and precision == "fp32" else 1,
     )
+    contract = dataclasses.replace(contract, influence=influence.measure(golden.fuser(network), tile, network.sensor))
     tiles = golden.make(network, size)
     choice = None
     if fourier == "auto":

@@ -8,6 +8,7 @@ expected outputs are PyTorch's in float64.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -48,6 +49,18 @@ def reference(
         ]
     result: NDArray[np.floating] = torch.cat(tiles).numpy()
     return result
+
+
+def fuser(network: SFIIN) -> Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]:
+    """A network in PyTorch float32 as a function of tiles (N, B, h, w) and (N, 1, H, W), DN."""
+    exact = copy.deepcopy(network).float().eval()
+
+    def fuse(ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            result: NDArray[np.float32] = exact(torch.from_numpy(ms.copy()), torch.from_numpy(pan.copy())).numpy()
+        return result
+
+    return fuse
 
 
 def _pans(natural: NDArray[np.uint16], ratio: int, peak: int) -> dict[str, NDArray[np.float64]]:

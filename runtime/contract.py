@@ -90,8 +90,9 @@ class Contract:
     `network` is the network's configuration; `checkpoint` and `golden` are SHA-256 digests (hex) of the checkpoint's
     and the golden tiles' files; `versions` names the packages that made the artefact. `lowering_choice`
     holds the target and the figures by which `--fourier auto` chose the lowering, and is empty where it was given.
-    `block` is the number of output channels that a convolution is arranged for: 16 for ONNX Runtime on a CPU, 1 where
-    it is left to the compiler.
+    `influence` is how far a tile's border shows, `edge`, and further figures of `export.influence`; empty where it was
+    not measured. `block` is the number of output channels that a convolution is arranged for: 16 for ONNX Runtime on a
+    CPU, 1 where it is left to the compiler.
     """
 
     sensor: SensorProfile
@@ -104,6 +105,7 @@ class Contract:
     golden: str
     versions: Mapping[str, str]
     lowering_choice: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
+    influence: Mapping[str, float] = dataclasses.field(default_factory=dict)
     block: int = 1
     format: str = FORMAT
 
@@ -114,6 +116,11 @@ class Contract:
         for side in ("height", "width"):
             if getattr(self.tile, side) % ratio:
                 raise ContractError(f"tile.{side}: {getattr(self.tile, side)} is no multiple of the ratio {ratio}")
+
+    @property
+    def safe_overlap(self) -> int:
+        """The fewest PAN pixels that neighbours must share to hand over where neither sees its border; 0: unknown."""
+        return min(2 * int(self.influence.get("edge", 0)), min(self.tile.height, self.tile.width) - self.sensor.ratio)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
