@@ -8,7 +8,9 @@
     │   └── ContractError     4  a contract with a missing, unknown or ill-typed field
     ├── UnavailableError      5  an extra, a backend or a device that this machine lacks
     ├── CheckFailedError      6  an artefact that differs from its reference by more than its gate
-    └── OutputError           7  a product that could not be written
+    ├── OutputError           7  a product that could not be written
+    ├── AlignmentError        8  PAN and MS that do not lie on one another
+    └── PartialError          9  some of many scenes failed; where all did, the command ends with 10
 
 Codes 0 (success), 2 (wrong command line) and 130 (interrupted) are the shell's usual ones.
 """
@@ -59,6 +61,22 @@ class CheckFailedError(SfiinError):
     """An artefact differs from its reference by more than its gate, and was not published."""
 
     exit_code = 6
+
+
+class AlignmentError(SfiinError):
+    """PAN and MS are shifted against one another by more than may be; the message says how far."""
+
+    exit_code = 8
+
+
+class PartialError(SfiinError):
+    """Some of many scenes failed, each with an error of its own; `failed` of `count`, and 10 where that is all."""
+
+    exit_code = 9
+
+    def __init__(self, message: str, failed: int, count: int) -> None:
+        super().__init__(message)
+        self.exit_code = 10 if failed == count else 9
 
 
 class OutputError(SfiinError):
