@@ -2,12 +2,12 @@
 
 The GeoTIFF is made of tiles of 256 x 256 pixels, few enough lines for a row of them to wait in memory until it is
 complete, compressed with the predictor that suits the type: differences of integers (2), of the bytes of floats (3),
-none for other than 8, 16 or 32 bits, for which TIFF has none. It becomes a BigTIFF when it might exceed 4 GB.
+none for other than 8, 16 or 32 bits, as not every reader knows one. It becomes a BigTIFF when it might exceed 4 GB.
 
 A COG is made from the finished GeoTIFF by GDAL's driver, with tiles of 512 x 512; GDAL before 3.8 leaves the tags of
-the domain IMAGERY out of it. Either has overviews, by halves until
-they fit one of its tiles, each pixel the average of its valid ones and invalid where there are none. Both are read back
-before they count, since GDAL does not tell when its last writes fail.
+the domain IMAGERY out of it. Either has overviews, by halves until they fit one of its tiles, each pixel the average of
+its valid ones and invalid where there are none. Both are read back before they count, since GDAL does not tell when its
+last writes fail.
 """
 
 from __future__ import annotations
