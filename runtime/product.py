@@ -2,11 +2,12 @@
 
 The GeoTIFF is made of tiles of 256 x 256 pixels, few enough lines for a row of them to wait in memory until it is
 complete, compressed with the predictor that suits the type: differences of integers (2), of the bytes of floats (3),
-none for other than 8, 16 or 32 bits, for which TIFF has none. It becomes a BigTIFF when it might exceed 4 GB.
+none for other than 8, 16 or 32 bits, as not every reader knows one. It becomes a BigTIFF when it might exceed 4 GB.
 
-A COG is made from the finished GeoTIFF by GDAL's driver, with tiles of 512 x 512. Either has overviews, by halves until
-they fit one of its tiles, each pixel the average of its valid ones and invalid where there are none. Both are read back
-before they count, since GDAL does not tell when its last writes fail.
+A COG is made from the finished GeoTIFF by GDAL's driver, with tiles of 512 x 512; GDAL before 3.8 leaves the tags of
+the domain IMAGERY out of it. Either has overviews, by halves until they fit one of its tiles, each pixel the average of
+its valid ones and invalid where there are none. Both are read back before they count, since GDAL does not tell when its
+last writes fail.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError  # rasterio.shutil lets it out, and nothing public is above it
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import RasterioError
+from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.windows import Window
 
 from runtime.errors import SceneError, UnavailableError
@@ -37,6 +38,7 @@ Kind = Literal["gtiff", "cog"]
 _BLOCK = {"gtiff": 256, "cog": 512}
 _PICTURE = 2048  # pixels a side
 _STRETCH = 2, 98  # percentiles
+_GDAL_ERRORS = (RasterioError, RasterioIOError, CPLE_BaseError)  # of which rasterio 1.3 has no common one
 _RGB = ColorInterp.red, ColorInterp.green, ColorInterp.blue
 
 
@@ -63,7 +65,7 @@ def require(kind: Kind, compress: Compression) -> None:
             raise UnavailableError(f"COG: {here} has no driver for it; install rasterio from PyPI, or write a GeoTIFF")
     try:
         _in_memory(np.zeros((1, 16, 16), np.uint8), driver="GTiff", compress=compress.upper())
-    except RasterioError as error:
+    except _GDAL_ERRORS as error:
         others = ", ".join(other for other in get_args(Compression) if other != compress)
         raise UnavailableError(f"{compress}: {here} cannot compress with it; choose one of {others}") from error
 
@@ -156,7 +158,7 @@ def _factors(shape: tuple[int, int], block: int) -> list[int]:
 def _failing_as_os() -> Iterator[None]:
     try:
         yield
-    except (RasterioError, CPLE_BaseError) as error:
+    except _GDAL_ERRORS as error:
         raise OSError(reason(error)) from error
 
 
@@ -172,7 +174,7 @@ def _has_overviews(path: Path, levels: int) -> bool:
             with open_raster(path, overview_level=level) as file:
                 for window in _windows(file):
                     file.read(window=window)
-    except (SceneError, RasterioError):
+    except (SceneError, *_GDAL_ERRORS):
         return False
     return True
 
@@ -184,7 +186,7 @@ def _same_pixels(one: Path, other: Path) -> bool:
             return all(
                 np.array_equal(a.read(window=window), b.read(window=window), equal_nan=True) for window in _windows(a)
             )
-    except (SceneError, RasterioError):
+    except (SceneError, *_GDAL_ERRORS):
         return False
 
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.errors import CRSError
-from rasterio.transform import AffineTransformer, GCPTransformer, RPCTransformer
+from rasterio.transform import GCPTransformer, RPCTransformer
 from rasterio.warp import transform_geom
 
 import runtime
@@ -272,17 +272,19 @@ def _outline(file: Any) -> list[tuple[float, float]]:
     steps = np.arange(_EDGE_POINTS) / _EDGE_POINTS
     edges = [np.outer(1 - steps, one) + np.outer(steps, other) for one, other in pairwise(corners)]
     rows, cols = np.concatenate([*edges, [corners[0]]]).T
-    with _transformer(file) as transformer:
-        xs, ys = transformer.xy(rows, cols, offset="ul")
+    xs, ys = _to_map(file, rows, cols)
     return list(zip(map(float, xs), map(float, ys), strict=True))
 
 
-def _transformer(file: Any) -> Any:
+def _to_map(file: Any, rows: Any, cols: Any) -> tuple[Any, Any]:
+    """Pixel coordinates, from the upper left pixel's upper left corner, as map coordinates."""
     if is_located(file):
-        return AffineTransformer(file.transform)
-    if file.gcps[0]:
-        return GCPTransformer(file.gcps[0])
-    return RPCTransformer(file.rpcs, rpc_height=file.rpcs.height_off)
+        a, b, c, d, e, f = tuple(file.transform)[:6]
+        return c + a * cols + b * rows, f + d * cols + e * rows
+    points, rpcs = file.gcps[0], file.rpcs
+    with GCPTransformer(points) if points else RPCTransformer(rpcs, rpc_height=rpcs.height_off) as transformer:
+        xs, ys = transformer.xy(rows, cols, offset="ul")
+    return xs, ys
 
 
 def _bounds(ring: Iterable[Sequence[float]]) -> Bounds:
