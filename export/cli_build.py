@@ -23,8 +23,6 @@ Compatibility = Literal["none", "same_compute_capability", "ampere_plus"]
 
 UNCHECKED = "not yet checked on a device; the first load there checks it"
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
 
 def build(
     *,
@@ -85,7 +83,7 @@ def build(
         flavour=flavour or default_flavour(),
         compute_capabilities=tuple(capabilities.split(",")) if capabilities else (),
         batch=parse_batch(batch),
-        workspace=parse_size(workspace) if workspace else None,
+        workspace=options.parse_size(workspace) if workspace else None,
         level=level,
         version_compatible=version_compatible,
         hardware_compatibility=hardware_compatibility,
@@ -133,14 +131,6 @@ def parse_batch(text: str) -> tuple[int, int, int]:
     if not 1 <= numbers[0] <= numbers[1] <= numbers[2]:
         raise typer.BadParameter(f"'{text}' is no batch; write three rising numbers from 1 on, such as 1,4,16")
     return numbers[0], numbers[1], numbers[2]
-
-
-def parse_size(text: str) -> int:
-    """'512M' as bytes. Raises typer.BadParameter for anything else."""
-    found = re.fullmatch(r"(\d+)([KMG]?)(?:i?B)?", text)
-    if not found or not int(found[1]):
-        raise typer.BadParameter(f"'{text}' is no size; write bytes, or 512M, or 2G")
-    return int(found[1]) * _UNITS[found[2]]
 
 
 def _checked(distance: Parity | None) -> str:

@@ -1,67 +1,148 @@
-"""How is a scene sharpened from the command line? `sfiin run`."""
+"""How are scenes sharpened from the command line? `sfiin run`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from runtime import options
-from runtime.console import say, tally
+from runtime.console import print_json, say, tally
 
 if TYPE_CHECKING:
-    from runtime.pipeline import Report
+    from runtime.station import Settings
 
 
 def run(
     *,
-    pan: options.Pan,
-    ms: options.Ms,
-    output: options.Output,
+    pan: options.OnePan = None,
+    ms: options.OneMs = None,
+    output: options.OneOutput = None,
+    jobs: options.Jobs = None,
     model: options.Model = None,
     provider: options.Provider = "auto",
     threads: options.Threads = 0,
     batch: options.Batch = 1,
     overlap: options.Overlap = None,
+    force: options.Force = False,
+    kind: options.Format = "gtiff",
+    compress: options.Compress = "deflate",
+    overviews: options.Overviews = False,
+    gain: options.Gain = 1.0,
+    memory: options.Memory = None,
+    coregister: options.Coregister = False,
+    max_shift: options.MaxShift = 1.5,
+    quicklook: options.Quicklook = False,
+    stac: options.Stac = False,
+    acquired: options.Acquired = None,
+    report: options.Report = False,
+    dry_run: options.DryRun = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Sharpen a scene: PAN and MS become a GeoTIFF of the MS bands with PAN's pixels."""
-    options.refuse_existing(output, overwrite)
-    from runtime import models
-    from runtime.backends import open_session
-    from runtime.pipeline import sharpen
-    from runtime.scene import open_scene
+    """Sharpen a scene: PAN and MS become a GeoTIFF of the MS bands with PAN's pixels; or many, from a list."""
+    limit = options.parse_size(memory) if memory else None
+    one = pan is not None and ms and output is not None
+    if jobs is None and not one:
+        raise typer.BadParameter("--pan, --ms and --output are wanted, or --jobs", param_hint="--pan")
+    if jobs is not None and (pan or ms or output or dry_run):
+        raise typer.BadParameter("the list names the files; leave out --pan, --ms, --output and --dry-run",
+                                 param_hint="--jobs")  # fmt: skip
+    if output is not None:
+        options.refuse_existing(output, overwrite or dry_run)
+    from runtime.pipeline import Form
+    from runtime.station import Job, Settings
 
-    model = model or models.choose(*_bands_and_ratio(pan, ms))
-    session = open_session(model, provider, threads)
-    sensor = session.contract.sensor
-    with closing(session), open_scene(pan, ms, sensor) as scene, tally("sharpening", quiet) as progress:
-        report = sharpen(session, scene, output, batch=batch, overlap=overlap, progress=progress)
-    say(_summary(output, model, report), quiet)
-    for note in (*report.notes, *getattr(session, "notes", ())):
-        say(f"  {note}", quiet)
+    settings = Settings(
+        provider=provider, threads=threads, batch=batch, overlap=overlap, force=force,
+        form=Form(kind, compress, overviews), gain=gain, memory=limit, coregister=coregister, max_shift=max_shift,
+        quicklook=quicklook, stac=stac, acquired=acquired, report=report, overwrite=overwrite,
+    )  # fmt: skip
+    if jobs is not None:
+        _many(jobs, settings, model, quiet=quiet, as_json=as_json)
+        return
+    assert pan is not None
+    assert ms is not None
+    assert output is not None
+    _one(Job(pan, tuple(ms), output, model), settings, dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 
-def _bands_and_ratio(pan: Path, ms: Sequence[Path]) -> tuple[int, int]:
-    """The scene's number of MS bands, and MS pixel size over PAN pixel size, by size where there is no georeference."""
-    from runtime.scene import describe
+def _one(job: Any, settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:
+    from runtime.station import Station
 
-    sharp, files = describe(pan), [describe(path) for path in ms]
-    if sharp["pixel_size"] and files[0]["pixel_size"]:
-        ratio = files[0]["pixel_size"][0] / sharp["pixel_size"][0]
+    with Station(settings) as station:
+        if dry_run:
+            document = station.predict(job)
+        else:
+            with tally("sharpening", quiet or as_json) as progress:
+                document = station.run(job, progress)
+    if as_json:
+        print_json(document)
     else:
-        ratio = sharp["size"][0] / files[0]["size"][0]
-    return sum(file["bands"] for file in files), round(ratio)
+        say((_prediction if dry_run else summary)(document), quiet)
 
 
-def _summary(output: Path, model: Path, report: Report) -> str:
-    pixels, seconds = report.pixels / 1e6, report.seconds
-    clipped = ", ".join(f"{name} {count}" for name, count in report.clipped.items() if count)
-    return "\n".join(
-        (
-            f"{output}: {pixels:.2f} MP with {model.name} in {seconds:.1f} s ({pixels / max(seconds, 1e-9):.2f} MP/s)",
-            f"  {report.tiles} tiles, {report.nodata} pixels without data, clipped values: {clipped or 'none'}",
-        )
-    )
+def _many(jobs: Path, settings: Settings, model: Path | None, *, quiet: bool, as_json: bool) -> None:
+    from runtime.jobs import read, run_all
+    from runtime.station import Station
+
+    listed = read(jobs, model)
+    with Station(settings) as station:
+        run_all(listed, station.run, lambda event: tell(event, quiet, as_json), settings.overwrite)
+
+
+def tell(event: dict[str, Any], quiet: bool, as_json: bool) -> None:
+    """A line for each scene; as JSON, one document a line."""
+    import json
+
+    if as_json:
+        print(json.dumps(event, ensure_ascii=False, allow_nan=False), flush=True)
+        return
+    texts = {
+        "failed": lambda: f"{event['output']}: failed: {event['error']}",
+        "done": lambda: summary(event["report"]),
+        "skipped": lambda: f"{event['output']}: is there already",
+        "given back": lambda: f"{event['scene']}: taken over from a process that is no more",
+        "end": lambda: f"{event['done']} of {event['count']} scenes sharpened, {event['failed']} failed",
+    }
+    say(texts[event["event"]](), quiet)
+
+
+def summary(it: dict[str, Any]) -> str:
+    """What a run did, for people."""
+    from runtime.budget import in_mib
+
+    clipped = ", ".join(f"{name} {count}" for name, count in it["clipped"].items() if count)
+    lines = [
+        f"{it['output']}: {it['pixels'] / 1e6:.2f} MP with {Path(it['model']).name} in {it['seconds']:.1f} s "
+        f"({it['megapixels_per_second']:.2f} MP/s), at most {in_mib(it['memory']['peak'])}",
+        f"  {it['tiles']} tiles, {it['nodata']} pixels without data, clipped values: {clipped or 'none'}",
+    ]
+    seams = [
+        f"  seams show between {found['axis']} of tiles: steps there are {found['ratio']:.2f} times those elsewhere"
+        for found in it.get("seams", ())
+        if found["shows"]
+    ]
+    return "\n".join([*lines, *seams, *(f"  {note}" for note in it["notes"])])
+
+
+def _prediction(it: dict[str, Any]) -> str:
+    from runtime.budget import in_mib
+
+    (height, width), disk = it["size"], in_mib(it["product_bytes_at_most"])
+    total, base, buffers, cache = (in_mib(it["memory"][name]) for name in ("total", "base", "buffers", "cache"))
+    lines = [
+        f"{it['output']}: {height} x {width} pixels with {Path(it['model']).name}, {it['tiles']} tiles, not written",
+        f"  about {_duration(it['seconds'])}; memory at most {total} ({base} Python and model, {buffers} rows of "
+        f"tiles, {cache} GDAL)",
+        f"  disk: the product, up to {disk}, and as much again until it is complete",
+    ]
+    return "\n".join([*lines, *(f"  {note}" for note in it["notes"])])
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{seconds:.1f} s"

@@ -109,6 +109,7 @@ def _about(session: Session, scene: Scene, tiles: TilePlan, batch: int) -> dict[
     return {
         "files": [_identity(name) for name in scene.files],
         "gain": scene.gain,
+        "ms": scene.placement,
         "model": session.contract.to_json(),
         "session": type(session).__qualname__,
         "batch": batch,
@@ -122,7 +123,7 @@ def _identity(name: str) -> list[str | int]:
         found = os.stat(name)  # noqa: PTH116 - GDAL's name need not be a path
     except OSError:
         return [name]
-    return [name, found.st_size, found.st_mtime_ns]
+    return [Path(name).name, found.st_size, found.st_mtime_ns]  # wherever it has been moved to
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ make one; without it, floats that are fractions and numbers beyond twice the sen
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -158,6 +159,29 @@ class Scene:
     def files(self) -> tuple[str, ...]:
         """The files' names, PAN's first."""
         return tuple(layer.file.name for raster in (self._pan, self._ms) for layer in raster.layers)
+
+    @property
+    def placement(self) -> list[float]:
+        """Where MS lies on the common grid, which coregistration changes."""
+        return [number for axis in (self._ms.rows, self._ms.cols) for number in (axis.origin, axis.step)]
+
+    @property
+    def block_row(self) -> int:
+        """Bytes of one row of the files' blocks, as they are in memory."""
+        files = [layer.file for raster in (self._pan, self._ms) for layer in raster.layers]
+        return sum(
+            height * file.width * np.dtype(dtype).itemsize
+            for file in files
+            for (height, _), dtype in zip(file.block_shapes, file.dtypes, strict=True)
+        )
+
+    def coregistered(self, row: float, col: float) -> Scene:
+        """The same scene with MS moved down and to the right by so many PAN pixels, by interpolation."""
+        rows, cols = (
+            dataclasses.replace(axis, origin=axis.origin - axis.step * shift / self.sensor.ratio)
+            for axis, shift in ((self._ms.rows, row), (self._ms.cols, col))
+        )
+        return dataclasses.replace(self, _ms=dataclasses.replace(self._ms, rows=rows, cols=cols))
 
     @property
     def resampled(self) -> bool:

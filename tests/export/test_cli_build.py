@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 import typer
 
 from export import cli_build
-from export.cli_build import parse_batch, parse_size
+from export.cli_build import parse_batch
 from export.compile import is_available
 from runtime import plan
 
@@ -80,19 +80,6 @@ def test_refit_refuses_what_is_no_plan(
     code, _, errors = invoke("refit", small_model, small_checkpoint, "-o", tmp_path / "new.plan")
     assert code == 3
     assert "no plan of tensorrt or rtx" in errors
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("1", 1), ("512M", 512 << 20), ("2G", 2 << 30), ("3KiB", 3072), ("4GB", 4 << 30)]
-)
-def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "0", "-1", "2T", "1.5G", "G"])
-def test_what_is_no_size(text: Any) -> None:
-    with pytest.raises(typer.BadParameter):
-        parse_size(text)
 
 
 @pytest.mark.parametrize("text", ["", "1", "1,2", "0,1,2", "2,1,3", "1,3,2", "a,b,c", "1,2,3,4"])
