@@ -10,7 +10,8 @@
     ├── CheckFailedError      6  an artefact that differs from its reference by more than its gate
     ├── OutputError           7  a product that could not be written
     ├── AlignmentError        8  PAN and MS that do not lie on one another
-    └── PartialError          9  some of many scenes failed; where all did, the command ends with 10
+    ├── PartialError          9  some of many scenes failed
+    └── TotalError           10  all of many scenes failed
 
 Codes 0 (success), 2 (wrong command line) and 130 (interrupted) are the shell's usual ones.
 """
@@ -70,13 +71,15 @@ class AlignmentError(SfiinError):
 
 
 class PartialError(SfiinError):
-    """Some of many scenes failed, each with an error of its own; `failed` of `count`, and 10 where that is all."""
+    """Some of many scenes failed, each with an error of its own."""
 
     exit_code = 9
 
-    def __init__(self, message: str, failed: int, count: int) -> None:
-        super().__init__(message)
-        self.exit_code = 10 if failed == count else 9
+
+class TotalError(SfiinError):
+    """All of many scenes failed, each with an error of its own."""
+
+    exit_code = 10
 
 
 class OutputError(SfiinError):

@@ -106,7 +106,7 @@ class Inbox:
 def watch(inbox: Inbox, run: Run, tell: Callable[[Event], None], *, poll: float, once: bool, stop: Flag) -> None:
     """Do scenes as they come, until `stop` is set, or with `once` until none is left that is complete.
 
-    The scene that is under way is finished first. Raises PartialError when some failed, or all.
+    The scene that is under way is finished first. Raises PartialError or TotalError when some failed, or all.
     """
     done = failed = 0
     while not stop.is_set():

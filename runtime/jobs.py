@@ -15,7 +15,7 @@ from typing import Any
 
 from rasterio.errors import RasterioError
 
-from runtime.errors import InputError, PartialError, SfiinError
+from runtime.errors import InputError, PartialError, SfiinError, TotalError
 from runtime.station import Job
 
 Event = dict[str, Any]
@@ -55,7 +55,7 @@ def read(path: Path, model: Path | None = None) -> list[Job]:
 def run_all(jobs: Sequence[Job], run: Run, tell: Callable[[Event], None], overwrite: bool = False) -> None:
     """Run all jobs; `tell` is told of each one's end, and of the end of all.
 
-    Raises PartialError when some failed, or all.
+    Raises PartialError when some failed, TotalError when all.
     """
     done = failed = 0
     for job in jobs:
@@ -82,10 +82,10 @@ def outcome(job: Job, run: Run) -> Event:
 
 
 def require_all(failed: int, count: int) -> None:
-    """Raise PartialError unless none failed."""
+    """Raise PartialError or TotalError unless none failed."""
     if failed:
-        which = "all" if failed == count else f"{failed} of"
-        raise PartialError(f"{which} {count} scenes failed; their errors stand above", failed, count)
+        kind, which = (TotalError, "all") if failed == count else (PartialError, f"{failed} of")
+        raise kind(f"{which} {count} scenes failed; their errors stand above")
 
 
 def _job(row: dict[str, Any], folder: Path, model: Path | None) -> Job:
