@@ -82,8 +82,10 @@ class _Layer:
         return [self.file.nodatavals[i - 1] for i in self.bands]
 
     @property
-    def is_masked(self) -> bool:
-        """Whether pixels may be invalid though no value is nodata."""
+    def may_lack(self) -> bool:
+        """Whether pixels may be invalid though no value is nodata: by a mask, or because they are not finite."""
+        if any(np.dtype(it).kind == "f" for it in self.dtypes):
+            return True
         unmasked = {MaskFlags.all_valid, MaskFlags.alpha}
         flags = [self.file.mask_flag_enums[i - 1] for i in self.bands]
         return len(self.bands) < self.file.count or any(unmasked.isdisjoint(each) for each in flags)
@@ -354,7 +356,7 @@ def _product_nodata(pan: _Layer, ms: Sequence[_Layer], dtype: np.dtype[Any]) -> 
     for nodata in (*own, math.nan, *other):
         if nodata is not None and _fits(nodata, dtype):
             return float(nodata)
-    return 0.0 if any(layer.is_masked for layer in (pan, *ms)) else None
+    return 0.0 if any(layer.may_lack for layer in (pan, *ms)) else None
 
 
 def _product_bits(

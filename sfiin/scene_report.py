@@ -105,9 +105,12 @@ def _values(document: Mapping[str, Any], regions: list[Region]) -> Parts:
     """Counts over the whole product, statistics over the regions."""
     ratio, peak = document["sensor"]["ratio"], (1 << document["sensor"]["bits"]) - 1
     ms, seen, fused = (np.concatenate(it, 1) for it in zip(*(_paired(it, ratio) for it in regions), strict=True))
+    yield Paragraph(f"{document['nodata']} of {document['pixels']} pixels have no data.")
+    if not ms.size:
+        return
     rows = []
     for i, name in enumerate(document["bands"]):
-        saturated = (fused[i] * document["gain"] >= peak).mean() if fused.shape[1] else 0.0
+        saturated = (fused[i] * document["gain"] >= peak).mean()
         linked = np.corrcoef(ms[i], seen[i])[0, 1] if ms[i].std() and seen[i].std() else float("nan")
         rows.append((
             name, f"{ms[i].mean():.2f}", f"{(seen[i] - ms[i]).mean():+.3f}", f"{ms[i].std():.2f}",
@@ -116,7 +119,6 @@ def _values(document: Mapping[str, Any], regions: list[Region]) -> Parts:
     header = ("band", "MS mean", "bias", "MS deviation", "product's, at MS' pixels", "correlation with MS",
               "at or above the peak", "clipped")  # fmt: skip
     yield table("Bands against MS, over the regions; clipped: over the whole product", header, rows)
-    yield Paragraph(f"{document['nodata']} of {document['pixels']} pixels have no data.")
 
 
 def _paired(region: Region, ratio: int) -> tuple[Image, Image, Image]:
