@@ -84,6 +84,10 @@ class Cuda(Protocol):
         """Return when the event has happened."""
         ...
 
+    def elapsed(self, first: int, second: int) -> float:
+        """Milliseconds on the device between two events that have happened."""
+        ...
+
     def drain(self, stream: int) -> None:
         """Return when the stream has nothing left to do."""
         ...
@@ -163,7 +167,7 @@ class CudaBindings:
 
     def event(self) -> int:
         """See `Cuda`."""
-        return self._kept(self._call("cudaEventCreateWithFlags", self._rt.cudaEventDisableTiming))
+        return self._kept(self._call("cudaEventCreateWithFlags", self._rt.cudaEventDefault))
 
     def free_event(self, event: int) -> None:
         """See `Cuda`."""
@@ -190,6 +194,10 @@ class CudaBindings:
     def synchronize(self, event: int) -> None:
         """See `Cuda`."""
         self._call("cudaEventSynchronize", event)
+
+    def elapsed(self, first: int, second: int) -> float:
+        """See `Cuda`."""
+        return float(self._call("cudaEventElapsedTime", first, second))
 
     def drain(self, stream: int) -> None:
         """See `Cuda`."""
@@ -270,7 +278,7 @@ class PyCuda:
 
     def event(self) -> int:
         """See `Cuda`."""
-        event = self._call(self._driver.Event, self._driver.event_flags.DISABLE_TIMING)
+        event = self._call(self._driver.Event)
         self._kept[event.handle] = event
         return int(event.handle)
 
@@ -297,6 +305,10 @@ class PyCuda:
     def synchronize(self, event: int) -> None:
         """See `Cuda`."""
         self._call(self._kept[event].synchronize)
+
+    def elapsed(self, first: int, second: int) -> float:
+        """See `Cuda`."""
+        return float(self._call(self._kept[second].time_since, self._kept[first]))
 
     def drain(self, stream: int) -> None:
         """See `Cuda`."""

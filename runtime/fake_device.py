@@ -132,6 +132,11 @@ class FakeCuda:
         self._call("synchronize")
         self._until(self._events[event])
 
+    def elapsed(self, first: int, second: int) -> float:
+        """As `Cuda.elapsed`, by the fake clock."""
+        self._call("elapsed")
+        return 1e3 * (self._events[second] - self._events[first])
+
     def drain(self, stream: int) -> None:
         """As `Cuda.drain`."""
         self._call("drain", stream)

@@ -11,12 +11,14 @@ with FP16 inputs gets 11-bit data exactly, and is refused for more bits.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -63,6 +65,7 @@ class _Slot:
     ms: _Tensor
     pan: _Tensor
     hrms: _Tensor
+    begun: int
     uploaded: int
     computed: int
     done: int
@@ -187,6 +190,21 @@ class TensorRTSession:
                 parts.append(self._finished(*flying.popleft()))
                 yield from _whole(parts, counts)
 
+    def run_timed(self, ms: Image, pan: Image) -> tuple[Image, dict[str, float]]:
+        """`run` of at most the plan's largest batch, and where its time went, ms.
+
+        On the device: `upload`, `compute` and `download`; on the host: `enqueue`, until all was under way.
+        """
+        with self._guarded():
+            slot = self._slots[0]
+            began = time.perf_counter()
+            self._start(slot, ms, pan)
+            enqueue = 1e3 * (time.perf_counter() - began)
+            result = self._finished(slot, len(ms))
+            marks = slot.begun, slot.uploaded, slot.computed, slot.done
+            parts = (self._cuda.elapsed(a, b) for a, b in pairwise(marks))
+            return result, {"enqueue": enqueue, **dict(zip(("upload", "compute", "download"), parts, strict=True))}
+
     def close(self) -> None:
         """Give all memory back; the session cannot be used afterwards."""
         if not self._failure:
@@ -231,7 +249,7 @@ class TensorRTSession:
                 raise MismatchError(
                     f"tile: the plan's '{name}' is {tensors[name].shape}, its contract says {shape}; build it again"
                 )
-        events = (self._own(self._cuda.event, self._cuda.free_event) for _ in range(3))
+        events = (self._own(self._cuda.event, self._cuda.free_event) for _ in range(4))
         return _Slot(tensors["ms"], tensors["pan"], tensors["hrms"], *events)
 
     def _tensor(self, name: str) -> _Tensor:
@@ -266,6 +284,7 @@ class TensorRTSession:
         """Send a batch on its way: copied in, computed and copied out by three streams, each waiting for the last."""
         upload, compute, download = self._streams
         count = max(len(ms), self._build.batch[0])
+        self._cuda.record(slot.begun, upload)
         for tensor, values in ((slot.ms, ms), (slot.pan, pan)):
             tensor.view(count)[: len(values)] = values
             self._cuda.upload(tensor.device, tensor.bytes(count), upload)

@@ -43,7 +43,7 @@ def test_the_bindings_have_every_function_with_so_many_parameters() -> None:
         declared = getattr(runtime, name).__doc__.splitlines()[0]
         parameters = [it for it in declared[declared.index("(") + 1 : declared.rindex(")")].split(",") if it.strip()]
         assert len([it for it in arguments.split(", ") if it]) == len(parameters), name
-    for name in ("cudaHostAllocDefault", "cudaStreamNonBlocking", "cudaEventDisableTiming"):
+    for name in ("cudaHostAllocDefault", "cudaStreamNonBlocking", "cudaEventDefault"):
         assert isinstance(getattr(runtime, name), int)
 
 
