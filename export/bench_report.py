@@ -121,14 +121,16 @@ def _limits(document: Mapping[str, Any]) -> Parts:
     """Where the graph is at hand: of the shipped models, by their digest."""
     known = {sha256(path): path for path, _ in shipped()}
     rates = _rates()
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    points: dict[str, tuple[float, float]] = {}
     for it in (document, *document["against"]):
         path = known.get(it["model_sha256"])
-        if path is None or "cpu" not in it["backend"] + ("cpu" if "auto" in it["backend"] else ""):
+        if path is None or not it["backend"].endswith("cpu"):
             continue
         found = total(cost(onnx.load(path), it["batch"]))
         seconds = it["milliseconds"]["total"]["quantiles"][0]["value"] / 1e3
         floor = max(found.macs / rates[0], found.moved / rates[1])
+        points[it["model"]] = found.macs / found.moved, found.macs / seconds
         bound = "arithmetic" if found.macs / rates[0] > found.moved / rates[1] else "memory"
         rows.append((it["model"], f"{found.macs / 1e9:.3f}", f"{found.moved / 1e6:.0f}",
                      f"{found.macs / found.moved:.2f}", f"{1e3 * floor:.2f} ({bound})", f"{1e3 * seconds:.2f}",
@@ -141,6 +143,22 @@ def _limits(document: Mapping[str, Any]) -> Parts:
         )
         header = ("model", "G multiply-adds", "MB moved", "per byte", "roofline, ms", "measured, ms", "share")
         yield table("Roofline", header, rows)
+        yield Picture(figures.png(roofline(points, rates)), "Multiply-adds a second against multiply-adds per byte.")
+
+
+def roofline(points: Mapping[str, tuple[float, float]], rates: tuple[float, float]) -> Figure:
+    """Models as points (multiply-adds per byte, and a second) under what arithmetic and memory allow."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    intensity = np.geomspace(0.05, 50, 100)
+    axes.loglog(intensity, np.minimum(rates[0], rates[1] * intensity) / 1e9, color="black", label="this machine")
+    for name, (per_byte, per_second) in points.items():
+        axes.loglog([per_byte], [per_second / 1e9], "o", label=name)
+    axes.set(xlabel="multiply-adds per byte", ylabel="G multiply-adds a second")
+    axes.legend(fontsize="small")
+    return figure
 
 
 def _rates() -> tuple[float, float]:

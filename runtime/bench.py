@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 import runtime
 from runtime import budget, environment, golden, machine, plan, power, statistics
-from runtime.backends import Choice, open_session
+from runtime.backends import Choice, best_provider, open_session
 from runtime.contract import Contract, Tile
 from runtime.errors import InputError, MismatchError
 from runtime.files import sha256
@@ -60,7 +60,7 @@ class Settings:
     provider: Choice = "auto"
     threads: int = 0
     batch: int = 1
-    seconds: float = 10.0
+    seconds: float = 20.0
     samples: int = 100_000
     warm_up: float = 10.0
     percent: float = 99.0
@@ -272,7 +272,7 @@ def _backend(run: Run, settings: Settings) -> str:
     if plan.is_plan(run.path):
         return plan.read(run.path).build.flavour
     version = machine.version("onnxruntime") or machine.version("onnxruntime-gpu")
-    return f"onnxruntime {version} {settings.provider}"
+    return f"onnxruntime {version} {best_provider() if settings.provider == 'auto' else settings.provider}"
 
 
 def _energy(

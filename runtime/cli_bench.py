@@ -32,7 +32,7 @@ def bench(
     provider: options.Provider = "auto",
     threads: options.Threads = 0,
     batch: options.Batch = 1,
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure each model.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure each model.")] = 20.0,
     samples: Annotated[int, typer.Option(min=2, help="How many runs at most.")] = 100_000,
     percent: Annotated[
         float, typer.Option("--percentile", min=50, max=99.9, help="The highest percentile that must be trusted.")
