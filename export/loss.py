@@ -93,7 +93,9 @@ class Loss:
     largest: float
 
     def share(self, gate: LossGate) -> float:
-        """The largest of the losses as a share of what the gate allows; NaN where the model's result is not finite."""
+        """The largest of the losses as a share of what the gate, all of it above 0, allows; NaN where the model's result
+        is not finite.
+        """
         a, b = self.single, self.lower
         relative = b.ergas / a.ergas - 1 if a.ergas else 0.0
         shares = ((a.psnr - b.psnr) / gate.psnr, (b.sam - a.sam) / gate.sam, relative / gate.ergas,
@@ -103,7 +105,9 @@ class Loss:
     def require(self, what: str, gate: LossGate, remedy: str = REMEDY) -> None:
         """Raise CheckFailedError with the figures unless within the gate; better than FP32 is within it, too."""
         a, b = self.single, self.lower
-        if not self.share(gate) <= 1:
+        relative = b.ergas / a.ergas - 1 if a.ergas else 0.0
+        within = (a.psnr - b.psnr <= gate.psnr, b.sam - a.sam <= gate.sam, relative <= gate.ergas)
+        if not (all(within) and self.shift <= gate.shift):
             raise CheckFailedError(
                 f"{what} against FP32 on {self.pairs} pairs with truth: PSNR {b.psnr:.3f} for {a.psnr:.3f} dB (gate "
                 f"-{gate.psnr:g}), SAM {b.sam:.4f} for {a.sam:.4f} deg (gate +{gate.sam:g}), ERGAS {b.ergas:.4f} for "

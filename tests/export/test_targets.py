@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto, defs
 
-from export.targets import target, targets, tomllib
+from export.targets import target, targets
 from runtime.errors import InputError
+from sfiin.toml import parse
 
 # Operators that TensorRT's matrices list although they are no longer, or never were, in ONNX.
 FOREIGN = {"ImageScaler", "ParametricSoftplus", "ScaledTanh"}
@@ -60,7 +61,7 @@ def test_conditions_name_what_the_operators_have(name: str) -> None:
 def test_no_source_is_idle() -> None:
     """Every document in the list stands behind an entry."""
     path = Path(__file__).parents[2] / "export" / "targets.toml"
-    document = tomllib.loads(path.read_text("utf-8"))
+    document = parse(path.read_text("utf-8"))
     tables = [table for table in document["targets"].values() if "sources" in table]
     used = {rule["source"] for rule in document["rules"]} | {key for it in tables for key in it["sources"].values()}
     assert used == set(document["sources"])
