@@ -93,8 +93,8 @@ class Loss:
     largest: float
 
     def share(self, gate: LossGate) -> float:
-        """The largest of the losses as a share of what the gate, all of it above 0, allows; NaN where the model's result
-        is not finite.
+        """The largest of the losses as a share of what the gate, all of it above 0, allows; NaN where a result is not
+        finite.
         """
         a, b = self.single, self.lower
         relative = b.ergas / a.ergas - 1 if a.ergas else 0.0
