@@ -18,7 +18,7 @@ rounded, not after.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from calibration.ranges import LEVELS
 from export.islands import Graph, Island, islands
+from export.precision import rewritten
 from export.ranges import LEAST_NORMAL
 
 OPSET = 19
@@ -120,7 +121,7 @@ def quantized(model: onnx.ModelProto, nodes: Collection[str], reach: Mapping[str
                 copied.input[i] = made[node.input[i]]
         nodes_now.append(copied)
     used = {name for node in nodes_now for name in node.input}
-    return _with(model, nodes_now, [tensor for name, tensor in weights.items() if name in used])
+    return rewritten(model, nodes_now, [tensor for name, tensor in weights.items() if name in used])
 
 
 def _activation(name: str, reach: float, kind: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
@@ -157,15 +158,3 @@ def _scale(reach: NDArray[np.float64] | np.float64, kind: int) -> NDArray[np.flo
     half = kind == TensorProto.FLOAT16
     least = LEAST_NORMAL if half else np.finfo(np.float32).tiny
     return np.asarray(np.maximum(reach / LEVELS, least), np.float16 if half else np.float32)
-
-
-def _with(
-    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], weights: Sequence[onnx.TensorProto]
-) -> onnx.ModelProto:
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    for field, items in (("node", nodes), ("initializer", weights), ("value_info", ())):
-        result.graph.ClearField(field)
-        getattr(result.graph, field).extend(items)
-    onnx.checker.check_model(result, full_check=True)
-    return onnx.shape_inference.infer_shapes(result, strict_mode=True)

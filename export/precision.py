@@ -127,7 +127,7 @@ def _cast(model: onnx.ModelProto, graph: Graph, single: Collection[str]) -> onnx
                     nodes.append(helper.make_node("Cast", [name], [other], other, to=to))
                     cast.add(other)
         nodes.append(typed_node)
-    return _with(model, nodes, list(weights.values()))
+    return rewritten(model, nodes, list(weights.values()))
 
 
 def _weight(tensor: onnx.TensorProto, half: bool) -> onnx.TensorProto:
@@ -140,7 +140,7 @@ def _suffixed(name: str, half: bool) -> str:
     return f"{name}/{'half' if half else 'single'}"
 
 
-def _with(
+def rewritten(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], weights: Sequence[onnx.TensorProto]
 ) -> onnx.ModelProto:
     """A copy of the model with other nodes and weights, checked, with inferred types and shapes."""
@@ -177,7 +177,7 @@ def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
         else tensor
         for tensor in model.graph.initializer
     ]
-    return _with(model, nodes, weights)
+    return rewritten(model, nodes, weights)
 
 
 def _rounding(nodes: list[onnx.NodeProto], name: str) -> str:
