@@ -248,6 +248,7 @@ def _document(run: Run, settings: Settings) -> Document:
         "model": run.path.name, "model_sha256": sha256(run.path), "model_bytes": run.path.stat().st_size,
         "backend": _backend(run, settings), "precision": contract.precision, "lowering": contract.lowering,
         "tile": [contract.tile.height, contract.tile.width], "batch": batch, "threads": settings.threads,
+        "device_bytes": getattr(run.session, "device_bytes", None),
         "load_seconds": run.loading, "first_result_seconds": run.first,
         "warm_up": {"windows": run.windows, "settled": statistics.settled(run.windows)},
         "milliseconds": times, "samples": [round(it, 4) for it in run.totals],

@@ -161,6 +161,9 @@ def _print_rest(document: Mapping[str, Any]) -> None:
     if energy:
         say(f"{energy['watts']:.1f} W, {energy['joules_per_tile']:.3f} J a tile, "
             f"{energy['joules_per_megapixel']:.2f} J a megapixel")  # fmt: skip
+    device = document["device_bytes"]
+    if device is not None:
+        say(f"{device / 2**20:.0f} MiB of the device's memory")
     say(f"loaded in {document['load_seconds']:.2f} s, first result after {document['first_result_seconds']:.2f} s, "
         f"at most {document['peak_host_bytes'] / 2**20:.0f} MiB")  # fmt: skip
     say(f"{document['verdict']['state']}")

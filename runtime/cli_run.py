@@ -136,7 +136,7 @@ def _prediction(it: dict[str, Any]) -> str:
     lines = [
         f"{it['output']}: {height} x {width} pixels with {Path(it['model']).name}, {it['tiles']} tiles, not written",
         f"  about {_duration(it['seconds'])}; memory at most {total} ({base} Python and model, {buffers} rows of "
-        f"tiles, {cache} GDAL)",
+        f"tiles, {cache} GDAL, the rest for what is not counted)",
         f"  disk: the product, up to {disk}, and as much again until it is complete",
     ]
     return "\n".join([*lines, *(f"  {note}" for note in it["notes"])])

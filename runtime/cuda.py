@@ -88,6 +88,10 @@ class Cuda(Protocol):
         """Milliseconds on the device between two events that have happened."""
         ...
 
+    def free_memory(self) -> int:
+        """Bytes of the device's memory that nobody has; on a Jetson it is the board's."""
+        ...
+
     def drain(self, stream: int) -> None:
         """Return when the stream has nothing left to do."""
         ...
@@ -199,6 +203,10 @@ class CudaBindings:
         """See `Cuda`."""
         return float(self._call("cudaEventElapsedTime", first, second))
 
+    def free_memory(self) -> int:
+        """See `Cuda`."""
+        return int(self._call("cudaMemGetInfo"))  # the first of two numbers
+
     def drain(self, stream: int) -> None:
         """See `Cuda`."""
         self._call("cudaStreamSynchronize", stream)
@@ -309,6 +317,10 @@ class PyCuda:
     def elapsed(self, first: int, second: int) -> float:
         """See `Cuda`."""
         return float(self._call(self._kept[second].time_since, self._kept[first]))
+
+    def free_memory(self) -> int:
+        """See `Cuda`."""
+        return int(self._call(self._driver.mem_get_info)[0])
 
     def drain(self, stream: int) -> None:
         """See `Cuda`."""

@@ -132,6 +132,11 @@ class FakeCuda:
         self._call("synchronize")
         self._until(self._events[event])
 
+    def free_memory(self) -> int:
+        """As `Cuda.free_memory`, of a device of 8 GiB."""
+        self._call("free_memory")
+        return (8 << 30) - sum(memory.nbytes for memory in self._memory.values())
+
     def elapsed(self, first: int, second: int) -> float:
         """As `Cuda.elapsed`, by the fake clock."""
         self._call("elapsed")

@@ -121,7 +121,8 @@ def require_here(path: Path, sidecar: Sidecar) -> str:
 
 
 class TensorRTSession:
-    """An open plan, for one thread. `notes` says what went otherwise than it might have, such as without graphs.
+    """An open plan, for one thread. `notes` says what went otherwise than it might have, such as without graphs;
+    `device_bytes` is what opening it took of the device's memory, for weights, scratch and buffers.
 
     `plugin_library` is where the plugin's library lies, if not beside the plan, for plans that need one.
     `device` and `library` stand in for the device layer and the TensorRT module; without them what is installed serves,
@@ -152,10 +153,12 @@ class TensorRTSession:
         self._owned = ExitStack()
         self._streams: list[int] = []
         with self._guarded():
+            free = self._cuda.free_memory()
             self._context = self._loaded(path, plugin_library or plugin.beside(path))
             for _ in range(3):
                 self._streams.append(self._own(self._cuda.stream, self._cuda.free_stream))
             self._slots = [self._slot() for _ in range(2)]
+            self.device_bytes = free - self._cuda.free_memory()
 
     @property
     def contract(self) -> Contract:

@@ -160,6 +160,8 @@ def test_a_plans_time_is_told_apart(small_model: Path, tmp_path: Path, monkeypat
     assert medians["download"] == pytest.approx(1e3 * COPY * 4 * int(np.prod(contract.shapes["hrms"])))
     assert medians["enqueue"] > 0
     assert found["backend"] == "tensorrt"
+    floats = sum(int(np.prod(shape)) for shape in contract.shapes.values())
+    assert found["device_bytes"] == 2 * 4 * floats  # two slots of a batch of one
     assert not device.living
 
 

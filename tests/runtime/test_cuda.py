@@ -49,7 +49,7 @@ def test_the_bindings_have_every_function_with_so_many_parameters() -> None:
 
 @needs_bindings
 @pytest.mark.skipif(not machine.cuda_driver()["why"], reason="there is a GPU")
-@pytest.mark.parametrize("call", [lambda it: it.allocate(16), lambda it: it.pinned(16), lambda it: it.stream()])
+@pytest.mark.parametrize("call", [lambda it: it.allocate(16), lambda it: it.stream(), lambda it: it.free_memory()])
 def test_a_failing_call_names_cudas_error(call: Any) -> None:
     with pytest.raises(CudaError, match=r"the GPU: cuda\w+: cudaError\w+"):
         call(CudaBindings())
