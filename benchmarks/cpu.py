@@ -4,9 +4,9 @@
     python benchmarks/cpu.py --table benchmarks/cpu.json
     python benchmarks/cpu.py --profile                      # where its time goes for `--target ort`, one thread
 
-Every round runs all ways once, in turn; a figure is the median over rounds of a way's time, or of its ratio to PyTorch
-eager in the same round, so that what else the machine does meets all alike. Warm-up is apart, and a pause before each
-run lets the threads of the way before it go to sleep.
+Every round runs all ways once, in turn; a figure is the median over rounds of a way's time, or of its ratio
+to PyTorch eager in the same round, so that what else the machine does meets all alike. Warm-up is apart, and
+a pause before each run lets the threads of the way before it go to sleep.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ import onnx
 import onnxruntime as ort
 import torch
 
-from export.cost import cost, total
-from export.graph import build_graph
-from export.targets import targets
-from runtime.files import publish
-from runtime.session import session_options
-from sfiin.network import SFIIN, NetworkConfig
-from sfiin.sensors import SENSORS
+from sfiin.data.sensors import SENSORS
+from sfiin.export.cost import cost, total
+from sfiin.export.graph import build_graph
+from sfiin.export.targets import targets
+from sfiin.model.network import SFIIN, NetworkConfig
+from sfiin.runtime.backends.session import session_options
+from sfiin.runtime.files import publish
 
 WAYS = ("eager", "compile", "plain export", "dft", "matmul", "matmul for ort")
 TITLES = (
@@ -54,7 +54,9 @@ _PAUSE = 0.05
 
 def main() -> None:
     """Measure and write JSON, or print the table of a JSON file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/cpu.json"))
     parser.add_argument("--table", type=Path, help="print the Markdown table of a file and measure nothing")
     parser.add_argument("--rounds", type=int, default=15)
@@ -88,7 +90,8 @@ def main() -> None:
 
 
 def measure(branch: Any, tile: int, threads: int, rounds: int) -> dict[str, Any]:
-    """All ways on one network and tile: milliseconds, ratios to eager, and the machine's limits beside them."""
+    """All ways on one network and tile: milliseconds, ratios to eager, and the machine's limits beside
+    them."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     network = SFIIN(NetworkConfig(spatial=branch), SENSORS["vhr4"].profile).eval()
@@ -102,7 +105,9 @@ def measure(branch: Any, tile: int, threads: int, rounds: int) -> dict[str, Any]
         "plain export": _session(_plain_export(network, ms, pan), threads, ms, pan),
         "dft": _session(build_graph(network, (tile, tile), "dft", 20), threads, ms, pan),
         "matmul": _session(model, threads, ms, pan),
-        "matmul for ort": _session(build_graph(network, (tile, tile), "matmul", 17, BLOCK), threads, ms, pan, BLOCK),
+        "matmul for ort": _session(
+            build_graph(network, (tile, tile), "matmul", 17, BLOCK), threads, ms, pan, BLOCK
+        ),
     }
     times = _interleaved(ways, rounds)
     spent = total(cost(model))
@@ -119,14 +124,20 @@ def measure(branch: Any, tile: int, threads: int, rounds: int) -> dict[str, Any]
 
 
 KINDS = {
-    "Conv": "convolutions", "FusedConv": "convolutions", "MatMul": "matrix products",
-    "ReorderInput": "reordering", "ReorderOutput": "reordering", "Concat": "joining and splitting",
-    "Split": "joining and splitting", "Transpose": "reordering",
-}  # fmt: skip
+    "Conv": "convolutions",
+    "FusedConv": "convolutions",
+    "MatMul": "matrix products",
+    "ReorderInput": "reordering",
+    "ReorderOutput": "reordering",
+    "Concat": "joining and splitting",
+    "Split": "joining and splitting",
+    "Transpose": "reordering",
+}
 
 
 def profile(tile: int = 128, rounds: int = 30) -> dict[str, float]:
-    """Milliseconds a tile by kind of operator: the sum of each node's median, from ONNX Runtime's profiler."""
+    """Milliseconds a tile by kind of operator: the sum of each node's median, from ONNX Runtime's
+    profiler."""
     torch.manual_seed(0)
     network = SFIIN(NetworkConfig(), SENSORS["vhr4"].profile).eval()
     options = session_options(ort, 1, BLOCK)
@@ -188,7 +199,11 @@ def _plain_export(network: SFIIN, ms: Any, pan: Any) -> onnx.ModelProto:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            network, (torch.from_numpy(ms), torch.from_numpy(pan)), dynamo=True, opset_version=20, verbose=False
+            network,
+            (torch.from_numpy(ms), torch.from_numpy(pan)),
+            dynamo=True,
+            opset_version=20,
+            verbose=False,
         )
     assert program is not None
     buffer = BytesIO()
@@ -220,7 +235,9 @@ def _best(work: Callable[[], object], tries: int = 7) -> float:
 
 def table(document: dict[str, Any]) -> str:
     """The Markdown table of the measurements: how many times as fast as PyTorch eager."""
-    rows = ["| spatial branch | tile | threads | eager ms | " + " | ".join(TITLES[1:]) + " | share of GEMM rate |"]
+    rows = [
+        "| spatial branch | tile | threads | eager ms | " + " | ".join(TITLES[1:]) + " | share of GEMM rate |"
+    ]
     rows.append("|---" * (len(TITLES) + 4) + "|")
     for run in document["runs"]:
         share = 2 * run["matmul_macs"] / (run["ms"]["matmul for ort"] * 1e6) / run["gflops"]

@@ -3,10 +3,11 @@
     python benchmarks/gdal.py --imagery DIR -o benchmarks/gdal.json
     python benchmarks/gdal.py --table benchmarks/gdal.json
 
-GDAL's pan-sharpening (weighted Brovey; what `gdal_pansharpen` sets up) runs by a virtual raster of its own, in the GDAL
-that comes with rasterio, with MS resampled by cubic convolution on PAN's grid. `DIR/scenes` holds folders with pan.tif
-and ms.tif, `DIR/check` pairs without truth, which are written as GeoTIFFs. Time is from files to compressed product;
-quality is without a reference (sfiin.metrics), which favours what stays near to MS.
+GDAL's pan-sharpening (weighted Brovey; what `gdal_pansharpen` sets up) runs by a virtual raster of its own,
+in the GDAL that comes with rasterio, with MS resampled by cubic convolution on PAN's grid. `DIR/scenes` holds
+folders with pan.tif and ms.tif, `DIR/check` pairs without truth, which are written as GeoTIFFs. Time is from
+files to compressed product; quality is without a reference (sfiin.runtime.quality.metrics), which favours
+what stays near to MS.
 """
 
 from __future__ import annotations
@@ -25,21 +26,23 @@ import numpy as np
 import rasterio
 from rasterio.transform import Affine
 
-from runtime import models
-from runtime.errors import SfiinError
-from runtime.files import publish
-from runtime.pipeline import sharpen
-from runtime.scene import open_scene
-from runtime.session import OnnxSession
-from sfiin import metrics
-from sfiin.pairs import gains, load_pair
+from sfiin.data.pairs import gains, load_pair
+from sfiin.runtime import models
+from sfiin.runtime.backends.session import OnnxSession
+from sfiin.runtime.errors import SfiinError
+from sfiin.runtime.files import publish
+from sfiin.runtime.quality import metrics
+from sfiin.runtime.scenes.pipeline import sharpen
+from sfiin.runtime.scenes.scene import open_scene
 
 ROUNDS = 3
 
 
 def main() -> None:
     """Measure and write, or print the table of a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--imagery", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/gdal.json"))
     parser.add_argument("--table", type=Path)
@@ -51,10 +54,17 @@ def main() -> None:
         parser.error("--imagery is wanted, or --table")
     with TemporaryDirectory() as folder, OnnxSession(models.choose(4, 4), threads=1) as session:
         runs = [
-            it for scene in _scenes(options.imagery, Path(folder)) if (it := compared(scene, session, Path(folder)))
+            it
+            for scene in _scenes(options.imagery, Path(folder))
+            if (it := compared(scene, session, Path(folder)))
         ]
-    document = {"command": "python benchmarks/gdal.py --imagery DIR", "gdal": rasterio.__gdal_version__,
-                "model": models.choose(4, 4).name, "machine": platform.machine(), "runs": runs}  # fmt: skip
+    document = {
+        "command": "python benchmarks/gdal.py --imagery DIR",
+        "gdal": rasterio.__gdal_version__,
+        "model": models.choose(4, 4).name,
+        "machine": platform.machine(),
+        "runs": runs,
+    }
     with publish(options.output) as part:
         part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(table(runs))
@@ -84,7 +94,8 @@ def _brovey(pan: Path, ms: Path, folder: Path) -> None:
         bands = file.count
     source = "<SourceFilename>{}</SourceFilename><SourceBand>{}</SourceBand>"
     spectral = "".join(
-        f'<SpectralBand dstBand="{i}">{source.format(ms.resolve(), i)}</SpectralBand>' for i in range(1, bands + 1)
+        f'<SpectralBand dstBand="{i}">{source.format(ms.resolve(), i)}</SpectralBand>'
+        for i in range(1, bands + 1)
     )
     (folder / "gdal.vrt").write_text(
         '<VRTDataset subClass="VRTPansharpenedDataset"><PansharpeningOptions><Resampling>Cubic</Resampling>'
@@ -94,7 +105,9 @@ def _brovey(pan: Path, ms: Path, folder: Path) -> None:
     )
     options = {"driver": "GTiff", "tiled": True, "compress": "deflate", "predictor": 2}
     with rasterio.open(folder / "gdal.vrt") as file:
-        profile = {key: file.profile[key] for key in ("count", "height", "width", "dtype", "crs", "transform")}
+        profile = {
+            key: file.profile[key] for key in ("count", "height", "width", "dtype", "crs", "transform")
+        }
         with rasterio.open(folder / "gdal.tif", "w", **profile | options) as product:
             product.write(file.read())
 
@@ -104,7 +117,12 @@ def _quality(product: Path, pan: Path, ms: Path, known: tuple[Any, float]) -> di
     spectral = metrics.d_lambda(fused, coarse)
     spatial = metrics.d_s(fused, coarse, sharp, gain=known[1])
     consistency = metrics.d_lambda_k(fused, coarse, known[0])
-    return {"d_lambda": spectral, "d_s": spatial, "d_lambda_k": consistency, "hqnr": (1 - consistency) * (1 - spatial)}
+    return {
+        "d_lambda": spectral,
+        "d_s": spatial,
+        "d_lambda_k": consistency,
+        "hqnr": (1 - consistency) * (1 - spatial),
+    }
 
 
 def _read(path: Path) -> np.ndarray:
@@ -120,7 +138,7 @@ def _timed(work: Any) -> float:
 
 
 def _scenes(imagery: Path, folder: Path) -> Iterator[tuple[str, Path, Path, tuple[Any, float]]]:
-    from sfiin.sensors import SENSORS
+    from sfiin.data.sensors import SENSORS
 
     known = SENSORS["vhr4"]
     for pan in sorted((imagery / "scenes").glob("*/pan.tif")):
@@ -135,8 +153,17 @@ def _scenes(imagery: Path, folder: Path) -> Iterator[tuple[str, Path, Path, tupl
 
 def _write(path: Path, image: np.ndarray, pixel: float) -> None:
     count, height, width = image.shape
-    with rasterio.open(path, "w", driver="GTiff", count=count, height=height, width=width, dtype="uint16",
-                       crs="EPSG:32650", transform=Affine(pixel, 0.0, 5e5, 0.0, -pixel, 4e6)) as file:  # fmt: skip
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        count=count,
+        height=height,
+        width=width,
+        dtype="uint16",
+        crs="EPSG:32650",
+        transform=Affine(pixel, 0.0, 5e5, 0.0, -pixel, 4e6),
+    ) as file:
         file.write(image.astype(np.uint16))
 
 
@@ -147,7 +174,9 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
         for name, label in (("gdal", "GDAL"), ("sfiin", "sfiin")):
             it = run[name]
             measures = " | ".join(f"{it[key]:.3f}" for key in ("d_lambda", "d_s", "d_lambda_k", "hqnr"))
-            lines.append(f"| {run['scene'] if name == 'gdal' else ''} | {label} | {it['seconds']:.1f} s | {measures} |")
+            lines.append(
+                f"| {run['scene'] if name == 'gdal' else ''} | {label} | {it['seconds']:.1f} s | {measures} |"
+            )
     return "\n".join(lines)
 
 

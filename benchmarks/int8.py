@@ -3,8 +3,9 @@
     python benchmarks/int8.py --data DIR --check DIR -o benchmarks/int8.json
     python benchmarks/int8.py --table benchmarks/int8.json
 
-The first calibrates the shipped model on one folder, judges it on the other, and times FP32 and INT8 in ONNX Runtime in
-turns, with one thread. Beside it stands what the advisor says of that network and of one with 32 channels.
+The first calibrates the shipped model on one folder, judges it on the other, and times FP32 and INT8 in ONNX
+Runtime in turns, with one thread. Beside it stands what the advisor says of that network and of one with 32
+channels.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from calibration.advisor import advise, devices
-from calibration.calibrate import Settings, calibrate, graph_of
-from calibration.quantize import candidates, quantized
-from export.exporter import export_model
-from export.ranges import open_model
-from runtime import golden, models
-from runtime.contract import Tile
-from runtime.files import publish
-from sfiin.checkpoint import Checkpoint, save
-from sfiin.network import SFIIN, NetworkConfig
-from sfiin.sensors import SENSORS
+from sfiin.calibration.advisor import advise, devices
+from sfiin.calibration.calibrate import Settings, calibrate, graph_of
+from sfiin.calibration.quantize import candidates, quantized
+from sfiin.data.sensors import SENSORS
+from sfiin.export.exporter import export_model
+from sfiin.export.ranges import open_model
+from sfiin.model.checkpoint import Checkpoint, save
+from sfiin.model.network import SFIIN, NetworkConfig
+from sfiin.runtime import golden, models
+from sfiin.runtime.contract import Tile
+from sfiin.runtime.files import publish
 
 SHIPPED = models.choose(4, 4)
 ADVISED = ("orin-agx", "rtx4090")
@@ -44,7 +45,9 @@ ROUNDS = 60
 
 def main() -> None:
     """Measure and write, or print the tables of a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path)
     parser.add_argument("--check", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/int8.json"))
@@ -65,24 +68,42 @@ def main() -> None:
 def measured(data: Path, check: Path, folder: Path) -> dict[str, Any]:
     """The calibration, latencies and advice."""
     result, work = calibrate(
-        SHIPPED, data, folder / "int8.onnx", Settings(), check=check,
+        SHIPPED,
+        data,
+        folder / "int8.onnx",
+        Settings(),
+        check=check,
         watch=lambda done, of: print(f"{done} of {of}", file=sys.stderr),
-    )  # fmt: skip
+    )
     held = {island.node for island in result.kept}
     nodes = [it.node for it in work.candidates if it.node not in held]
     reach = work.reach(result.method)
     whole = quantized(work.model, nodes, {it.node: reach[it.activation] for it in work.candidates})
-    graphs = {"fp32": work.model, "int8, rest fp32": whole, "int8, rest fp16": onnx.load(folder / "int8.onnx")}
+    graphs = {
+        "fp32": work.model,
+        "int8, rest fp32": whole,
+        "int8, rest fp16": onnx.load(folder / "int8.onnx"),
+    }
     return {
-        "command": "python benchmarks/int8.py --data DIR --check DIR", "machine": platform.machine(),
-        "onnxruntime": onnxruntime.__version__, "model": SHIPPED.name, "method": result.method,
-        "strata": result.calibration.strata, "digest": result.calibration.digest,
-        "pairs": result.chosen.pairs, "held": len(held) - len(work.kept), "candidates": len(work.candidates),
-        "plain_share": result.plain_share, "mac_share": result.mac_share,
-        "single": asdict(result.chosen.single), "rest": asdict(result.rest), "plain": asdict(result.plain),
-        "searched": asdict(result.chosen), "milliseconds": latencies(graphs, dict(work.calibration.tiles[0])),
+        "command": "python benchmarks/int8.py --data DIR --check DIR",
+        "machine": platform.machine(),
+        "onnxruntime": onnxruntime.__version__,
+        "model": SHIPPED.name,
+        "method": result.method,
+        "strata": result.calibration.strata,
+        "digest": result.calibration.digest,
+        "pairs": result.chosen.pairs,
+        "held": len(held) - len(work.kept),
+        "candidates": len(work.candidates),
+        "plain_share": result.plain_share,
+        "mac_share": result.mac_share,
+        "single": asdict(result.chosen.single),
+        "rest": asdict(result.rest),
+        "plain": asdict(result.plain),
+        "searched": asdict(result.chosen),
+        "milliseconds": latencies(graphs, dict(work.calibration.tiles[0])),
         "advice": [*advice(8, SHIPPED), *advice(32, wide(folder))],
-    }  # fmt: skip
+    }
 
 
 def latencies(graphs: Mapping[str, onnx.ModelProto], inputs: dict[str, np.ndarray]) -> dict[str, float]:
@@ -110,8 +131,16 @@ def advice(channels: int, model: Path) -> list[dict[str, Any]]:
     """What the advisor says of a model."""
     graph = graph_of(onnx.load(model), golden.read(golden.beside(model), models.contract(model)))
     found = [advise(graph, candidates(graph)[0], devices()[name]) for name in ADVISED]
-    return [{"channels": channels, "device": it.device.title, "gain": it.gain, "pays": it.pays, "reasons": it.reasons}
-            for it in found]  # fmt: skip
+    return [
+        {
+            "channels": channels,
+            "device": it.device.title,
+            "gain": it.gain,
+            "pays": it.pays,
+            "reasons": it.reasons,
+        }
+        for it in found
+    ]
 
 
 def tables(document: Mapping[str, Any]) -> str:
@@ -120,21 +149,28 @@ def tables(document: Mapping[str, Any]) -> str:
         "| | multiply-adds in INT8 | PSNR dB | SAM deg | ERGAS | largest difference |",
         "|---|---|---|---|---|---|",
     ]
-    rows = [("fp32", 0.0, document["single"], None), ("fp16", 0.0, *_of(document["rest"])),
-            ("int8, all that the rules leave", document["plain_share"], *_of(document["plain"])),
-            (f"int8, {document['held']} held back", document["mac_share"], *_of(document["searched"]))]  # fmt: skip
+    rows = [
+        ("fp32", 0.0, document["single"], None),
+        ("fp16", 0.0, *_of(document["rest"])),
+        ("int8, all that the rules leave", document["plain_share"], *_of(document["plain"])),
+        (f"int8, {document['held']} held back", document["mac_share"], *_of(document["searched"])),
+    ]
     for name, share, it, largest in rows:
         what = f"{share:.0%}".replace("%", " %") if share else ""
         difference = "" if largest is None else f"{largest:.1f} DN"
-        lines.append(f"| {name} | {what} | {it['psnr']:.3f} | {it['sam']:.3f} | {it['ergas']:.3f} | {difference} |")
+        lines.append(
+            f"| {name} | {what} | {it['psnr']:.3f} | {it['sam']:.3f} | {it['ergas']:.3f} | {difference} |"
+        )
     lines += [
         "",
         "| channels | device | INT8 beside FP16, estimated | recommended | against INT8 |",
         "|---|---|---|---|---|",
     ]
     for it in document["advice"]:
-        lines.append(f"| {it['channels']} | {it['device']} | {it['gain']:.2f}x | {'INT8' if it['pays'] else 'FP16'} | "
-                     f"{'; '.join(it['reasons'])} |")  # fmt: skip
+        lines.append(
+            f"| {it['channels']} | {it['device']} | {it['gain']:.2f}x | {'INT8' if it['pays'] else 'FP16'} | "
+            f"{'; '.join(it['reasons'])} |"
+        )
     return "\n".join(lines)
 
 

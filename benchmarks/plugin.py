@@ -2,10 +2,10 @@
 
     python benchmarks/plugin.py -o benchmarks/plugin-NAME.json       # needs a GPU, nvcc, PyTorch with CUDA
 
-First the kernels' result on fresh random inputs is held against the reference in float64 (relative L2 at most 1e-5, in
-half 2e-3); then eager PyTorch, torch.compile and the kernels take turns. The floor is the time in which the bytes that
-must move, two maps in and one out, are copied here. The prediction is made before anything is timed: the kernels' own
-traffic, 11/3 of the floor, or 17/3 where columns do not fit into a block.
+First the kernels' result on fresh random inputs is held against the reference in float64 (relative L2 at most
+1e-5, in half 2e-3); then eager PyTorch, torch.compile and the kernels take turns. The floor is the time in
+which the bytes that must move, two maps in and one out, are copied here. The prediction is made before
+anything is timed: the kernels' own traffic, 11/3 of the floor, or 17/3 where columns do not fit into a block.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from runtime import machine
-from runtime.errors import SfiinError
-from runtime.files import publish
+from sfiin.runtime.backends import machine
+from sfiin.runtime.errors import SfiinError
+from sfiin.runtime.files import publish
 
 TILES, CHANNELS, BATCHES = (128, 256, 512), (8, 32), (1, 16, 64)
 GATES = {"float32": 1e-5, "float16": 2e-3}
@@ -53,7 +53,9 @@ class Case:
 
 def main() -> int:
     """Check, measure, print and write; 1 where it cannot or the kernels are wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/plugin.json"))
     parser.add_argument("--rounds", type=int, default=50)
     options = parser.parse_args()
@@ -73,8 +75,14 @@ def main() -> int:
     for case in (Case(t, c, b) for t in TILES for c in CHANNELS for b in BATCHES):
         runs.append(measured(case, rate, options.rounds))
         print(json.dumps(runs[-1]), flush=True)
-    document = {"command": "python benchmarks/plugin.py", "device": asdict(device), "torch": torch.__version__,
-                "bytes_per_second": rate, "relative_l2": errors, "runs": runs}  # fmt: skip
+    document = {
+        "command": "python benchmarks/plugin.py",
+        "device": asdict(device),
+        "torch": torch.__version__,
+        "bytes_per_second": rate,
+        "relative_l2": errors,
+        "runs": runs,
+    }
     with publish(options.output) as part:
         part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(table(runs))
@@ -85,12 +93,19 @@ def branch(channels: int) -> Any:
     """A frequency branch with random weights, and its weights as the node takes them."""
     import torch
 
-    from sfiin.network import FrequencyBranch
+    from sfiin.model.network import FrequencyBranch
 
     torch.manual_seed(0)
     network = FrequencyBranch(channels).eval()
-    layers = (network.ms, network.pan, network.amplitude[0], network.amplitude[2], network.phase[0], network.phase[2],
-              network.out)  # fmt: skip
+    layers = (
+        network.ms,
+        network.pan,
+        network.amplitude[0],
+        network.amplitude[2],
+        network.phase[0],
+        network.phase[2],
+        network.out,
+    )
     weights = [it for layer in layers for it in (layer.weight.detach().flatten(1), layer.bias.detach())]
     return network, weights
 
@@ -99,8 +114,8 @@ def node_of(case: Case, kind: str) -> tuple[Callable[[], None], Any, list[Any]]:
     """The kernels as a call, what it writes, and its inputs."""
     import torch
 
-    from export.plugin import direct
-    from runtime.cuda import open_cuda
+    from sfiin.export.plugin import direct
+    from sfiin.runtime.backends.cuda import open_cuda
 
     shape = (case.batch, case.channels, case.tile, case.tile)
     dtype = getattr(torch, kind)
@@ -116,7 +131,7 @@ def error_of(kind: str) -> float:
     """Relative L2 distance of the kernels from the reference in float64, on fresh random inputs."""
     import torch
 
-    from export import spectral_fusion
+    from sfiin.export import spectral_fusion
 
     call, out, inputs = node_of(Case(128, 8, 2), kind)
     call()
@@ -129,25 +144,32 @@ def measured(case: Case, rate: float, rounds: int) -> dict[str, Any]:
     """Median milliseconds of each way, in turns; the prediction and the floor beside them."""
     import torch
 
-    from export.plugin import direct
+    from sfiin.export.plugin import direct
 
     call, _, (m, p, *_weights) = node_of(case, "float32")
     network = branch(case.channels)[0].cuda()
     compiled = torch.compile(network)
     limit = direct.opened(library()).sfiin_shared_limit()
     ways: dict[str, Callable[[], object]] = {
-        "eager": lambda: network(m, p), "compile": lambda: compiled(m, p), "kernels": call,
-    }  # fmt: skip
+        "eager": lambda: network(m, p),
+        "compile": lambda: compiled(m, p),
+        "kernels": call,
+    }
     with torch.inference_mode():
         times = turns(ways, rounds)
     floor = 1e3 * case.floor_bytes / rate
-    return {**asdict(case), "floor_ms": floor, "predicted_ms": 1e3 * case.moved_bytes(limit) / rate, "ms": times}
+    return {
+        **asdict(case),
+        "floor_ms": floor,
+        "predicted_ms": 1e3 * case.moved_bytes(limit) / rate,
+        "ms": times,
+    }
 
 
 @cache
 def library() -> Path:
     """The kernels, compiled for this GPU."""
-    from export.plugin import direct
+    from sfiin.export.plugin import direct
 
     path = Path(mkdtemp(prefix="sfiin-plugin-")) / "libsfiin_spectral.so"
     direct.compiled(path)
@@ -182,13 +204,22 @@ def copy_rate() -> float:
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
     """The runs as Markdown."""
-    lines = ["| tile | channels | batch | eager ms | compile | kernels | times the floor: predicted | measured |"]
+    lines = [
+        "| tile | channels | batch | eager ms | compile | kernels | times the floor: predicted | measured |"
+    ]
     lines.append("|---" * 8 + "|")
     for run in runs:
         eager, ms = run["ms"]["eager"], run["ms"]
-        cells = [run["tile"], run["channels"], run["batch"], f"{eager:.3f}", f"{eager / ms['compile']:.2f}x",
-                 f"{eager / ms['kernels']:.2f}x", f"{run['predicted_ms'] / run['floor_ms']:.1f}",
-                 f"{ms['kernels'] / run['floor_ms']:.1f}"]  # fmt: skip
+        cells = [
+            run["tile"],
+            run["channels"],
+            run["batch"],
+            f"{eager:.3f}",
+            f"{eager / ms['compile']:.2f}x",
+            f"{eager / ms['kernels']:.2f}x",
+            f"{run['predicted_ms'] / run['floor_ms']:.1f}",
+            f"{ms['kernels'] / run['floor_ms']:.1f}",
+        ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 

@@ -3,9 +3,10 @@
     python benchmarks/scenes.py -o benchmarks/scenes.json --figure build/scenes.png
     python benchmarks/scenes.py --table benchmarks/scenes.json
 
-Simulated scenes of growing size go through `sfiin run`, each in a process of its own, with `--memory`; time and peak
-memory are what it reports. The share is measured in one process: a scene from its files to its product, and the
-session alone on as many tiles of it that are in memory already, in turns; the median of the rounds' ratios.
+Simulated scenes of growing size go through `sfiin run`, each in a process of its own, with `--memory`; time
+and peak memory are what it reports. The share is measured in one process: a scene from its files to its
+product, and the session alone on as many tiles of it that are in memory already, in turns; the median of the
+rounds' ratios.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ import rasterio
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from runtime import models
-from runtime.files import publish
-from runtime.pipeline import sharpen
-from runtime.scene import open_scene
-from runtime.session import OnnxSession
-from runtime.tiles import plan
-from sfiin.simulate import simulate
+from sfiin.data.simulate import simulate
+from sfiin.runtime import models
+from sfiin.runtime.backends.session import OnnxSession
+from sfiin.runtime.files import publish
+from sfiin.runtime.scenes.pipeline import sharpen
+from sfiin.runtime.scenes.scene import open_scene
+from sfiin.runtime.scenes.tiles import plan
 
 SIZES = (1000, 2000, 4000, 10000)
 MEMORY = "1GiB"
@@ -44,7 +45,9 @@ SHARE_SIDE, ROUNDS = 1500, 5
 
 def main() -> None:
     """Measure and write, or print the table of a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/scenes.json"))
     parser.add_argument("--figure", type=Path, help="also draw memory and throughput against size (.png)")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="PAN pixels a side")
@@ -55,11 +58,14 @@ def main() -> None:
         return
     with TemporaryDirectory(dir=options.output.parent) as folder:
         document = {
-            "command": "python benchmarks/scenes.py", "machine": platform.machine(), "cpus": os.cpu_count(),
-            "model": models.choose(4, 4).name, "memory": MEMORY,
+            "command": "python benchmarks/scenes.py",
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "model": models.choose(4, 4).name,
+            "memory": MEMORY,
             "share": [share(Path(folder), threads) for threads in (1, 2)],
             "runs": [run(Path(folder), side) for side in options.sizes],
-        }  # fmt: skip
+        }
     with publish(options.output) as part:
         part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(table(document))
@@ -71,12 +77,30 @@ def run(folder: Path, side: int) -> dict[str, Any]:
     """One scene by the command."""
     pan, ms = simulated(folder, side)
     out = folder / "sharp.tif"
-    command = [str(Path(sys.executable).with_name("sfiin")), "run", "--pan", str(pan), "--ms", str(ms), "-o", str(out)]
-    done = subprocess.run([*command, "--memory", MEMORY, "--threads", "2", "--json"], capture_output=True, check=True)
+    command = [
+        str(Path(sys.executable).with_name("sfiin")),
+        "run",
+        "--pan",
+        str(pan),
+        "--ms",
+        str(ms),
+        "-o",
+        str(out),
+    ]
+    done = subprocess.run(
+        [*command, "--memory", MEMORY, "--threads", "2", "--json"], capture_output=True, check=True
+    )
     it = json.loads(done.stdout)
-    found = {"side": side, "megapixels": it["pixels"] / 1e6, "tiles": it["tiles"], "seconds": it["seconds"],
-             "megapixels_per_second": it["megapixels_per_second"], "peak_bytes": it["memory"]["peak"],
-             "planned_bytes": it["memory"]["total"], "product_bytes": out.stat().st_size}  # fmt: skip
+    found = {
+        "side": side,
+        "megapixels": it["pixels"] / 1e6,
+        "tiles": it["tiles"],
+        "seconds": it["seconds"],
+        "megapixels_per_second": it["megapixels_per_second"],
+        "peak_bytes": it["memory"]["peak"],
+        "planned_bytes": it["memory"]["total"],
+        "product_bytes": out.stat().st_size,
+    }
     print(json.dumps(found), file=sys.stderr)
     for path in (pan, ms, out):
         path.unlink()
@@ -92,7 +116,9 @@ def share(folder: Path, threads: int) -> dict[str, float]:
         with open_scene(pan, [ms], contract.sensor) as scene:
             tiles = plan(scene.height, scene.width, contract.tile, contract.sensor.ratio)
             side = contract.tile.height
-            inputs = [scene.read(row, col, side, side)[:2] for row in tiles.rows[:4] for col in tiles.cols[:4]]
+            inputs = [
+                scene.read(row, col, side, side)[:2] for row in tiles.rows[:4] for col in tiles.cols[:4]
+            ]
             for i in range(ROUNDS + 1):
                 begun = time.perf_counter()
                 for j in range(len(tiles)):
@@ -104,20 +130,36 @@ def share(folder: Path, threads: int) -> dict[str, float]:
                     alone.append(middle - begun)
                     whole.append(end - middle)
                     ratios.append(alone[-1] / whole[-1])
-    found = {"threads": threads, "tiles": len(tiles), "session_seconds": median(alone), "scene_seconds": median(whole),
-             "share": median(ratios)}  # fmt: skip
+    found = {
+        "threads": threads,
+        "tiles": len(tiles),
+        "session_seconds": median(alone),
+        "scene_seconds": median(whole),
+        "share": median(ratios),
+    }
     print(json.dumps(found), file=sys.stderr)
     return found
 
 
 def simulated(folder: Path, side: int) -> tuple[Path, Path]:
     """PAN and MS of a square scene, made of simulated blocks."""
-    tiled = {"driver": "GTiff", "dtype": "uint16", "crs": "EPSG:32650", "tiled": True, "blockxsize": 256,
-             "blockysize": 256, "compress": "deflate", "predictor": 2, "BIGTIFF": "IF_SAFER"}  # fmt: skip
+    tiled = {
+        "driver": "GTiff",
+        "dtype": "uint16",
+        "crs": "EPSG:32650",
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+        "compress": "deflate",
+        "predictor": 2,
+        "BIGTIFF": "IF_SAFER",
+    }
     paths = folder / "pan.tif", folder / "ms.tif"
     with (
         rasterio.open(paths[0], "w", count=1, height=side, width=side, transform=_grid(0.5), **tiled) as pan,
-        rasterio.open(paths[1], "w", count=4, height=side // 4, width=side // 4, transform=_grid(2.0), **tiled) as ms,
+        rasterio.open(
+            paths[1], "w", count=4, height=side // 4, width=side // 4, transform=_grid(2.0), **tiled
+        ) as ms,
     ):
         for row, col, images in _blocks(side):
             for file, image, ratio in ((pan, images.pan[None], 1), (ms, images.ms, 4)):
@@ -149,7 +191,11 @@ def table(document: Mapping[str, Any]) -> str:
         f"{it['planned_bytes'] / 2**20:.0f} MiB |"
         for it in document["runs"]
     ]
-    lines += ["", "| threads of the session | from files to product, of the session's rate alone |", "|---|---|"]
+    lines += [
+        "",
+        "| threads of the session | from files to product, of the session's rate alone |",
+        "|---|---|",
+    ]
     lines += [f"| {it['threads']} | {100 * it['share']:.0f} % |" for it in document["share"]]
     return "\n".join(lines)
 
@@ -160,9 +206,12 @@ def draw(runs: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, key, factor, label in zip(
-        figure.subplots(1, 2), ("peak_bytes", "megapixels_per_second"), (2**-20, 1.0), ("peak memory, MiB", "MP/s"),
+        figure.subplots(1, 2),
+        ("peak_bytes", "megapixels_per_second"),
+        (2**-20, 1.0),
+        ("peak memory, MiB", "MP/s"),
         strict=True,
-    ):  # fmt: skip
+    ):
         axes.semilogx([it["megapixels"] for it in runs], [factor * it[key] for it in runs], "o-")
         axes.set(xlabel="scene, megapixels", ylabel=label)
         axes.set_ylim(bottom=0)

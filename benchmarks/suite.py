@@ -1,9 +1,11 @@
-"""How fast are the shipped networks on this machine, in every lowering and precision, on every backend that it has?
+"""How fast are the shipped networks on this machine, in every lowering and precision, on every backend that
+it has?
 
     python benchmarks/suite.py -o benchmarks/suite-NAME.json
     python benchmarks/suite.py --table benchmarks/suite-NAME.json
 
-Both checkpoints are exported in each way, and `sfiin bench` runs all of them in turns; ratios are to the first.
+Both checkpoints are exported in each way, and `sfiin bench` runs all of them in turns; ratios are to the
+first.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from export.exporter import export_model
-from export.targets import target
-from runtime import machine
-from runtime.bench import Settings, bench
-from runtime.cli_bench import as_markdown
-from runtime.contract import Lowering, Precision, Tile
-from runtime.files import publish
+from sfiin.export.exporter import export_model
+from sfiin.export.targets import target
+from sfiin.runtime.backends import machine
+from sfiin.runtime.bench.measure import Settings, bench
+from sfiin.runtime.commands.bench import as_markdown
+from sfiin.runtime.contract import Lowering, Precision, Tile
+from sfiin.runtime.files import publish
 
 CHECKPOINTS = Path(__file__).parent.parent / "sfiin" / "checkpoints"
 
@@ -40,7 +42,9 @@ VARIANTS: dict[str, tuple[Lowering, int, Precision, str | None]] = {
 
 def main() -> None:
     """Measure and write, or print the table of a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/suite.json"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=18.0, help="for each model")
@@ -61,8 +65,10 @@ def main() -> None:
         for it in (document, *document["against"]):
             del it["samples"]
             it["model"] = it["model"].rsplit(".", 2)[0]
-    document = {"command": f"python benchmarks/suite.py --threads {options.threads} --seconds {options.seconds:g}",
-                "backends": found}  # fmt: skip
+    document = {
+        "command": f"python benchmarks/suite.py --threads {options.threads} --seconds {options.seconds:g}",
+        "backends": found,
+    }
     with publish(options.output) as part:
         part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(tables(document))
@@ -73,8 +79,15 @@ def exported(name: str, folder: Path) -> list[Path]:
     paths = []
     for variant, (lowering, opset, precision, wanted) in VARIANTS.items():
         paths.append(folder / f"{name}, {variant.split(', fp')[0].split(', mixed')[0]}.{precision}.onnx")
-        export_model(CHECKPOINTS / f"sfiin-{name}.safetensors", paths[-1], lowering, Tile(128, 128, 32), opset=opset,
-                     precision=precision, target=target(wanted) if wanted else None)  # fmt: skip
+        export_model(
+            CHECKPOINTS / f"sfiin-{name}.safetensors",
+            paths[-1],
+            lowering,
+            Tile(128, 128, 32),
+            opset=opset,
+            precision=precision,
+            target=target(wanted) if wanted else None,
+        )
     return paths
 
 

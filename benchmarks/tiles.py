@@ -1,12 +1,14 @@
-"""How good is a network on tiles of another size than it was trained on, and does a gain on its amplitudes help?
+"""How good is a network on tiles of another size than it was trained on, and does a gain on its amplitudes
+help?
 
     python benchmarks/tiles.py DIR -o benchmarks/tiles.json
     python benchmarks/tiles.py --table benchmarks/tiles.json
 
-The first fuses the pairs with truth of a folder in tiles of several sizes, with amplitudes left as they are ("none"),
-or brought to those of the trained tile by the square root of the ratio of the areas ("sqrt") or by that ratio ("area"),
-and writes mean PSNR (dB), SAM (degrees) and ERGAS by sensor. Tiles share 32 PAN pixels, small ones a quarter of their
-side; pairs smaller than a tile are left out of it. Products are judged as `sfiin evaluate` judges them.
+The first fuses the pairs with truth of a folder in tiles of several sizes, with amplitudes left as they are
+("none"), or brought to those of the trained tile by the square root of the ratio of the areas ("sqrt") or by
+that ratio ("area"), and writes mean PSNR (dB), SAM (degrees) and ERGAS by sensor. Tiles share 32 PAN pixels,
+small ones a quarter of their side; pairs smaller than a tile are left out of it. Products are judged as
+`sfiin evaluate` judges them.
 """
 
 from __future__ import annotations
@@ -21,19 +23,31 @@ from typing import Any
 
 import torch
 
-from runtime.contract import Tile
-from sfiin import checkpoint, evaluation
-from sfiin.network import SFIIN
-from sfiin.pairs import Pair, load_folder
-from sfiin.tilesize import fitted, trained_side
+from sfiin.data.pairs import Pair, load_folder
+from sfiin.evaluation import judging
+from sfiin.model import checkpoint
+from sfiin.model.network import SFIIN
+from sfiin.model.tile_size import fitted, trained_side
+from sfiin.runtime.contract import Tile
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "sfiin" / "checkpoints" / "sfiin-vhr4.safetensors"
 POWERS = {"none": 0.0, "sqrt": 0.5, "area": 1.0}
 SIZES = (
-    (32, 32), (48, 48), (64, 64), (100, 60), (84, 92), (96, 96), (124, 124), (128, 128), (64, 256), (160, 160),
-    (192, 192), (256, 256), (384, 384),
-)  # fmt: skip
+    (32, 32),
+    (48, 48),
+    (64, 64),
+    (100, 60),
+    (84, 92),
+    (96, 96),
+    (124, 124),
+    (128, 128),
+    (64, 256),
+    (160, 160),
+    (192, 192),
+    (256, 256),
+    (384, 384),
+)
 
 
 def main() -> None:
@@ -48,12 +62,19 @@ def main() -> None:
         raise SystemExit(
             f"{options.checkpoint}: does not say which tile it was trained on; there is nothing to compare"
         )
-    pairs = [pair for pair in load_folder(options.data, network.config.bands, network.config.ratio)
-             if pair.truth is not None]  # fmt: skip
+    pairs = [
+        pair
+        for pair in load_folder(options.data, network.config.bands, network.config.ratio)
+        if pair.truth is not None
+    ]
     document: dict[str, Any] = {
-        "checkpoint": options.checkpoint.name, "trained": trained, "pairs": [pair.name for pair in pairs],
-        "torch": torch.__version__, "machine": platform.machine(), "rows": [],
-    }  # fmt: skip
+        "checkpoint": options.checkpoint.name,
+        "trained": trained,
+        "pairs": [pair.name for pair in pairs],
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "rows": [],
+    }
     for size in SIZES:
         for row in rows(network, (trained, trained), size, pairs):
             document["rows"].append(row)
@@ -61,7 +82,9 @@ def main() -> None:
         options.output.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def rows(network: SFIIN, trained: tuple[int, int], size: tuple[int, int], pairs: Sequence[Pair]) -> Iterator[Any]:
+def rows(
+    network: SFIIN, trained: tuple[int, int], size: tuple[int, int], pairs: Sequence[Pair]
+) -> Iterator[Any]:
     """One row by sensor and correction for a tile of `size`; on the trained area all corrections are one."""
     overlap = min(32, min(size) // 16 * 4)
     large_enough = [pair for pair in pairs if pair.pan.shape[1] >= size[0] and pair.pan.shape[2] >= size[1]]
@@ -69,21 +92,30 @@ def rows(network: SFIIN, trained: tuple[int, int], size: tuple[int, int], pairs:
         if name != "none" and size[0] * size[1] == trained[0] * trained[1]:
             continue
         fuse = checkpoint.fuser(fitted(network, trained, size, power))
-        model = evaluation.Model("sfiin", network.sensor, Tile(*size, overlap), fuse)
-        scores = [evaluation.score(model, pair) for pair in large_enough]
-        for sensor, _, count, means in evaluation.means(scores):
+        model = judging.Model("sfiin", network.sensor, Tile(*size, overlap), fuse)
+        scores = [judging.score(model, pair) for pair in large_enough]
+        for sensor, _, count, means in judging.means(scores):
             figures = {key: round(value, 4) for key, value in means.items()}
-            yield {"tile": list(size), "overlap": overlap, "correction": name, "sensor": sensor, "pairs": count,
-                   **figures}  # fmt: skip
+            yield {
+                "tile": list(size),
+                "overlap": overlap,
+                "correction": name,
+                "sensor": sensor,
+                "pairs": count,
+                **figures,
+            }
 
 
 def table(rows: Sequence[Any]) -> str:
-    """PSNR by tile, sensor and correction in Markdown; one correction more or less is none on the trained area."""
+    """PSNR by tile, sensor and correction in Markdown; one correction more or less is none on the trained
+    area."""
     sensors = sorted({row["sensor"] for row in rows}, reverse=True)
     columns = [(sensor, name) for sensor in sensors for name in POWERS]
     figures = {(*row["tile"], row["sensor"], row["correction"]): f"{row['psnr']:.2f}" for row in rows}
-    lines = ["| tile | " + " | ".join(f"{sensor}: {name}" for sensor, name in columns) + " |",
-             "|---" * (1 + len(columns)) + "|"]  # fmt: skip
+    lines = [
+        "| tile | " + " | ".join(f"{sensor}: {name}" for sensor, name in columns) + " |",
+        "|---" * (1 + len(columns)) + "|",
+    ]
     for size in dict.fromkeys(tuple(row["tile"]) for row in rows):
         cells = (figures.get((*size, *it)) or figures.get((*size, it[0], "none")) or "" for it in columns)
         lines.append(f"| {size[0]} x {size[1]} | " + " | ".join(cells) + " |")
@@ -91,10 +123,14 @@ def table(rows: Sequence[Any]) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path, nargs="?", metavar="DIR", help="a folder of .npz pairs")
     parser.add_argument("--table", type=Path, help="print the Markdown table of a file and measure nothing")
-    parser.add_argument("-o", "--output", type=Path, default=ROOT / "benchmarks" / "tiles.json", metavar="FILE")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=ROOT / "benchmarks" / "tiles.json", metavar="FILE"
+    )
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED, metavar="CHECKPOINT")
     options = parser.parse_args()
     if options.data is None and options.table is None:

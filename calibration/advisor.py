@@ -1,16 +1,17 @@
 """Will INT8 pay on a device? An estimate before any work, layer by layer, with its reasons.
 
-A layer takes the longer of its arithmetic and its memory: multiply-adds at the device's dense rate, bytes at its
-bandwidth, each layer by itself. What INT8 can lose by:
+A layer takes the longer of its arithmetic and its memory: multiply-adds at the device's dense rate, bytes at
+its bandwidth, each layer by itself. What INT8 can lose by:
 
-- Tensor cores take channels in whole packs. TensorRT keeps INT8 in packs of 32 channels (CHW32) and FP16 in packs of 8
-  (HWC8) (TensorRT Developer Guide, "I/O Formats"; "Optimizing for Tensor Cores"), so a map of 8 channels has the bytes
-  of 32 in INT8: twice those of FP16.
-- An activation that no INT8 convolution made is rounded by a layer of its own, which reads and writes it once more.
+- Tensor cores take channels in whole packs. TensorRT keeps INT8 in packs of 32 channels (CHW32) and FP16 in
+  packs of 8 (HWC8) (TensorRT Developer Guide, "I/O Formats"; "Optimizing for Tensor Cores"), so a map of 8
+  channels has the bytes of 32 in INT8: twice those of FP16.
+- An activation that no INT8 convolution made is rounded by a layer of its own, which reads and writes it once
+  more.
 - A layer bound by memory gains no more than its bytes shrink.
 
-It is an upper bound for both precisions: launches, caches and fusion of what is not a convolution are left out. It has
-not been held against a GPU yet.
+It is an upper bound for both precisions: launches, caches and fusion of what is not a convolution are left
+out. It has not been held against a GPU yet.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from calibration.quantize import Candidate
-from export.islands import Graph
-from sfiin.toml import parse
+from sfiin.calibration.quantize import Candidate
+from sfiin.export.precision_rules import Graph
+from sfiin.runtime.toml import parse
 
 PAYS = 1.1
 """From which gain of the whole network on INT8 is worth its loss."""
@@ -37,7 +38,8 @@ _FUSED = ("LeakyRelu", "Relu")
 
 @dataclass(frozen=True)
 class Device:
-    """Dense rates in 10^12 operations a second, bandwidth in 10^9 bytes a second, and where they are published."""
+    """Dense rates in 10^12 operations a second, bandwidth in 10^9 bytes a second, and where they are
+    published."""
 
     title: str
     int8: float
@@ -48,9 +50,11 @@ class Device:
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution that may become INT8: estimated microseconds a tile in both precisions, and what speaks against it.
+    """A convolution that may become INT8: estimated microseconds a tile in both precisions, and what speaks
+    against it.
 
-    `reformat` is the part of `int8` that rounding its activation takes; `bound` tells what it waits for in INT8.
+    `reformat` is the part of `int8` that rounding its activation takes; `bound` tells what it waits for in
+    INT8.
     """
 
     node: str
@@ -63,7 +67,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class Advice:
-    """`gain`: how many times as fast as in FP16 the whole network would be, with its `rest` (microseconds)."""
+    """`gain`: how many times as fast as in FP16 the whole network would be, with its `rest`
+    (microseconds)."""
 
     device: Device
     gain: float
@@ -135,9 +140,12 @@ def _microseconds(macs: float, moved: float, kind: str, device: Device) -> tuple
 
 
 def _moved(graph: Graph, name: str, kind: str, pack: int) -> float:
-    """Bytes of a layer's inputs and outputs, channels in packs; weights, which stay in caches, are left out."""
+    """Bytes of a layer's inputs and outputs, channels in packs; weights, which stay in caches, are left
+    out."""
     node = next(it for it in graph.nodes if it.name == name)
-    return sum(_bytes(graph, value, kind, pack) for value in (*node.input, *node.output) if value in graph.values)
+    return sum(
+        _bytes(graph, value, kind, pack) for value in (*node.input, *node.output) if value in graph.values
+    )
 
 
 def _bytes(graph: Graph, value: str, kind: str, pack: int) -> float:

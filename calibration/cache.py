@@ -1,8 +1,9 @@
-"""How does TensorRT 8 get the same ranges without Q/DQ? As a calibration cache, which trtexec and calibrators read.
+"""How does TensorRT 8 get the same ranges without Q/DQ? As a calibration cache, which trtexec and calibrators
+read.
 
-The file is text: a line with the version and the calibrator's kind, then one for each tensor with its scale (threshold
-/ 127) as the hexadecimal bits of a float32, most significant first, as TensorRT 8's calibrators write it. TensorRT
-quantises by it what it likes; Q/DQ says what.
+The file is text: a line with the version and the calibrator's kind, then one for each tensor with its scale
+(threshold / 127) as the hexadecimal bits of a float32, most significant first, as TensorRT 8's calibrators
+write it. TensorRT quantises by it what it likes; Q/DQ says what.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-from calibration.ranges import LEVELS
+from sfiin.calibration.ranges import LEVELS
 
 HEADER = "TRT-8600-EntropyCalibration2"
 

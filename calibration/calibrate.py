@@ -1,8 +1,9 @@
 """How does an FP32 model become an INT8 one that may be published? Tiles, ranges, a search, and the gate.
 
-Ranges are measured on representative tiles (`calibration.tiles`), the search is judged on patches with truth
-(`calibration.material`), and the result on pairs that neither has seen, if there are any: it must be within the gate
-there, or nothing is written. What stays is FP16 (`rest`), judged with every FP16 value rounded, or FP32.
+Ranges are measured on representative tiles (`sfiin.calibration.tiles`), the search is judged on patches with
+truth (`sfiin.calibration.search_patches`), and the result on pairs that neither has seen, if there are any:
+it must be within the gate there, or nothing is written. What stays is FP16 (`rest`), judged with every FP16
+value rounded, or FP32.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ from typing import Any, Literal
 
 import onnx
 
-from calibration import cache, tiles
-from calibration.material import patches
-from calibration.quantize import OPSET, at_opset, candidates, quantized
-from calibration.ranges import Method, thresholds
-from calibration.sensitivity import Journal, Nodes, Search, pareto, search
-from calibration.tiles import Calibration
-from export.exporter import report_beside
-from export.islands import Graph, Island
-from export.loss import Judge, Loss, LossGate, on_golden
-from export.precision import rounded, typed
-from export.ranges import as_inputs, audit
-from export.reduction import pairs_with_truth
-from runtime import golden, models
-from runtime.check import GATES, parity
-from runtime.contract import METADATA_KEY, Contract
-from runtime.errors import CheckFailedError, MismatchError
-from runtime.files import check_target, publish, sha256
-from runtime.golden import GoldenTiles
-from runtime.session import OnnxSession
-from sfiin.pairs import Pair
+from sfiin.calibration import cache, tiles
+from sfiin.calibration.quantize import OPSET, at_opset, candidates, quantized
+from sfiin.calibration.ranges import Method, thresholds
+from sfiin.calibration.search_patches import patches
+from sfiin.calibration.sensitivity import Journal, Nodes, Search, pareto, search
+from sfiin.calibration.tiles import Calibration
+from sfiin.data.pairs import Pair
+from sfiin.export.exporter import report_beside
+from sfiin.export.lower_precision import pairs_with_truth
+from sfiin.export.precision import rounded, typed
+from sfiin.export.precision_loss import Judge, Loss, LossGate, on_golden
+from sfiin.export.precision_rules import Graph, Island
+from sfiin.export.ranges import as_inputs, audit
+from sfiin.runtime import golden, models
+from sfiin.runtime.backends.session import OnnxSession
+from sfiin.runtime.check import GATES, parity
+from sfiin.runtime.contract import METADATA_KEY, Contract
+from sfiin.runtime.errors import CheckFailedError, MismatchError
+from sfiin.runtime.files import check_target, publish, sha256
+from sfiin.runtime.golden import GoldenTiles
 
 Rest = Literal["fp16", "fp32"]
 Watch = Callable[[int, int], None]
@@ -53,8 +54,8 @@ REMEDY = "not published; loosen --gate, try another --method or more --tiles, or
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user decides: the ranges' method, None for the best of `AUTO`; number of tiles and of patches, and seed;
-    the gate; what the rest is; whether to search, or to quantise all that the rules leave.
+    """What a user decides: the ranges' method, None for the best of `AUTO`; number of tiles and of patches,
+    and seed; the gate; what the rest is; whether to search, or to quantise all that the rules leave.
     """
 
     method: Method | None = None
@@ -70,9 +71,9 @@ class Settings:
 class Result:
     """A published INT8 model and how it came about.
 
-    `methods`: the loss on patches of everything quantised, by the ranges' method; `found`: the search, None without;
-    `plain`, `chosen` and `rest`: losses of everything quantised, of the result, and of nothing quantised, on the pairs
-    in `judged_on`.
+    `methods`: the loss on patches of everything quantised, by the ranges' method; `found`: the search, None
+    without; `plain`, `chosen` and `rest`: losses of everything quantised, of the result, and of nothing
+    quantised, on the pairs in `judged_on`.
     """
 
     contract: Contract
@@ -92,14 +93,19 @@ class Result:
         """The report as JSON: tiles, method, what stays and why, costs, the curve, and losses."""
         found = self.found
         return {
-            "tiles": {"digest": self.calibration.digest, "strata": self.calibration.strata,
-                      "places": list(self.calibration.places)},
+            "tiles": {
+                "digest": self.calibration.digest,
+                "strata": self.calibration.strata,
+                "places": list(self.calibration.places),
+            },
             "method": self.method,
             "methods": {name: dataclasses.asdict(loss) for name, loss in self.methods.items()},
             "gate": dataclasses.asdict(gate),
             "kept": [dataclasses.asdict(island) for island in self.kept],
             "nodes": {name: dataclasses.asdict(loss) for name, loss in found.nodes.items()} if found else {},
-            "branches": {name: dataclasses.asdict(loss) for name, loss in found.branches.items()} if found else {},
+            "branches": {name: dataclasses.asdict(loss) for name, loss in found.branches.items()}
+            if found
+            else {},
             "pareto": [
                 {"held": it.held, "mac_share": it.mac_share, "loss": dataclasses.asdict(it.loss)}
                 for it in (pareto(found.points, gate) if found else ())
@@ -110,11 +116,12 @@ class Result:
             "rest": dataclasses.asdict(self.rest),
             "plain": dataclasses.asdict(self.plain),
             "int8": dataclasses.asdict(self.chosen),
-        }  # fmt: skip
+        }
 
 
 class Work:
-    """An FP32 model and what is known of it before anything is quantised; see `calibrate` for what it raises."""
+    """An FP32 model and what is known of it before anything is quantised; see `calibrate` for what it
+    raises."""
 
     def __init__(self, path: Path, data: Path, settings: Settings, check: Path | None) -> None:
         self.settings = settings
@@ -162,8 +169,13 @@ class Work:
 
     def digest(self, method: Method) -> str:
         """Of all that a judgement depends on."""
-        parts = (sha256(self.path), self.calibration.digest, method, self.settings.rest,
-                 *(tiles.digest(it.ms, it.pan) for it in self.patches))  # fmt: skip
+        parts = (
+            sha256(self.path),
+            self.calibration.digest,
+            method,
+            self.settings.rest,
+            *(tiles.digest(it.ms, it.pan) for it in self.patches),
+        )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -179,10 +191,11 @@ def calibrate(
 ) -> tuple[Result, Work]:
     """Write an INT8 model of an FP32 one, its golden tiles and its report; or nothing.
 
-    `data`: pairs and scenes to calibrate on, of which some have a truth; `check`: a folder of pairs with truth that
-    neither calibration nor search sees; `cache_file` gets the same ranges for TensorRT 8. The golden tiles keep their
-    inputs and hold the INT8 model's own results. Raises InputError or ContractError for what is no exported model or no
-    usable data, MismatchError for a model that is not FP32, CheckFailedError beyond the gate, OutputError.
+    `data`: pairs and scenes to calibrate on, of which some have a truth; `check`: a folder of pairs with
+    truth that neither calibration nor search sees; `cache_file` gets the same ranges for TensorRT 8. The
+    golden tiles keep their inputs and hold the INT8 model's own results. Raises InputError or ContractError
+    for what is no exported model or no usable data, MismatchError for a model that is not FP32,
+    CheckFailedError beyond the gate, OutputError.
     """
     for target in (out, *([cache_file] if cache_file else [])):
         check_target(target)
@@ -198,13 +211,25 @@ def calibrate(
         raise CheckFailedError(f"{path}: no convolution can be INT8 within the gate; {REMEDY}")
     last = Judge(work.model, work.contract, work.check) if work.check else judge
     lower = work.lower(nodes, reach)
-    held = [Island(it.node, "Conv", "gate", "quantising it costs more than was asked")
-            for it in work.candidates if it.node not in nodes]  # fmt: skip
+    held = [
+        Island(it.node, "Conv", "gate", "quantising it costs more than was asked")
+        for it in work.candidates
+        if it.node not in nodes
+    ]
     result = Result(
-        _contract(work.contract), work.calibration, method, methods, (*work.kept, *held), found, work.share(nodes),
-        work.share(work.everything), last(work.judged(work.lower(work.everything, reach))), last(work.judged(lower)),
-        last(work.judged(work.base)), f"{len(work.check)} pairs of --check" if work.check else "the search's patches",
-    )  # fmt: skip
+        _contract(work.contract),
+        work.calibration,
+        method,
+        methods,
+        (*work.kept, *held),
+        found,
+        work.share(nodes),
+        work.share(work.everything),
+        last(work.judged(work.lower(work.everything, reach))),
+        last(work.judged(lower)),
+        last(work.judged(work.base)),
+        f"{len(work.check)} pairs of --check" if work.check else "the search's patches",
+    )
     result.chosen.require(f"{out.name} on {result.judged_on}", settings.gate, REMEDY)
     contract = _publish(out, work, lower, result, (cache_file, reach))
     journal.remove()
@@ -218,9 +243,13 @@ def graph_of(model: onnx.ModelProto, tiles: GoldenTiles) -> Graph:
 
 def _require_float32(path: Path, contract: Contract) -> None:
     if contract.precision != "fp32":
-        raise MismatchError(f"{path}: precision: {contract.precision}; calibrate the fp32 model it was made from")
+        raise MismatchError(
+            f"{path}: precision: {contract.precision}; calibrate the fp32 model it was made from"
+        )
     if contract.lowering == "plugin":
-        raise MismatchError(f"{path}: lowering: ONNX Runtime does not run the plugin; export it with --fourier matmul")
+        raise MismatchError(
+            f"{path}: lowering: ONNX Runtime does not run the plugin; export it with --fourier matmul"
+        )
     if contract.block > 1:
         raise MismatchError(f"{path}: block: it is arranged for CPUs; export it without --target ort")
 
@@ -239,12 +268,18 @@ def _contract(contract: Contract) -> Contract:
 
 
 def _publish(
-    out: Path, work: Work, lower: onnx.ModelProto, result: Result, ranges: tuple[Path | None, Mapping[str, float]]
+    out: Path,
+    work: Work,
+    lower: onnx.ModelProto,
+    result: Result,
+    ranges: tuple[Path | None, Mapping[str, float]],
 ) -> Contract:
     own = dataclasses.replace(work.golden, hrms=on_golden(work.judged(lower), work.golden))
     cache_file, reach = ranges
     with ExitStack() as parts:
-        report, tiles_part = (parts.enter_context(publish(path)) for path in (report_beside(out), golden.beside(out)))
+        report, tiles_part = (
+            parts.enter_context(publish(path)) for path in (report_beside(out), golden.beside(out))
+        )
         cache_part = parts.enter_context(publish(cache_file)) if cache_file else None
         part = parts.enter_context(publish(out))
         golden.write(tiles_part, own)
@@ -253,7 +288,9 @@ def _publish(
         onnx.save(lower, part)
         with OnnxSession(part) as session:
             distance = parity(own.names, own.through(session.run), own.hrms, float(contract.sensor.peak))
-        distance.require(GATES["int8"], f"{out} in ONNX Runtime against its rounded twin", "not published; report it")
+        distance.require(
+            GATES["int8"], f"{out} in ONNX Runtime against its rounded twin", "not published; report it"
+        )
         report.write_text(json.dumps(result.document(work.settings.gate), indent=1), encoding="utf-8")
         if cache_part:
             cache.write(cache_part, reach)
@@ -261,10 +298,15 @@ def _publish(
 
 
 def pictures(work: Work, model: onnx.ModelProto) -> tuple[Pair, dict[str, Any]]:
-    """The most square of the pairs judged, and what FP32, the rest alone and INT8 make of it: (B, H, W), DN."""
+    """The most square of the pairs judged, and what FP32, the rest alone and INT8 make of it: (B, H, W),
+    DN."""
     pair = min(work.check or work.patches, key=lambda it: max(it.size) / min(it.size))
     judge = Judge(work.model, work.contract, [pair])
-    graphs = {"FP32": work.model, work.settings.rest.upper(): work.judged(work.base), "INT8": work.judged(model)}
+    graphs = {
+        "FP32": work.model,
+        work.settings.rest.upper(): work.judged(work.base),
+        "INT8": work.judged(model),
+    }
     if work.settings.rest == "fp32":
         del graphs["FP32"]
     return pair, {name: next(judge.products(graph)) for name, graph in graphs.items()}

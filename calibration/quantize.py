@@ -1,10 +1,11 @@
-"""Which convolutions become INT8, and what does the graph then look like? Explicit Q/DQ, and names for what stays.
+"""Which convolutions become INT8, and what does the graph then look like? Explicit Q/DQ, and names for what
+stays.
 
-A quantised convolution reads its activation through QuantizeLinear and DequantizeLinear, one pair for all readers of a
-value, with one symmetric scale, and its weights, stored as INT8, through DequantizeLinear with a scale for each output
-channel. TensorRT 10 and 11 fuse that into an INT8 kernel, which adds the bias, as it is, and what follows; ONNX Runtime
-computes what it says. Both inputs of a residual sum stay as they are: the sum is made before the next activation is
-rounded, not after.
+A quantised convolution reads its activation through QuantizeLinear and DequantizeLinear, one pair for all
+readers of a value, with one symmetric scale, and its weights, stored as INT8, through DequantizeLinear with a
+scale for each output channel. TensorRT 10 and 11 fuse that into an INT8 kernel, which adds the bias, as it
+is, and what follows; ONNX Runtime computes what it says. Both inputs of a residual sum stay as they are: the
+sum is made before the next activation is rounded, not after.
 
 | rule       | convolutions that stay                            | because                                            |
 |------------|---------------------------------------------------|----------------------------------------------------|
@@ -26,10 +27,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
-from calibration.ranges import LEVELS
-from export.islands import Graph, Island, islands
-from export.precision import rewritten
-from export.ranges import LEAST_NORMAL
+from sfiin.calibration.ranges import LEVELS
+from sfiin.export.precision import rewritten
+from sfiin.export.precision_rules import Graph, Island, islands
+from sfiin.export.ranges import LEAST_NORMAL
 
 OPSET = 19
 """The first in which QuantizeLinear and DequantizeLinear take FP16."""
@@ -41,7 +42,8 @@ _WHY = {
     "statistics": "attention over means of a tile, where one error shifts every pixel",
 }
 _NUMERIC = ("transform", "square", "floor", "cut", "range-reduction", "overflow", "small")
-"""Rules of `export.islands` that are about FP16's range, and of nodes that INT8 is not asked of."""
+"""Rules of `sfiin.export.precision_rules` that are about FP16's range, and of nodes that INT8 is not asked
+of."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,15 @@ class Candidate:
 
     @property
     def branch(self) -> str:
-        """The part of the network that it is in, over all blocks: "spatial", "frequency", "refine" and so on."""
+        """The part of the network that it is in, over all blocks: "spatial", "frequency", "refine" and so
+        on."""
         parts = [part for part in self.node.split("/")[:-1] if not part.startswith("block")]
         return parts[-1] if parts else "trunk"
 
 
 def candidates(graph: Graph) -> tuple[list[Candidate], list[Island]]:
-    """The convolutions of a float32 graph that may become INT8, and those that a rule keeps, with its reason."""
+    """The convolutions of a float32 graph that may become INT8, and those that a rule keeps, with its
+    reason."""
     kept = islands(graph, "mixed", without=_NUMERIC)
     free, held = [], []
     for node in graph.of("Conv"):
@@ -97,7 +101,8 @@ def at_opset(model: onnx.ModelProto, opset: int = OPSET) -> onnx.ModelProto:
 
 
 def quantized(model: onnx.ModelProto, nodes: Collection[str], reach: Mapping[str, float]) -> onnx.ModelProto:
-    """The model with the named convolutions in INT8; `reach` gives the threshold of each one's activation, by node.
+    """The model with the named convolutions in INT8; `reach` gives the threshold of each one's activation, by
+    node.
 
     Scales are of the type of what they scale, so in FP16 the model must be of opset 19 or later.
     """
@@ -110,7 +115,12 @@ def quantized(model: onnx.ModelProto, nodes: Collection[str], reach: Mapping[str
         if node.name in nodes:
             weight = weights[node.input[1]]
             for i, pair in (
-                (0, lambda node=node, weight=weight: _activation(node.input[0], reach[node.name], weight.data_type)),
+                (
+                    0,
+                    lambda node=node, weight=weight: _activation(
+                        node.input[0], reach[node.name], weight.data_type
+                    ),
+                ),
                 (1, lambda weight=weight: _weight(weight)),
             ):
                 if node.input[i] not in made:
@@ -148,7 +158,11 @@ def _weight(tensor: onnx.TensorProto) -> tuple[list[onnx.NodeProto], list[onnx.T
         numpy_helper.from_array(np.zeros(len(scale), np.int8), f"{name}/zero"),
     ]
     node = helper.make_node(
-        "DequantizeLinear", [it.name for it in constants], [f"{name}/quantised"], f"{name}/DequantizeLinear", axis=0
+        "DequantizeLinear",
+        [it.name for it in constants],
+        [f"{name}/quantised"],
+        f"{name}/DequantizeLinear",
+        axis=0,
     )
     return [node], constants
 

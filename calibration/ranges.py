@@ -1,7 +1,8 @@
-"""How far does an activation reach? A threshold for each tensor that is to become INT8, by one of four methods.
+"""How far does an activation reach? A threshold for each tensor that is to become INT8, by one of four
+methods.
 
-A symmetric INT8 tensor has the numbers -128 to 127 times threshold / 127; what lies beyond is clipped. A low threshold
-clips, a high one has coarse steps, and the methods weigh the two differently:
+A symmetric INT8 tensor has the numbers -128 to 127 times threshold / 127; what lies beyond is clipped. A low
+threshold clips, a high one has coarse steps, and the methods weigh the two differently:
 
 | method     | threshold                                                                                           |
 |------------|-----------------------------------------------------------------------------------------------------|
@@ -10,8 +11,8 @@ clips, a high one has coarse steps, and the methods weigh the two differently:
 | entropy    | the least Kullback-Leibler divergence of the clipped from the whole histogram (Migacz, GTC 2017)    |
 | mse        | the least mean square error of the histogram's values after rounding and clipping                   |
 
-Histograms, percentiles and entropy are ONNX Runtime's; each weight has a threshold by output channel, its largest
-magnitude.
+Histograms, percentiles and entropy are ONNX Runtime's; each weight has a threshold by output channel, its
+largest magnitude.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.ranges import Inputs, open_model, showing
+from sfiin.export.ranges import Inputs, open_model, showing
 
 Method = Literal["minmax", "percentile", "entropy", "mse"]
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "entropy", "mse")
@@ -42,12 +43,15 @@ def thresholds(
     model: onnx.ModelProto, names: Sequence[str], tiles: Sequence[Inputs], method: Method
 ) -> dict[str, float]:
     """The threshold of each named value of a float32 model over the tiles, by name; never zero."""
-    found = _largest(model, names, tiles) if method == "minmax" else _by_histogram(model, names, tiles, method)
+    found = (
+        _largest(model, names, tiles) if method == "minmax" else _by_histogram(model, names, tiles, method)
+    )
     return {name: threshold or 1.0 for name, threshold in found.items()}
 
 
 def least_mse(counts: NDArray[np.integer[Any]], edges: NDArray[np.floating]) -> float:
-    """The threshold of least mean square error for magnitudes of this histogram (n counts, n + 1 edges from 0 on)."""
+    """The threshold of least mean square error for magnitudes of this histogram (n counts, n + 1 edges
+    from 0 on)."""
     middle = ((edges[:-1] + edges[1:]) / 2).astype(np.float64)
     tried = _TRIED * float(edges[-1])
     steps = tried[:, None] / LEVELS

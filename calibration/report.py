@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from calibration.advisor import Advice
-from calibration.calibrate import Result, Work, pictures
-from calibration.sensitivity import Point, pareto
-from export.islands import Island
-from export.loss import Loss, LossGate
-from runtime.files import publish
-from sfiin import figures
-from sfiin.document import Document, Paragraph, Picture, Section, Table, table, to_html
-from sfiin.evaluation import as_delivered
+from sfiin.calibration.advisor import Advice
+from sfiin.calibration.calibrate import Result, Work, pictures
+from sfiin.calibration.sensitivity import Point, pareto
+from sfiin.evaluation import figures
+from sfiin.evaluation.document import Document, Paragraph, Picture, Section, Table, table, to_html
+from sfiin.evaluation.judging import as_delivered
+from sfiin.export.precision_loss import Loss, LossGate
+from sfiin.export.precision_rules import Island
+from sfiin.runtime.files import publish
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,9 @@ Parts = Iterable[Paragraph | Picture | Table]
 _LOSS = ("PSNR dB", "SAM deg", "ERGAS", "bias DN", "shift DN", "largest DN")
 
 
-def write(path: Path, work: Work, result: Result, model: onnx.ModelProto, advice: Sequence[Advice] = ()) -> None:
+def write(
+    path: Path, work: Work, result: Result, model: onnx.ModelProto, advice: Sequence[Advice] = ()
+) -> None:
     """Write the report; `model` is the INT8 model. Raises OutputError."""
     gate = work.settings.gate
     parts: dict[str, Parts] = {
@@ -48,7 +50,13 @@ def write(path: Path, work: Work, result: Result, model: onnx.ModelProto, advice
 def rows(result: Result, rest: str) -> list[tuple[str, ...]]:
     """FP32, the rest's type, INT8 throughout and INT8 as published: multiply-adds in INT8 and losses."""
     single = result.chosen.single
-    first = ("FP32", "0 %", *(f"{it:.3f}" for it in (single.psnr, single.sam, single.ergas, single.bias)), "", "")
+    first = (
+        "FP32",
+        "0 %",
+        *(f"{it:.3f}" for it in (single.psnr, single.sam, single.ergas, single.bias)),
+        "",
+        "",
+    )
     found = [first]
     if rest != "fp32":
         found.append((rest.upper(), "0 %", *_figures(result.rest)))
@@ -77,7 +85,9 @@ def _calibration(result: Result) -> Parts:
     strata = ", ".join(f"{name}: {count}" for name, count in it.strata.items())
     yield Paragraph(f"{len(it.tiles)} tiles ({strata}), digest {it.digest}. Ranges by {result.method}.")
     compared = [(name, *_figures(loss)) for name, loss in result.methods.items()]
-    yield table("Ranges' methods, everything quantised, on the search's patches", ("method", *_LOSS), compared)
+    yield table(
+        "Ranges' methods, everything quantised, on the search's patches", ("method", *_LOSS), compared
+    )
 
 
 def _costs(result: Result, gate: LossGate) -> Parts:
@@ -86,17 +96,23 @@ def _costs(result: Result, gate: LossGate) -> Parts:
     for what, found in (("branch", result.found.branches), ("convolution", result.found.nodes)):
         order = sorted(found, key=lambda name, found=found: -found[name].share(gate))  # type: ignore[misc]
         listed = [(name, f"{found[name].share(gate):.1%}", *_figures(found[name])) for name in order]
-        yield table(f"Each {what} quantised alone, on the search's patches", (what, "of the gate", *_LOSS), listed)
+        yield table(
+            f"Each {what} quantised alone, on the search's patches", (what, "of the gate", *_LOSS), listed
+        )
 
 
 def _curve(result: Result, gate: LossGate) -> Parts:
     if result.found is None:
         return
     best = pareto(result.found.points, gate)
-    yield Picture(figures.png(curve(result.found.points, best, result.found.chosen, gate)),
-                  "Loss as a share of the gate against the share of multiply-adds in INT8, on the search's patches; "
-                  "the line joins what no other point beats.")  # fmt: skip
-    listed = [(f"{it.mac_share:.1%}", str(it.held), f"{it.loss.share(gate):.2f}", *_figures(it.loss)) for it in best]
+    yield Picture(
+        figures.png(curve(result.found.points, best, result.found.chosen, gate)),
+        "Loss as a share of the gate against the share of multiply-adds in INT8, on the search's patches; "
+        "the line joins what no other point beats.",
+    )
+    listed = [
+        (f"{it.mac_share:.1%}", str(it.held), f"{it.loss.share(gate):.2f}", *_figures(it.loss)) for it in best
+    ]
     yield table("The best points", ("multiply-adds in INT8", "held back", "of the gate", *_LOSS), listed)
 
 

@@ -1,10 +1,13 @@
-"""What does quantising each convolution cost, and which few must stay for the model to be as good as was asked?
+"""What does quantising each convolution cost, and which few must stay for the model to be as good as was
+asked?
 
-Every convolution is quantised alone, then each branch, and judged on tiles with truth beside FP32. Its cost is the
-largest of its losses as a share of the gate. Then the most costly ones are held back, as few as do: the number is found
-by bisection, and each one held back is tried again, the largest first, since the cheap way in may have been too strict.
+Every convolution is quantised alone, then each branch, and judged on tiles with truth beside FP32. Its cost
+is the largest of its losses as a share of the gate. Then the most costly ones are held back, as few as do:
+the number is found by bisection, and each one held back is tried again, the largest first, since the cheap
+way in may have been too strict.
 
-Every judgement is noted in a journal as soon as it is made, so a search that was stopped goes on where it was.
+Every judgement is noted in a journal as soon as it is made, so a search that was stopped goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibration.quantize import Candidate
-from export.loss import Figures, Loss, LossGate
+from sfiin.calibration.quantize import Candidate
+from sfiin.export.precision_loss import Figures, Loss, LossGate
 
 Nodes = frozenset[str]
 Cost = Callable[[Nodes], Loss]
@@ -30,8 +33,8 @@ STEPS = 8
 
 @dataclass(frozen=True)
 class Point:
-    """One set of quantised convolutions: how many are held back, the share of the network's multiply-adds that is
-    INT8, and the loss.
+    """One set of quantised convolutions: how many are held back, the share of the network's multiply-adds
+    that is INT8, and the loss.
     """
 
     quantised: Nodes
@@ -42,7 +45,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Search:
-    """What came out: the cost of each convolution alone and of each branch, all points judged, and the chosen one."""
+    """What came out: the cost of each convolution alone and of each branch, all points judged, and the
+    chosen one."""
 
     nodes: Mapping[str, Loss]
     branches: Mapping[str, Loss]
@@ -89,10 +93,11 @@ def search(
     gate: LossGate,
     watch: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Search:
-    """Find the smallest set to hold back so that the rest is within the gate, and the curve from nothing to all.
+    """Find the smallest set to hold back so that the rest is within the gate, and the curve from nothing to
+    all.
 
-    `watch` is told how many convolutions and branches of all have been judged. The chosen point is within the gate, if
-    only because nothing is quantised in it.
+    `watch` is told how many convolutions and branches of all have been judged. The chosen point is within the
+    gate, if only because nothing is quantised in it.
     """
     macs = {it.node: it.macs for it in candidates}
     groups = {it.branch: frozenset(x.node for x in candidates if x.branch == it.branch) for it in candidates}
@@ -114,7 +119,9 @@ def search(
     for i in range(STEPS + 1):
         judge(frozenset(order[round(i * len(order) / STEPS) :]))
     chosen = _given_back(judge(frozenset(order[_fewest(order, judge, gate) :])), macs, judge, gate)
-    return Search(alone, dict(zip(groups, found[len(macs) :], strict=True)), _by_share(points.values()), chosen)
+    return Search(
+        alone, dict(zip(groups, found[len(macs) :], strict=True)), _by_share(points.values()), chosen
+    )
 
 
 def pareto(points: Collection[Point], gate: LossGate) -> list[Point]:
@@ -138,8 +145,11 @@ def _fewest(order: Sequence[str], judge: Callable[[Nodes], Point], gate: LossGat
     return high
 
 
-def _given_back(point: Point, macs: Mapping[str, int], judge: Callable[[Nodes], Point], gate: LossGate) -> Point:
-    """The point with every convolution quantised after all that the gate has room for, those of most work first."""
+def _given_back(
+    point: Point, macs: Mapping[str, int], judge: Callable[[Nodes], Point], gate: LossGate
+) -> Point:
+    """The point with every convolution quantised after all that the gate has room for, those of most work
+    first."""
     for name in sorted(macs.keys() - point.quantised, key=lambda name: (-macs[name], name)):
         more = judge(point.quantised | {name})
         if more.loss.share(gate) <= 1:

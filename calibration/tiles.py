@@ -1,8 +1,8 @@
 """On which tiles are ranges measured? A few that stand for all that a folder of pairs and scenes holds.
 
-Tiles on a grid are sorted into strata by what they show: missing data, cloud, water, and land by brightness and by
-texture. As many are drawn from each stratum in turn, by a seed, so that rare ground is not outvoted by common ground.
-The set is recorded by a digest of its contents, in the order in which they were drawn.
+Tiles on a grid are sorted into strata by what they show: missing data, cloud, water, and land by brightness
+and by texture. As many are drawn from each stratum in turn, by a seed, so that rare ground is not outvoted by
+common ground. The set is recorded by a digest of its contents, in the order in which they were drawn.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from export.ranges import Inputs
-from runtime.contract import Contract, Tile
-from runtime.errors import InputError
-from runtime.golden import GoldenTiles
-from runtime.scene import Scene, open_scene
-from sfiin.pairs import Pair, load_pair
+from sfiin.data.pairs import Pair, load_pair
+from sfiin.export.ranges import Inputs
+from sfiin.runtime.contract import Contract, Tile
+from sfiin.runtime.errors import InputError
+from sfiin.runtime.golden import GoldenTiles
+from sfiin.runtime.scenes.scene import Scene, open_scene
 
 Image = NDArray[np.float32]
 
@@ -30,13 +30,14 @@ MOST = 400
 """Tiles looked at per pair or scene; larger ones are sampled on a coarser grid."""
 
 RANDOM = 0.3
-"""Correlation of neighbouring PAN pixels under which a set, by its median, is noise: white noise has 0, tiles of the
-imagery that sfiin was tried on 0.4 to 0.99, in the median 0.8 and more."""
+"""Correlation of neighbouring PAN pixels under which a set, by its median, is noise: white noise has 0,
+tiles of the imagery that sfiin was tried on 0.4 to 0.99, in the median 0.8 and more."""
 
 
 @dataclass(frozen=True)
 class Looked:
-    """One tile: its inputs, where it comes from, its stratum, digest, and the correlation of neighbouring pixels."""
+    """One tile: its inputs, where it comes from, its stratum, digest, and the correlation of neighbouring
+    pixels."""
 
     inputs: Inputs
     place: str
@@ -60,8 +61,8 @@ def choose(
 ) -> Calibration:
     """Choose `count` tiles of a folder's `.npz` pairs and of its sub-folders with `pan.tif` and `ms.tif`.
 
-    `forbidden` holds digests of pairs and tiles that are for judging (`digests`). Raises InputError for a folder
-    without a fitting tile, for noise, and for what is forbidden.
+    `forbidden` holds digests of pairs and tiles that are for judging (`digests`). Raises InputError for a
+    folder without a fitting tile, for noise, and for what is forbidden.
     """
     looked = list(_all(folder, contract, forbidden))
     if not looked:
@@ -101,9 +102,9 @@ def digest(ms: NDArray[np.generic], pan: NDArray[np.generic]) -> str:
 def stratum(ms: Image, pan: Image, valid: NDArray[np.bool_], contract: Contract) -> str:
     """What a tile shows. MS (B, h, w), PAN (1, H, W), DN; `valid` (H, W).
 
-    Water by McFeeters' NDWI (1996) where the sensor has green and near infrared; cloud where half of the tile is within
-    a tenth of the brightest DN. Brightness is cut at 5 % and 20 % of the peak, texture, the mean step between
-    neighbours over the mean, at 3 %.
+    Water by McFeeters' NDWI (1996) where the sensor has green and near infrared; cloud where half of the tile
+    is within a tenth of the brightest DN. Brightness is cut at 5 % and 20 % of the peak, texture, the mean
+    step between neighbours over the mean, at 3 %.
     """
     bands, peak = list(contract.sensor.bands), contract.sensor.peak
     if valid.mean() < 0.95 or (pan == 0).mean() > 0.05:
@@ -122,7 +123,9 @@ def stratum(ms: Image, pan: Image, valid: NDArray[np.bool_], contract: Contract)
 
 def correlation(pan: Image) -> float:
     """Between PAN's pixels and their right neighbours; 1 where all are alike."""
-    left, right = (side - side.mean() for side in (pan[..., :-1].astype(np.float64), pan[..., 1:].astype(np.float64)))
+    left, right = (
+        side - side.mean() for side in (pan[..., :-1].astype(np.float64), pan[..., 1:].astype(np.float64))
+    )
     norm = float(np.sqrt((left**2).sum() * (right**2).sum()))
     return float((left * right).sum()) / norm if norm else 1.0
 
@@ -145,7 +148,9 @@ def _all(folder: Path, contract: Contract, forbidden: Collection[str]) -> Iterat
 def _of_pair(pair: Pair, contract: Contract, forbidden: Collection[str]) -> Iterator[Looked]:
     ratio, tile = pair.ratio, contract.tile
     for row, col in _grid((pair.pan.shape[1], pair.pan.shape[2]), tile):
-        coarse = np.s_[:, row // ratio : (row + tile.height) // ratio, col // ratio : (col + tile.width) // ratio]
+        coarse = np.s_[
+            :, row // ratio : (row + tile.height) // ratio, col // ratio : (col + tile.width) // ratio
+        ]
         pan = pair.pan[:, row : row + tile.height, col : col + tile.width]
         place = f"{pair.name} at row {row}, column {col}"
         yield _look((pair.ms[coarse], pan, np.ones(pan.shape[1:], np.bool_)), place, contract, forbidden)
@@ -172,7 +177,9 @@ def _look(
     own = digest(ms, pan)
     if own in forbidden:
         raise InputError(f"{place}: is among what the model is judged by; calibrate on other tiles")
-    return Looked({"ms": ms[None], "pan": pan[None]}, place, stratum(ms, pan, valid, contract), own, correlation(pan))
+    return Looked(
+        {"ms": ms[None], "pan": pan[None]}, place, stratum(ms, pan, valid, contract), own, correlation(pan)
+    )
 
 
 def _in_turn(looked: Sequence[Looked], seed: int) -> Iterator[Looked]:

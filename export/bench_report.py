@@ -1,8 +1,8 @@
 """What does a benchmark look like? Its document as one HTML file, with plots.
 
-The roofline's floor is what this machine does at most: the rate of a large matrix product and of a large copy, measured
-when the report is made, in NumPy, so it is for models on this CPU; a GPU's limits are not measured here. The graph's
-multiply-adds and bytes are `export.cost`'s.
+The roofline's floor is what this machine does at most: the rate of a large matrix product and of a large
+copy, measured when the report is made, in NumPy, so it is for models on this CPU; a GPU's limits are not
+measured here. The graph's multiply-adds and bytes are `sfiin.export.cost`'s.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from export.cost import cost, total
-from runtime.cli_bench import table as rows_of
-from runtime.files import publish, sha256
-from runtime.models import shipped
-from sfiin import figures
-from sfiin.document import Document, Paragraph, Picture, Section, Table, table, to_html
+from sfiin.evaluation import figures
+from sfiin.evaluation.document import Document, Paragraph, Picture, Section, Table, table, to_html
+from sfiin.export.cost import cost, total
+from sfiin.runtime.commands.bench import table as rows_of
+from sfiin.runtime.files import publish, sha256
+from sfiin.runtime.models import shipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,10 @@ def _result(document: Mapping[str, Any]) -> Parts:
     yield table("Models in turns on the same machine", header, rows)
     for it in (document, *document["against"]):
         quantiles = it["milliseconds"]["total"]["quantiles"]
-        listed = [(f"{q['percent']:g} %", f"{q['value']:.3f}", _bound(q["low"]), _bound(q["high"])) for q in quantiles]
+        listed = [
+            (f"{q['percent']:g} %", f"{q['value']:.3f}", _bound(q["low"]), _bound(q["high"]))
+            for q in quantiles
+        ]
         yield table(f"{it['model']}: percentiles, ms, with 95 % intervals", ("", "ms", "from", "to"), listed)
     energy = document["energy"]
     if energy:
@@ -85,11 +88,16 @@ def _conditions(document: Mapping[str, Any]) -> Parts:
     yield table("Machine", ("", ""), rows)
     moments = [{"seconds": 0.0, **document["before"]}, *document["timeline"]]
     listed = [
-        (f"{it['seconds']:.0f} s", _bound(it["cpu_mhz"]), _bound(it["gpu_mhz"]), _bound(it["load"]),
-         ", ".join(f"{zone} {value:.0f}" for zone, value in it["temperatures"].items()) or "unknown",
-         "unknown" if it["throttled"] is None else str(it["throttled"]))
+        (
+            f"{it['seconds']:.0f} s",
+            _bound(it["cpu_mhz"]),
+            _bound(it["gpu_mhz"]),
+            _bound(it["load"]),
+            ", ".join(f"{zone} {value:.0f}" for zone, value in it["temperatures"].items()) or "unknown",
+            "unknown" if it["throttled"] is None else str(it["throttled"]),
+        )
         for it in moments[:: max(1, len(moments) // 12)]
-    ]  # fmt: skip
+    ]
     header = ("after", "CPU MHz", "GPU MHz", "load", "degrees C", "throttled")
     yield table("While it ran", header, listed)
     power = document["power_timeline"]
@@ -132,9 +140,17 @@ def _limits(document: Mapping[str, Any]) -> Parts:
         floor = max(found.macs / rates[0], found.moved / rates[1])
         points[it["model"]] = found.macs / found.moved, found.macs / seconds
         bound = "arithmetic" if found.macs / rates[0] > found.moved / rates[1] else "memory"
-        rows.append((it["model"], f"{found.macs / 1e9:.3f}", f"{found.moved / 1e6:.0f}",
-                     f"{found.macs / found.moved:.2f}", f"{1e3 * floor:.2f} ({bound})", f"{1e3 * seconds:.2f}",
-                     f"{floor / seconds:.0%}"))  # fmt: skip
+        rows.append(
+            (
+                it["model"],
+                f"{found.macs / 1e9:.3f}",
+                f"{found.moved / 1e6:.0f}",
+                f"{found.macs / found.moved:.2f}",
+                f"{1e3 * floor:.2f} ({bound})",
+                f"{1e3 * seconds:.2f}",
+                f"{floor / seconds:.0%}",
+            )
+        )
     if rows:
         yield Paragraph(
             f"This machine does {rates[0] / 1e9:.1f} G multiply-adds/s in a large matrix product and "
@@ -143,7 +159,9 @@ def _limits(document: Mapping[str, Any]) -> Parts:
         )
         header = ("model", "G multiply-adds", "MB moved", "per byte", "roofline, ms", "measured, ms", "share")
         yield table("Roofline", header, rows)
-        yield Picture(figures.png(roofline(points, rates)), "Multiply-adds a second against multiply-adds per byte.")
+        yield Picture(
+            figures.png(roofline(points, rates)), "Multiply-adds a second against multiply-adds per byte."
+        )
 
 
 def roofline(points: Mapping[str, tuple[float, float]], rates: tuple[float, float]) -> Figure:
@@ -153,7 +171,9 @@ def roofline(points: Mapping[str, tuple[float, float]], rates: tuple[float, floa
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     intensity = np.geomspace(0.05, 50, 100)
-    axes.loglog(intensity, np.minimum(rates[0], rates[1] * intensity) / 1e9, color="black", label="this machine")
+    axes.loglog(
+        intensity, np.minimum(rates[0], rates[1] * intensity) / 1e9, color="black", label="this machine"
+    )
     for name, (per_byte, per_second) in points.items():
         axes.loglog([per_byte], [per_second / 1e9], "o", label=name)
     axes.set(xlabel="multiply-adds per byte", ylabel="G multiply-adds a second")
@@ -162,8 +182,8 @@ def roofline(points: Mapping[str, tuple[float, float]], rates: tuple[float, floa
 
 
 def _rates() -> tuple[float, float]:
-    """Multiply-adds a second of a product of 1024 x 1024 float32, and bytes a second of a copy of 256 MB, read and
-    written; medians of five.
+    """Multiply-adds a second of a product of 1024 x 1024 float32, and bytes a second of a copy of 256 MB,
+    read and written; medians of five.
     """
     a = np.ones((1024, 1024), np.float32)
     block = np.ones(64 << 20, np.float32)

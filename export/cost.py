@@ -13,8 +13,8 @@ from onnx import numpy_helper
 
 @dataclass(frozen=True)
 class Cost:
-    """`macs`: multiply-adds of convolutions and matrix products; `moved`: bytes that all nodes read and write, each by
-    itself, weights included: an upper bound, as a runtime that fuses nodes moves less.
+    """`macs`: multiply-adds of convolutions and matrix products; `moved`: bytes that all nodes read and
+    write, each by itself, weights included: an upper bound, as a runtime that fuses nodes moves less.
     """
 
     macs: int
@@ -28,7 +28,9 @@ def cost(model: onnx.ModelProto, batch: int = 1) -> dict[str, Cost]:
     moved: dict[str, int] = defaultdict(int)
     for node in model.graph.node:
         macs[node.op_type] += macs_of(node, shapes)
-        moved[node.op_type] += sum(4 * math.prod(shapes.get(name, ())) for name in {*node.input, *node.output} if name)
+        moved[node.op_type] += sum(
+            4 * math.prod(shapes.get(name, ())) for name in {*node.input, *node.output} if name
+        )
     return {kind: Cost(macs[kind], moved[kind]) for kind in moved if kind not in _FREE}
 
 
@@ -51,7 +53,8 @@ def _shapes(model: onnx.ModelProto, batch: int) -> Iterator[tuple[str, tuple[int
 
 
 def macs_of(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Multiply-adds of a convolution or a matrix product, given the shapes of all values; 0 for other nodes."""
+    """Multiply-adds of a convolution or a matrix product, given the shapes of all values; 0 for other
+    nodes."""
     if node.op_type == "Conv":
         return math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
     if node.op_type == "MatMul":

@@ -11,18 +11,18 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from export.exporter import ExportReport, export_model
-from runtime.contract import SensorProfile, Tile
-from runtime.files import publish
-from runtime.pipeline import Report, sharpen
-from runtime.scene import open_scene
-from runtime.session import OnnxSession
-from sfiin import classical
-from sfiin.figures import comparison
-from sfiin.metrics import Quality, reference_quality
-from sfiin.simulate import SimulatedScene, simulate
+from sfiin.data.simulate import SimulatedScene, simulate
+from sfiin.evaluation.figures import comparison
+from sfiin.export.exporter import ExportReport, export_model
+from sfiin.runtime.backends.session import OnnxSession
+from sfiin.runtime.contract import SensorProfile, Tile
+from sfiin.runtime.files import publish
+from sfiin.runtime.quality import classical
+from sfiin.runtime.quality.metrics import Quality, reference_quality
+from sfiin.runtime.scenes.pipeline import Report, sharpen
+from sfiin.runtime.scenes.scene import open_scene
 
-CHECKPOINT = Path(__file__).parent.parent / "sfiin" / "checkpoints" / "sfiin-vhr4.safetensors"
+CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "sfiin-vhr4.safetensors"
 SIDE, SEED, PIXEL = 512, 7, 0.5  # PAN pixels, -, metres
 
 
@@ -47,12 +47,20 @@ def demo(folder: Path, note: Callable[[str], None]) -> Demo:
     _write_scene(folder, scene, sensor)
     note("running it on the scene's GeoTIFFs")
     product = folder / "hrms.tif"
-    with OnnxSession(exported.model) as session, open_scene(folder / "pan.tif", [folder / "ms.tif"], sensor) as opened:
+    with (
+        OnnxSession(exported.model) as session,
+        open_scene(folder / "pan.tif", [folder / "ms.tif"], sensor) as opened,
+    ):
         report = sharpen(session, opened, product)
     with rasterio.open(product) as file:
         fused = file.read()
     comparison(
-        folder / "demo.png", scene.pan, scene.ms, fused, scene.truth, title=f"simulated scene, {SIDE} x {SIDE} pixels"
+        folder / "demo.png",
+        scene.pan,
+        scene.ms,
+        fused,
+        scene.truth,
+        title=f"simulated scene, {SIDE} x {SIDE} pixels",
     )
     return Demo(folder, exported, report, _judge(scene, fused, sensor))
 
@@ -67,7 +75,9 @@ def _judge(scene: SimulatedScene, fused: NDArray[np.uint16], sensor: SensorProfi
 
 
 def _write_scene(folder: Path, scene: SimulatedScene, sensor: SensorProfile) -> None:
-    origin, coarse = (Affine(size, 0, 500000.0, 0, -size, 4600000.0) for size in (PIXEL, PIXEL * sensor.ratio))
+    origin, coarse = (
+        Affine(size, 0, 500000.0, 0, -size, 4600000.0) for size in (PIXEL, PIXEL * sensor.ratio)
+    )
     _write(folder / "pan.tif", scene.pan[None], origin, ("panchromatic",))
     _write(folder / "ms.tif", scene.ms, coarse, sensor.bands)
     _write(folder / "truth.tif", scene.truth, origin, sensor.bands)
@@ -78,9 +88,17 @@ def _write(path: Path, image: NDArray[np.uint16], transform: Affine, bands: tupl
     with (
         publish(path) as part,
         rasterio.open(
-            part, "w", driver="GTiff", count=count, height=height, width=width, dtype="uint16", crs="EPSG:32631",
-            transform=transform, photometric="MINISBLACK",
+            part,
+            "w",
+            driver="GTiff",
+            count=count,
+            height=height,
+            width=width,
+            dtype="uint16",
+            crs="EPSG:32631",
+            transform=transform,
+            photometric="MINISBLACK",
         ) as file,
-    ):  # fmt: skip
+    ):
         file.write(image)
         file.descriptions = bands

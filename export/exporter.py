@@ -1,6 +1,8 @@
-"""How does a checkpoint become a model that can be trusted? Build the graph, check it, and only then publish it.
+"""How does a checkpoint become a model that can be trusted? Build the graph, check it, and only then publish
+it.
 
-For lower precision the FP32 graph is checked against PyTorch, and what `export.reduction` makes of it against FP32.
+For lower precision the FP32 graph is checked against PyTorch, and what `sfiin.export.lower_precision` makes
+of it against FP32.
 """
 
 from __future__ import annotations
@@ -14,31 +16,31 @@ from pathlib import Path
 import onnx
 import torch
 
-from export import golden, influence, reduction
-from export.choice import CANDIDATES, Choice, Fourier, choose
-from export.graph import build_graph
-from export.preflight import Target, require, targets
-from export.reduction import Material, Reduced
-from export.spectral_fusion import ReferenceSession
-from runtime import golden as tiles_file
-from runtime import models
-from runtime.check import Gate, Parity, parity
-from runtime.contract import METADATA_KEY, Contract, Lowering, Precision, Tile
-from runtime.errors import CheckpointError
-from runtime.files import publish, sha256
-from runtime.golden import GoldenTiles
-from runtime.session import OnnxSession
-from sfiin import checkpoint
-from sfiin.network import SFIIN
+from sfiin.export import golden, influence, lower_precision
+from sfiin.export.graph import build_graph
+from sfiin.export.lower_precision import Material, Reduced
+from sfiin.export.lowering_choice import CANDIDATES, Choice, Fourier, choose
+from sfiin.export.preflight import Target, require, targets
+from sfiin.export.spectral_fusion import ReferenceSession
+from sfiin.model import checkpoint
+from sfiin.model.network import SFIIN
+from sfiin.runtime import golden as tiles_file
+from sfiin.runtime import models
+from sfiin.runtime.backends.session import OnnxSession
+from sfiin.runtime.check import Gate, Parity, parity
+from sfiin.runtime.contract import METADATA_KEY, Contract, Lowering, Precision, Tile
+from sfiin.runtime.errors import CheckpointError
+from sfiin.runtime.files import publish, sha256
+from sfiin.runtime.golden import GoldenTiles
 
 
 @dataclass(frozen=True)
 class ExportReport:
     """A published model, its golden tiles, and how far it is from PyTorch on them.
 
-    `float64` and `float32` compare the model with PyTorch in that type; `rounding` compares PyTorch's two types with
-    each other: a phase that float32 cannot decide flips there too. In lower precision these are of the FP32 graph it
-    was made from, and `reduced` is what became of it.
+    `float64` and `float32` compare the model with PyTorch in that type; `rounding` compares PyTorch's two
+    types with each other: a phase that float32 cannot decide flips there too. In lower precision these are of
+    the FP32 graph it was made from, and `reduced` is what became of it.
     """
 
     model: Path
@@ -63,14 +65,16 @@ def export_model(
     precision: Precision = "fp32",
     material: Material | None = None,
 ) -> ExportReport:
-    """Export a checkpoint for ONNX Runtime and TensorRT, with its contract inside and its golden tiles beside it.
+    """Export a checkpoint for ONNX Runtime and TensorRT, with its contract inside and its golden tiles beside
+    it.
 
-    On a tile that it was not trained on the network is corrected as `sfiin.tilesize` says. The model must be within
-    the gate of PyTorch's float64, and of its float32 up to what separates those two; in lower precision also within
-    those of `export.loss`, and a report lies beside it; and a `target`, if given, must read it, and decides in FP32 how
-    convolutions are arranged. `auto` chooses the lowering for the target, ONNX Runtime if none is given. Raises
-    CheckpointError, ContractError (a tile that is no multiple of the ratio), InputError (`material`), CheckFailedError
-    or OutputError; then nothing is left under `out`.
+    On a tile that it was not trained on the network is corrected as `sfiin.model.tile_size` says. The model
+    must be within the gate of PyTorch's float64, and of its float32 up to what separates those two; in lower
+    precision also within those of `sfiin.export.precision_loss`, and a report lies beside it; and a `target`,
+    if given, must read it, and decides in FP32 how convolutions are arranged. `auto` chooses the lowering for
+    the target, ONNX Runtime if none is given. Raises CheckpointError, ContractError (a tile that is no
+    multiple of the ratio), InputError (`material`), CheckFailedError or OutputError; then nothing is left
+    under `out`.
     """
     gate = gate or Gate()
     network = _exportable(source, tile)
@@ -87,7 +91,9 @@ def export_model(
         versions={name: version(name) for name in ("sfiin", "torch", "onnx", "onnxruntime")},
         block=target.block if target is not None and precision == "fp32" else 1,
     )
-    contract = dataclasses.replace(contract, influence=influence.measure(golden.fuser(network), tile, network.sensor))
+    contract = dataclasses.replace(
+        contract, influence=influence.measure(golden.fuser(network), tile, network.sensor)
+    )
     tiles = golden.make(network, size)
     choice = None
     if fourier == "auto":
@@ -110,11 +116,11 @@ def export_model(
         widened = Gate(gate.relative_l2 + slack.relative_l2, gate.peak_share + slack.peak_share)
         report.float32.require(widened, f"{out} against PyTorch in float32", remedy)
         if precision != "fp32":
-            reduced = reduction.reduce(model, contract, tiles, material or Material())
+            reduced = lower_precision.reduce(model, contract, tiles, material or Material())
             if target is not None:
                 require(reduced.typed.model, target)
             onnx.save(reduced.typed.model, model_part)
-            reduction.write(beside.enter_context(publish(report_beside(out))), reduced)
+            lower_precision.write(beside.enter_context(publish(report_beside(out))), reduced)
             report = dataclasses.replace(report, reduced=reduced)
     return report
 

@@ -1,9 +1,9 @@
-"""How does a Fourier transform get into ONNX? Lowerings of `sfiin.spectrum`'s transforms.
+"""How does a Fourier transform get into ONNX? Lowerings of `sfiin.model.spectrum`'s transforms.
 
-A lowering turns real maps (N, C, H, W) into the real and imaginary parts of their one-sided spectrum, each (N, C, P)
-with P = H * F bins and F = W // 2 + 1, and a spectrum that need not be Hermitian back into maps. What lies between is
-pointwise, so the order of the bins is the lowering's own; `bins` tells it. Amplitude, phase and the rules at their
-edges are `amplitude_and_phase`, the same for all.
+A lowering turns real maps (N, C, H, W) into the real and imaginary parts of their one-sided spectrum, each
+(N, C, P) with P = H * F bins and F = W // 2 + 1, and a spectrum that need not be Hermitian back into maps.
+What lies between is pointwise, so the order of the bins is the lowering's own; `bins` tells it. Amplitude,
+phase and the rules at their edges are `amplitude_and_phase`, the same for all.
 
 | lowering | nodes             | multiply-adds a map, each way    | limits                                             |
 |----------|-------------------|----------------------------------|----------------------------------------------------|
@@ -11,10 +11,11 @@ edges are `amplitude_and_phase`, the same for all.
 | dft      | DFT, opset 17, 20 | the runtime's, O(H W log H W)    | onnxruntime >= 1.27; TensorRT >= 11.2; powers of   |
 |          |                   |                                  | two, other axes as by matmul                       |
 
-matmul: 4 H F (H1 + H2) along H, where H1 * H2 = H are the factors with the smallest sum (1 and H for a prime); along W
-2 H W F, forward of an even W half of it.
+matmul: 4 H F (H1 + H2) along H, where H1 * H2 = H are the factors with the smallest sum (1 and H for a
+prime); along W 2 H W F, forward of an even W half of it.
 
-The third lowering, `plugin`, leaves the whole frequency branch to one custom node: `export/spectral_fusion.py`.
+The third lowering, `plugin`, leaves the whole frequency branch to one custom node:
+`export/spectral_fusion.py`.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from export.builder import GraphBuilder
-from runtime.contract import Lowering
-from sfiin.spectrum import CUT, FADE, FLOOR
+from sfiin.export.graph_builder import GraphBuilder
+from sfiin.model.spectrum import CUT, FADE, FLOOR
+from sfiin.runtime.contract import Lowering
 
 Matrix = NDArray[np.float64]
 
@@ -53,12 +54,12 @@ class Fourier(Protocol):
 class MatMulFourier:
     """Transforms as matrix products: along W, and in two factors along H, without a Transpose.
 
-    Along W, a product gives real and imaginary rows as two planes. Even frequencies need only the sum of a row's
-    halves, odd ones only their difference, which halves the products' work. Along H, a transform of H = H1 * H2 points
-    is, as Cooley and Tukey have it (Math. Comp. 19, 1965), one of H1 points on every H2-th row, for which one (2 H1, 2
-    H1) matrix serves, and then one of H2 points, for which each of the first's H1 frequencies has its own matrix with
-    the twiddles in it. The bins stay in the order that this leaves: row k1 * H2 + k2 holds frequency k1 + H1 * k2, and
-    even columns come before odd ones.
+    Along W, a product gives real and imaginary rows as two planes. Even frequencies need only the sum of a
+    row's halves, odd ones only their difference, which halves the products' work. Along H, a transform of H =
+    H1 * H2 points is, as Cooley and Tukey have it (Math. Comp. 19, 1965), one of H1 points on every H2-th
+    row, for which one (2 H1, 2 H1) matrix serves, and then one of H2 points, for which each of the first's H1
+    frequencies has its own matrix with the twiddles in it. The bins stay in the order that this leaves: row
+    k1 * H2 + k2 holds frequency k1 + H1 * k2, and even columns come before odd ones.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -97,7 +98,9 @@ class MatMulFourier:
         planes = []
         for parity, (name, kind) in enumerate((("even", "Add"), ("odd", "Sub"))):
             folded = graph.op("Unsqueeze", graph.op(kind, left, right), graph.integers((2,)))
-            planes.append(graph.op("MatMul", folded, graph.constant(f"dft_rows_{name}", matrix[:, :half, parity::2])))
+            planes.append(
+                graph.op("MatMul", folded, graph.constant(f"dft_rows_{name}", matrix[:, :half, parity::2]))
+            )
         return graph.op("Concat", *planes, axis=4)  # type: ignore[no-any-return]
 
     def inverse(self, graph: GraphBuilder, real: str, imag: str) -> str:
@@ -115,16 +118,19 @@ class MatMulFourier:
         ):
             plane = graph.op("MatMul", graph.constant(f"idft_columns_1{part}", matrix), rows)
             plane = graph.op("Reshape", plane, graph.integers((0, 0, self._height, columns)))
-            maps.append(graph.op("MatMul", plane, graph.constant(f"idft_rows_{part}", rows_matrix[self.bins[1]])))
+            maps.append(
+                graph.op("MatMul", plane, graph.constant(f"idft_rows_{part}", rows_matrix[self.bins[1]]))
+            )
         return graph.op("Add", *maps)  # type: ignore[no-any-return]
 
 
 class DftFourier:
-    """Transforms by the DFT operator, along each axis whose length is a power of two; along others by a matrix.
+    """Transforms by the DFT operator, along each axis whose length is a power of two; along others by a
+    matrix.
 
-    Off powers of two ONNX Runtime's operator errs by 1e-6 of the largest bin and more, as much as separates a weak bin
-    from noise, and takes longer than the matrix. Before opset 20 the operator has no one-sided inverse; the last step,
-    complex to real along W, is then the matrix, too. Bins are in their natural order.
+    Off powers of two ONNX Runtime's operator errs by 1e-6 of the largest bin and more, as much as separates a
+    weak bin from noise, and takes longer than the matrix. Before opset 20 the operator has no one-sided
+    inverse; the last step, complex to real along W, is then the matrix, too. Bins are in their natural order.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -140,13 +146,17 @@ class DftFourier:
         if _is_power_of_two(self._width):
             rows = _dft(graph, graph.op("Unsqueeze", x, graph.integers((4,))), axis=3, onesided=1)
         else:
-            matrix = graph.constant("dft_rows", np.stack(row_matrices(self._width), -1).reshape(self._width, -1))
+            matrix = graph.constant(
+                "dft_rows", np.stack(row_matrices(self._width), -1).reshape(self._width, -1)
+            )
             shape = graph.integers((0, 0, self._height, self._columns, 2))
             rows = graph.op("Reshape", graph.op("MatMul", x, matrix), shape)
         if _is_power_of_two(self._height):
             real, imag = _parts(graph, _dft(graph, rows, axis=2))
         else:
-            real, imag = self._along_columns(graph, "dft_columns", column_matrix(self._height), *_parts(graph, rows))
+            real, imag = self._along_columns(
+                graph, "dft_columns", column_matrix(self._height), *_parts(graph, rows)
+            )
         real, imag = (graph.op("Reshape", part, graph.integers((0, 0, -1))) for part in (real, imag))
         return _turned(graph, real, imag, turn) if turn else (real, imag)
 
@@ -164,24 +174,36 @@ class DftFourier:
             matrix = np.stack(inverse_row_matrices(self._width), 1).reshape(-1, self._width)
             return graph.op("MatMul", rows, graph.constant("idft_rows", matrix))  # type: ignore[no-any-return]
         length = graph.constant("dft_width", self._width, np.int64)
-        result = graph.op("DFT", columns, length, graph.constant("axis_3", 3, np.int64), inverse=1, onesided=1)
+        result = graph.op(
+            "DFT", columns, length, graph.constant("axis_3", 3, np.int64), inverse=1, onesided=1
+        )
         return graph.op("Squeeze", result, graph.integers((4,)))  # type: ignore[no-any-return]
 
-    def _along_columns(self, graph: GraphBuilder, name: str, matrix: Matrix, real: str, imag: str) -> tuple[str, str]:
+    def _along_columns(
+        self, graph: GraphBuilder, name: str, matrix: Matrix, real: str, imag: str
+    ) -> tuple[str, str]:
         both = graph.op("MatMul", graph.constant(name, matrix), graph.op("Concat", real, imag, axis=2))
-        parts: tuple[str, str] = graph.op("Split", both, graph.integers((self._height,) * 2), axis=2, outputs=2)
+        parts: tuple[str, str] = graph.op(
+            "Split", both, graph.integers((self._height,) * 2), axis=2, outputs=2
+        )
         return parts
 
 
-LOWERINGS: dict[Lowering, type[MatMulFourier] | type[DftFourier]] = {"matmul": MatMulFourier, "dft": DftFourier}
+LOWERINGS: dict[Lowering, type[MatMulFourier] | type[DftFourier]] = {
+    "matmul": MatMulFourier,
+    "dft": DftFourier,
+}
 
 
-def amplitude_and_phase(graph: GraphBuilder, x: str, fourier: Fourier, size: tuple[int, int]) -> tuple[str, str]:
-    """`sfiin.spectrum.analyse` as nodes: (N, C, H, W) to amplitude and phase, each (N, C, P).
+def amplitude_and_phase(
+    graph: GraphBuilder, x: str, fourier: Fourier, size: tuple[int, int]
+) -> tuple[str, str]:
+    """`sfiin.model.spectrum.analyse` as nodes: (N, C, H, W) to amplitude and phase, each (N, C, P).
 
-    The spectrum is turned by the angle of the cut, so that the phase jumps on the negative real axis, where plain
-    angles do. An angle is sign(im) * (pi / 2 - atan(re / |im|)): right in all quadrants with Atan alone, which every
-    runtime has; with im = 0 it is 0 on the cut, where the continuous phase passes through 0.
+    The spectrum is turned by the angle of the cut, so that the phase jumps on the negative real axis, where
+    plain angles do. An angle is sign(im) * (pi / 2 - atan(re / |im|)): right in all quadrants with Atan
+    alone, which every runtime has; with im = 0 it is 0 on the cut, where the continuous phase passes through
+    0.
     """
     op, scalar = graph.op, graph.scalar
     real, imag = fourier.forward(graph, x, CUT)
@@ -198,7 +220,8 @@ def amplitude_and_phase(graph: GraphBuilder, x: str, fourier: Fourier, size: tup
 
 
 def _drawn_in(graph: GraphBuilder, angle: str) -> str:
-    """`sfiin.spectrum.continuous_phase` after its turn: what is within FADE of the cut falls to 0 as a line."""
+    """`sfiin.model.spectrum.continuous_phase` after its turn: what is within FADE of the cut falls to 0 as
+    a line."""
     op, scalar = graph.op, graph.scalar
     limit = math.pi - FADE
     excess = op("Sub", angle, op("Clip", angle, scalar(-limit), scalar(limit)))
@@ -206,7 +229,7 @@ def _drawn_in(graph: GraphBuilder, angle: str) -> str:
 
 
 def maps_from(graph: GraphBuilder, amplitude: str, phase: str, fourier: Fourier) -> str:
-    """`sfiin.spectrum.synthesise` as nodes: amplitude and phase (N, C, P) to maps (N, C, H, W)."""
+    """`sfiin.model.spectrum.synthesise` as nodes: amplitude and phase (N, C, P) to maps (N, C, H, W)."""
     real = graph.op("Mul", amplitude, graph.op("Cos", phase))
     imag = graph.op("Mul", amplitude, graph.op("Sin", phase))
     return fourier.inverse(graph, real, imag)
@@ -235,18 +258,21 @@ def inverse_row_matrices(width: int) -> tuple[Matrix, Matrix]:
 
 
 def column_matrix(height: int) -> Matrix:
-    """(2 H, 2 H): this times [real rows; imaginary rows] is their transform; its transpose / H is the inverse."""
+    """(2 H, 2 H): this times [real rows; imaginary rows] is their transform; its transpose / H is the
+    inverse."""
     return np.asarray(second_matrices(1, height)[0])
 
 
 def first_matrix(first: int) -> Matrix:
-    """(2 H1, 2 H1): from rows (part, h1) to rows (k1, part), a transform of H1 points; its transpose goes back."""
+    """(2 H1, 2 H1): from rows (part, h1) to rows (k1, part), a transform of H1 points; its transpose goes
+    back."""
     whole = column_matrix(first).reshape(2, first, 2 * first)
     return whole.swapaxes(0, 1).reshape(2 * first, 2 * first)
 
 
 def second_matrices(first: int, second: int, turn: float = 0.0) -> Matrix:
-    """(H1, 2 H2, 2 H2): for each k1, from rows (part, h2) to rows (part, k2), twiddles and exp(-i * turn) included."""
+    """(H1, 2 H2, 2 H2): for each k1, from rows (part, h2) to rows (part, k2), twiddles and exp(-i * turn)
+    included."""
     size = first * second
     frequency = np.arange(first)[:, None, None] + first * np.arange(second)[:, None]
     cosine, sine = _cosine_and_sine(frequency * np.arange(second), size)

@@ -1,8 +1,8 @@
 """On which tiles is every artefact checked against the network it was made from? The golden tiles.
 
-They are simulated, never imagery, and hold what breaks a Fourier branch elsewhere: a natural tile, the same half
-without data, a constant, zeros, and a saturated checkerboard at the Nyquist frequency. Inputs are whole DN; the
-expected outputs are PyTorch's in float64.
+They are simulated, never imagery, and hold what breaks a Fourier branch elsewhere: a natural tile, the same
+half without data, a constant, zeros, and a saturated checkerboard at the Nyquist frequency. Inputs are whole
+DN; the expected outputs are PyTorch's in float64.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from runtime.golden import GoldenTiles
-from sfiin.network import SFIIN
-from sfiin.simulate import simulate
+from sfiin.data.simulate import simulate
+from sfiin.model.network import SFIIN
+from sfiin.runtime.golden import GoldenTiles
 
 SEED = 2022
 
@@ -26,12 +26,16 @@ def make(network: SFIIN, tile: tuple[int, int]) -> GoldenTiles:
     ratio, bands = network.config.ratio, network.config.bands
     scene = simulate(_up(tile[0], ratio), _up(tile[1], ratio), SEED, network.sensor.bits, ratio)
     pans = _pans(np.maximum(scene.pan[: tile[0], : tile[1]], 1), ratio, network.sensor.peak)
-    colours = scene.ms[np.arange(bands) % len(scene.ms), : tile[0] // ratio, : tile[1] // ratio].astype(np.float64)
+    colours = scene.ms[np.arange(bands) % len(scene.ms), : tile[0] // ratio, : tile[1] // ratio].astype(
+        np.float64
+    )
     ms = []
     for name, pan in pans.items():
         coarse = pan.reshape(tile[0] // ratio, ratio, tile[1] // ratio, ratio).mean((1, 3))
         ms.append(
-            np.where(coarse > 0, colours, 0) if name in {"natural", "half"} else np.broadcast_to(coarse, colours.shape)
+            np.where(coarse > 0, colours, 0)
+            if name in {"natural", "half"}
+            else np.broadcast_to(coarse, colours.shape)
         )
     inputs = np.rint(np.stack(ms)).astype(np.uint16), np.stack(list(pans.values()))[:, None].astype(np.uint16)
     return GoldenTiles(tuple(pans), *inputs, reference(network, *inputs, torch.float64))
@@ -57,7 +61,9 @@ def fuser(network: SFIIN) -> Callable[[NDArray[np.float32], NDArray[np.float32]]
 
     def fuse(ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.no_grad():
-            result: NDArray[np.float32] = exact(torch.from_numpy(ms.copy()), torch.from_numpy(pan.copy())).numpy()
+            result: NDArray[np.float32] = exact(
+                torch.from_numpy(ms.copy()), torch.from_numpy(pan.copy())
+            ).numpy()
         return result
 
     return fuse

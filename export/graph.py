@@ -1,8 +1,8 @@
-"""How does SFIIN look as an ONNX graph? `sfiin.network`, part by part, in standard operators.
+"""How does SFIIN look as an ONNX graph? `sfiin.model.network`, part by part, in standard operators.
 
-What the network computes anew each time although it is constant is computed here once, in float64: the scale between DN
-and network units is folded into the first and the last convolutions, the invertible mixing into one 1x1 convolution,
-the bicubic resampling into a grouped convolution and a depth-to-space.
+What the network computes anew each time although it is constant is computed here once, in float64: the scale
+between DN and network units is folded into the first and the last convolutions, the invertible mixing into
+one 1x1 convolution, the bicubic resampling into a grouped convolution and a depth-to-space.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ import onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export import spectral_fusion
-from export.builder import GraphBuilder
-from export.fourier import LOWERINGS, Fourier, amplitude_and_phase, maps_from
-from runtime.contract import Lowering
-from sfiin.network import (
+from sfiin.export import spectral_fusion
+from sfiin.export.fourier import LOWERINGS, Fourier, amplitude_and_phase, maps_from
+from sfiin.export.graph_builder import GraphBuilder
+from sfiin.model.network import (
     SFIIN,
     ConvolutionBranch,
     CoreBlock,
@@ -33,6 +32,7 @@ from sfiin.network import (
     ResidualPair,
     Upsample,
 )
+from sfiin.runtime.contract import Lowering
 
 Array = NDArray[np.float64]
 Domain = Literal["tile", "bins", "pooled"]
@@ -43,8 +43,9 @@ def build_graph(
 ) -> onnx.ModelProto:
     """The network for tiles of (height, width) PAN pixels, with a free batch dimension.
 
-    Inputs `ms` (batch, B, h, w) and `pan` (batch, 1, H, W), output `hrms` (batch, B, H, W): float32, DN. `block` above
-    1 arranges the convolutions for a runtime that computes so many output channels at once (`Contract.block`).
+    Inputs `ms` (batch, B, h, w) and `pan` (batch, 1, H, W), output `hrms` (batch, B, H, W): float32, DN.
+    `block` above 1 arranges the convolutions for a runtime that computes so many output channels at once
+    (`Contract.block`).
     """
     (height, width), config = tile, network.config
     if lowering == "plugin":
@@ -60,7 +61,7 @@ def build_graph(
 
 
 class _Emitter:
-    """Adds the parts of one network to one graph; each method mirrors a `forward` of `sfiin.network`.
+    """Adds the parts of one network to one graph; each method mirrors a `forward` of `sfiin.model.network`.
 
     Without a Fourier lowering, a frequency branch is one node of sfiin's plugin.
     """
@@ -110,16 +111,20 @@ class _Emitter:
         return merged, p_next
 
     def frequency(self, part: FrequencyBranch, m: str, p: str) -> str:
-        """The branch in orthonormal units: what is 1 / sqrt(H W) of the unnormalised spectrum overflows in no type.
+        """The branch in orthonormal units: what is 1 / sqrt(H W) of the unnormalised spectrum overflows in no
+        type.
 
-        All layers are homogeneous but for the amplitude's biases, so the gain goes into the convolutions around it.
+        All layers are homogeneous but for the amplitude's biases, so the gain goes into the convolutions
+        around it.
         """
         gain = 1 / math.sqrt(math.prod(self.tile))
         with self.graph.scope("frequency"):
             if self.fourier is None:
                 return self.spectral_fusion(part, m, p, gain)
             both = self.op(
-                "Concat", *(self.conv(conv, x, gain_out=gain) for conv, x in ((part.ms, m), (part.pan, p))), axis=1
+                "Concat",
+                *(self.conv(conv, x, gain_out=gain) for conv, x in ((part.ms, m), (part.pan, p))),
+                axis=1,
             )
             amplitude, phase = amplitude_and_phase(self.graph, both, self.fourier, self.tile)
             amplitude = self.layers(part.amplitude, amplitude, "bins", unit=gain)
@@ -206,8 +211,9 @@ class _Emitter:
     ) -> str:
         """A convolution that keeps the size, and a leaky rectifier of that slope, if any.
 
-        Gains on its input and output go into weight and bias. Where no pixel has a neighbour, any order will do: bins
-        are (N, C, P), and with blocks pixels become so, because a block of a 1x1 convolution costs more than it saves.
+        Gains on its input and output go into weight and bias. Where no pixel has a neighbour, any order will
+        do: bins are (N, C, P), and with blocks pixels become so, because a block of a 1x1 convolution costs
+        more than it saves.
         """
         name = self._names[id(part)]
         assert part.bias is not None
@@ -217,7 +223,9 @@ class _Emitter:
             return self._activated(name, x, weight[..., 0], bias, slope, kernel_shape=(1,), pads=(0, 0))
         if kernel == [1, 1] and domain == "tile" and self.at_once > 1:
             pixels = self.op("Reshape", x, shape((0, 0, -1)))
-            pixels = self._activated(name, pixels, weight[..., 0], bias, slope, kernel_shape=(1,), pads=(0, 0))
+            pixels = self._activated(
+                name, pixels, weight[..., 0], bias, slope, kernel_shape=(1,), pads=(0, 0)
+            )
             return self.op("Reshape", pixels, shape((0, 0, *self.tile)))  # type: ignore[no-any-return]
         rows = rows_at_once(self.at_once, out, self.tile[0]) if kernel == [3, 3] else 1
         if rows == 1:
@@ -227,7 +235,9 @@ class _Emitter:
         window = {"kernel_shape": (rows + 2, 3), "strides": (rows, 1), "pads": (1, 1, 1, 1)}
         return self._in_order(self._activated(name, x, wide, repeated, slope, **window), out, rows)
 
-    def _activated(self, name: str, x: str, weight: Array, bias: Array, slope: float | None, **window: Any) -> str:
+    def _activated(
+        self, name: str, x: str, weight: Array, bias: Array, slope: float | None, **window: Any
+    ) -> str:
         names = self.graph.constant(f"{name}.weight", weight), self.graph.constant(f"{name}.bias", bias)
         x = self.op("Conv", x, *names, **window)
         return x if slope is None else self.op("LeakyRelu", x, alpha=slope)
@@ -241,15 +251,17 @@ class _Emitter:
 
 
 def rows_at_once(block: int, channels: int, height: int) -> int:
-    """How many rows of pixels a convolution of few channels can compute as channels of their own, to fill a block."""
+    """How many rows of pixels a convolution of few channels can compute as channels of their own, to fill
+    a block."""
     return max(rows for rows in range(1, max(1, block // channels) + 1) if height % rows == 0)
 
 
 def in_rows(weight: Array, rows: int) -> Array:
-    """A 3x3 kernel (C, D, 3, 3) for `rows` rows of output at once: (C * rows, D, rows + 2, 3), for strides (rows, 1).
+    """A 3x3 kernel (C, D, 3, 3) for `rows` rows of output at once: (C * rows, D, rows + 2, 3), for strides
+    (rows, 1).
 
-    Its output's channel c * rows + j is row j of channel c. A third of its taps, for two rows a quarter, are zero; it
-    pays where a runtime leaves more than that of a block empty.
+    Its output's channel c * rows + j is row j of channel c. A third of its taps, for two rows a quarter, are
+    zero; it pays where a runtime leaves more than that of a block empty.
     """
     out, channels = weight.shape[:2]
     wide = np.zeros((out, rows, channels, rows + 2, 3))

@@ -1,14 +1,14 @@
 """How far into a tile does its border show, and how far does one pixel reach? From these comes the overlap.
 
-A Fourier branch sees the whole tile, so no distance is safe to the last digit. What makes seams is measured directly:
-two tiles of one simulated scene, half a tile apart, and how much they differ at each distance from the nearer border.
-That falls from tens of DN at the border to a floor, which is the tile's own share in every amplitude and is the same
-everywhere. `edge` is the distance from which on the difference stays within a quarter of that floor. Neighbours that
-share twice as many pixels hand over where neither sees its border.
+A Fourier branch sees the whole tile, so no distance is safe to the last digit. What makes seams is measured
+directly: two tiles of one simulated scene, half a tile apart, and how much they differ at each distance from
+the nearer border. That falls from tens of DN at the border to a floor, which is the tile's own share in every
+amplitude and is the same everywhere. `edge` is the distance from which on the difference stays within a
+quarter of that floor. Neighbours that share twice as many pixels hand over where neither sees its border.
 
-`reach` is what one PAN pixel does: how far from it, along an axis, the output changes by more than `threshold` DN when
-the pixel is brighter by a twentieth of the peak. It is given for people; where it is the whole tile it is the Fourier
-branch at work, which blending does not need to hide.
+`reach` is what one PAN pixel does: how far from it, along an axis, the output changes by more than
+`threshold` DN when the pixel is brighter by a twentieth of the peak. It is given for people; where it is the
+whole tile it is the Fourier branch at work, which blending does not need to hide.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.contract import SensorProfile, Tile
-from sfiin.simulate import simulate
+from sfiin.data.simulate import simulate
+from sfiin.runtime.contract import SensorProfile, Tile
 
 Fuse = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.floating]]
 """MS (1, B, h, w) and PAN (1, 1, H, W) to HRMS (1, B, H, W), DN."""
@@ -46,8 +46,8 @@ def measure(fuse: Fuse, tile: Tile, sensor: SensorProfile) -> dict[str, float]:
 def edge(profile: NDArray[np.float64]) -> tuple[int, float]:
     """Where a profile of differences by distance from the border settles, and the floor on which it does.
 
-    The floor is the median of its inner half. Settled is a distance from which on none is above that half's largest by
-    more than `SPREAD`.
+    The floor is the median of its inner half. Settled is a distance from which on none is above that half's
+    largest by more than `SPREAD`.
     """
     inner = profile[len(profile) // 2 :]
     above = np.flatnonzero(profile > SPREAD * max(float(inner.max()), 1e-3))
@@ -73,7 +73,8 @@ def across(fuse: Fuse, tile: Tile, sensor: SensorProfile, axis: int) -> NDArray[
 
 
 def reach(fuse: Fuse, tile: Tile, sensor: SensorProfile, threshold: float) -> int:
-    """How far one brighter PAN pixel in the middle of a tile changes the output by more than a threshold, DN."""
+    """How far one brighter PAN pixel in the middle of a tile changes the output by more than a threshold,
+    DN."""
     ms, pan = _scene(tile, sensor, (0, 0), SEED)
     row, col = tile.height // 2, tile.width // 2
     brighter = pan.copy()
@@ -100,5 +101,7 @@ def _cut(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The tile at (row, column), as a batch of one."""
     (row, col), ratio = at, pan.shape[-1] // ms.shape[-1]
-    coarse = np.s_[None, :, row // ratio : (row + tile.height) // ratio, col // ratio : (col + tile.width) // ratio]
+    coarse = np.s_[
+        None, :, row // ratio : (row + tile.height) // ratio, col // ratio : (col + tile.width) // ratio
+    ]
     return ms[coarse], pan[None, :, row : row + tile.height, col : col + tile.width]

@@ -1,13 +1,14 @@
 """How does a graph become FP16? Every node is given one type, and Casts stand only where types meet.
 
-The result is strongly typed: it means the same in ONNX Runtime and in TensorRT, whose builder flags for half precision
-are gone. Inputs and output stay float32. `export.islands` says what must be FP32; products of any size are FP16; all
-that is cheap goes where the fewest Casts are needed, which is a minimum cut of the graph.
+The result is strongly typed: it means the same in ONNX Runtime and in TensorRT, whose builder flags for half
+precision are gone. Inputs and output stay float32. `sfiin.export.precision_rules` says what must be FP32;
+products of any size are FP16; all that is cheap goes where the fewest Casts are needed, which is a minimum
+cut of the graph.
 
-ONNX Runtime has no FP16 kernels for most operators on a CPU: it computes those in FP32 and drops the rounding between
-them, the graph's own Casts included, at any level of optimisation. `rounded` is the graph to judge by: float32
-throughout, with every value that would be FP16 rounded to it. Sums inside an operator stay in float32, as in tensor
-cores that accumulate in FP32.
+ONNX Runtime has no FP16 kernels for most operators on a CPU: it computes those in FP32 and drops the rounding
+between them, the graph's own Casts included, at any level of optimisation. `rounded` is the graph to judge
+by: float32 throughout, with every value that would be FP16 rounded to it. Sums inside an operator stay in
+float32, as in tensor cores that accumulate in FP32.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
-from export.islands import Graph, Island, islands
-from export.ranges import Inputs, Range, audit
-from runtime.contract import Precision
+from sfiin.export.precision_rules import Graph, Island, islands
+from sfiin.export.ranges import Inputs, Range, audit
+from sfiin.runtime.contract import Precision
 
 PRODUCT = 1e-3
 """From which share of the network's multiply-adds a product is worth its Casts."""
@@ -35,7 +36,8 @@ _MOVES = frozenset({"Concat", "DepthToSpace", "Identity", "Pad", "Reshape", "Spl
 
 @dataclass(frozen=True)
 class Typed:
-    """A graph in another precision, the FP32 islands in it, and the shares of nodes and of multiply-adds in FP16."""
+    """A graph in another precision, the FP32 islands in it, and the shares of nodes and of multiply-adds
+    in FP16."""
 
     model: onnx.ModelProto
     islands: tuple[Island, ...]
@@ -55,7 +57,7 @@ def typed(
 ) -> Typed:
     """A float32 graph of `build_graph` in `fp16` or `mixed` precision, judged by its values on the tiles.
 
-    `without` names rules of `export.islands` to leave out, for experiments.
+    `without` names rules of `sfiin.export.precision_rules` to leave out, for experiments.
     """
     ranges = audit(model, tiles)
     graph = Graph(model, ranges)
@@ -65,7 +67,9 @@ def typed(
     single = fewest_casts(graph, set(kept), products)
     for node in graph.nodes:
         if node.name in single:
-            kept.setdefault(node.name, Island(node.name, node.op_type, "between", "would need more Casts in FP16"))
+            kept.setdefault(
+                node.name, Island(node.name, node.op_type, "between", "would need more Casts in FP16")
+            )
     result = _cast(model, graph, set(kept))
     half = [node for node in graph.nodes if node.name not in kept]
     return Typed(
@@ -81,7 +85,8 @@ def typed(
 def fewest_casts(graph: Graph, single: Collection[str], half: Collection[str]) -> set[str]:
     """The nodes to put in FP32 so that the fewest values need a Cast: `single` must be, `half` must not.
 
-    A value needs one Cast where any reader's type is not its maker's. The least set of nodes of all that do as well.
+    A value needs one Cast where any reader's type is not its maker's. The least set of nodes of all that do
+    as well.
     """
     places = {node.name: i for i, node in enumerate(graph.nodes, 2)}  # 0: FP32, 1: FP16
     edges: dict[tuple[int, int], int] = {}
@@ -104,7 +109,8 @@ def fewest_casts(graph: Graph, single: Collection[str], half: Collection[str]) -
 
 
 def _cast(model: onnx.ModelProto, graph: Graph, single: Collection[str]) -> onnx.ModelProto:
-    """The model with its nodes in FP16 but for `single`, and one Cast for each value that is read in the other type."""
+    """The model with its nodes in FP16 but for `single`, and one Cast for each value that is read in the
+    other type."""
     made_half = {name for node in graph.nodes if node.name not in single for name in node.output}
     nodes: list[onnx.NodeProto] = []
     weights: dict[str, onnx.TensorProto] = {}
@@ -133,7 +139,9 @@ def _cast(model: onnx.ModelProto, graph: Graph, single: Collection[str]) -> onnx
 def _weight(tensor: onnx.TensorProto, half: bool) -> onnx.TensorProto:
     if not half:
         return tensor
-    return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), _suffixed(tensor.name, True))
+    return numpy_helper.from_array(
+        numpy_helper.to_array(tensor).astype(np.float16), _suffixed(tensor.name, True)
+    )
 
 
 def _suffixed(name: str, half: bool) -> str:
@@ -156,17 +164,21 @@ def rewritten(
 def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
     """What a typed graph computes in FP16, as a float32 graph that any runtime computes in that way.
 
-    Weights are float32 with FP16's values; each FP16 value is rounded by a pair of Casts as soon as it is made, save
-    where an operator only moves what is rounded already.
+    Weights are float32 with FP16's values; each FP16 value is rounded by a pair of Casts as soon as it is
+    made, save where an operator only moves what is rounded already.
     """
     half = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT16}
-    half |= {info.name for info in model.graph.value_info if info.type.tensor_type.elem_type == TensorProto.FLOAT16}
+    half |= {
+        info.name for info in model.graph.value_info if info.type.tensor_type.elem_type == TensorProto.FLOAT16
+    }
     names: dict[str, str] = {}  # a value of the typed graph, and what it is here
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         inputs = [names.get(name, name) for name in node.input]
         copied = onnx.NodeProto()
-        copied.CopyFrom(helper.make_node("Identity", [], node.output, node.name) if node.op_type == "Cast" else node)
+        copied.CopyFrom(
+            helper.make_node("Identity", [], node.output, node.name) if node.op_type == "Cast" else node
+        )
         copied.input[:] = inputs
         nodes.append(copied)
         if node.op_type not in _MOVES:

@@ -1,7 +1,9 @@
-"""Will a target read this graph? A check without that target, of any ONNX model, against the tables of `targets.toml`.
+"""Will a target read this graph? A check without that target, of any ONNX model, against the tables of
+`targets.toml`.
 
-A finding names a node, what is wrong with it for the target, and the remedy. An error is what the target refuses or
-gets wrong, a warning what no document promises, a note what the person who builds the engine has to know.
+A finding names a node, what is wrong with it for the target, and the remedy. An error is what the target
+refuses or gets wrong, a warning what no document promises, a note what the person who builds the engine has
+to know.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, defs, inliner
 
-from export.targets import Condition, Severity, Target, target, targets
-from export.walk import Place, Value, array, described, inferred, type_name, walk, weights
-from runtime.contract import PLUGIN
-from runtime.errors import CheckFailedError, InputError
+from sfiin.export.nodes import Place, Value, array, described, inferred, type_name, walk, weights
+from sfiin.export.targets import Condition, Severity, Target, target, targets
+from sfiin.runtime.contract import PLUGIN
+from sfiin.runtime.errors import CheckFailedError, InputError
 
 __all__ = ["Finding", "Severity", "Target", "load", "preflight", "require", "target", "targets"]
 
@@ -27,7 +29,8 @@ LIMIT = 2**31 - 1
 
 SPECIFICATION = "https://onnx.ai/onnx/operators/"
 _DOMAIN = ("", "ai.onnx")
-# Where a type comes into a graph; what follows from it is not told again. Weights of int64 are mostly axes and shapes.
+# Where a type comes into a graph; what follows from it is not told again. Weights of int64 are mostly axes
+# and shapes.
 _ENTRANCES = {"double": ("(input)", "(weight)", "Cast", "Constant"), "": ("(input)",)}
 _INPUT, _MODEL, _WEIGHT = "(input)", "(model)", "(weight)"
 _RANKS: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
@@ -41,8 +44,9 @@ _BY_OUTPUT = frozenset({"Constant", "ConstantOfShape", "EyeLike", "OneHot", "Ran
 class Finding:
     """One thing that a target will not read, or not as meant.
 
-    `node` and `operator` name where ("(input)", "(weight)" and "(model)" for what is no node), `index` is the node's
-    position in its graph, `source` the document behind the statement. `count` nodes have the same; the first is named.
+    `node` and `operator` name where ("(input)", "(weight)" and "(model)" for what is no node), `index` is the
+    node's position in its graph, `source` the document behind the statement. `count` nodes have the same; the
+    first is named.
     """
 
     severity: Severity
@@ -56,11 +60,14 @@ class Finding:
 
     def __str__(self) -> str:
         where = f"{self.operator} '{self.node}'" + ("" if self.index is None else f" (node {self.index})")
-        return f"{where}{f' and {self.count - 1} more' if self.count > 1 else ''}: {self.problem}; {self.remedy}"
+        return (
+            f"{where}{f' and {self.count - 1} more' if self.count > 1 else ''}: {self.problem}; {self.remedy}"
+        )
 
 
 def load(path: Path) -> onnx.ModelProto:
-    """A model without its external data. Raises InputError for what is missing, over 2 GB, or no ONNX model."""
+    """A model without its external data. Raises InputError for what is missing, over 2 GB, or no ONNX
+    model."""
     try:
         if path.stat().st_size > LIMIT:
             raise InputError(
@@ -82,7 +89,9 @@ def preflight(model: onnx.ModelProto, target: Target, folder: Path | None = None
 
     The weights may be left in their files; `folder` is where those are looked for, if given.
     """
-    return _aggregated([*_of_model(model, target), *_of_weights(model, target, folder), *_of_graph(model, target)])
+    return _aggregated(
+        [*_of_model(model, target), *_of_weights(model, target, folder), *_of_graph(model, target)]
+    )
 
 
 def require(model: onnx.ModelProto, target: Target, folder: Path | None = None) -> None:
@@ -102,7 +111,7 @@ def _aggregated(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(merged.values(), key=lambda it: _RANKS[it.severity])
 
 
-# --- the model as a whole ---------------------------------------------------------------------------------------------
+# --- the model as a whole ---
 
 
 def _of_model(model: onnx.ModelProto, target: Target) -> Iterator[Finding]:
@@ -150,7 +159,9 @@ def _of_weights(model: onnx.ModelProto, target: Target, folder: Path | None) -> 
             total += _bytes(tensor)
     if total > LIMIT:
         remedy = "save the weights beside it (onnx.save(..., save_as_external_data=True))"
-        yield Finding("error", model.graph.name, _MODEL, "its weights exceed the 2 GB of a file", remedy, SPECIFICATION)
+        yield Finding(
+            "error", model.graph.name, _MODEL, "its weights exceed the 2 GB of a file", remedy, SPECIFICATION
+        )
 
 
 def _bytes(tensor: TensorProto) -> int:
@@ -169,7 +180,7 @@ def _of_file(tensor: TensorProto, folder: Path | None) -> Iterator[Finding]:
         yield Finding("error", tensor.name, _WEIGHT, problem, remedy, SPECIFICATION)
 
 
-# --- the graph --------------------------------------------------------------------------------------------------------
+# --- the graph ---
 
 
 def _of_graph(model: onnx.ModelProto, target: Target) -> Iterator[Finding]:
@@ -205,7 +216,10 @@ def _of_input(info: onnx.ValueInfoProto, target: Target) -> Iterator[Finding]:
         remedy = "export for one tile, or give an optimisation profile with the range of every dimension"
         yield Finding("warning", info.name, _INPUT, problem, remedy, source)
     elif None in value.shape:
-        problem, remedy = "has a dynamic batch", "give an optimisation profile (smallest, usual, largest batch)"
+        problem, remedy = (
+            "has a dynamic batch",
+            "give an optimisation profile (smallest, usual, largest batch)",
+        )
         yield Finding("note", info.name, _INPUT, problem, remedy, source)
 
 
@@ -217,7 +231,11 @@ def _of_node(place: Place, target: Target, opset: int) -> Iterator[Finding]:
         yield from _of_operator(place, target, opset)
         yield from _of_signature(place, opset)
     for rule in target.rules:
-        if operator in rule.operators and domain in _DOMAIN and all(_holds(it, place) for it in rule.conditions):
+        if (
+            operator in rule.operators
+            and domain in _DOMAIN
+            and all(_holds(it, place) for it in rule.conditions)
+        ):
             yield _finding(place, rule.severity, rule.problem, rule.remedy, rule.source)
     for name in place.node.output:
         value = place.scope.value(name)
@@ -225,7 +243,9 @@ def _of_node(place: Place, target: Target, opset: int) -> Iterator[Finding]:
         yield from _of_size(target, place.name, operator, value, place.index)
         if value.type in target.io_only and name not in place.graph_outputs and domain in _DOMAIN:
             problem = f"makes {value.type} inside the graph; the target has it for inputs and outputs only"
-            yield _finding(place, "error", problem, "use int32 or a float type inside", target.sources["types"])
+            yield _finding(
+                place, "error", problem, "use int32 or a float type inside", target.sources["types"]
+            )
 
 
 def _of_operator(place: Place, target: Target, opset: int) -> Iterator[Finding]:
@@ -244,7 +264,9 @@ def _of_operator(place: Place, target: Target, opset: int) -> Iterator[Finding]:
     if kind in target.types and kind not in target.operators[operator]:
         promised = ", ".join(sorted(target.operators[operator]))
         severity: Severity = "error" if kind in target.io_only else "warning"
-        yield _finding(place, severity, f"takes {promised}, not {kind}", f"Cast its input from {kind}", source)
+        yield _finding(
+            place, severity, f"takes {promised}, not {kind}", f"Cast its input from {kind}", source
+        )
 
 
 def _replacement(operator: str, target: Target) -> str:
@@ -254,12 +276,17 @@ def _replacement(operator: str, target: Target) -> str:
         "Atan2": "write it with Atan, Less and Mul",
     }
     other = "write it in operators of the target's list"
-    plugin = {"plugin": ", or bring a plugin of that name", "library": ", or register a library with it", "none": ""}
+    plugin = {
+        "plugin": ", or bring a plugin of that name",
+        "library": ", or register a library with it",
+        "none": "",
+    }
     return remedies.get(operator, other + plugin[target.custom])
 
 
 def _is_newer_form(operator: str, opset: int, limit: int) -> bool:
-    """Whether the operator changed after opset `limit`; what came after it altogether is left to the lists."""
+    """Whether the operator changed after opset `limit`; what came after it altogether is left to the
+    lists."""
     if opset <= limit:
         return False
     try:
@@ -274,7 +301,9 @@ def _of_custom(place: Place, target: Target) -> Iterator[Finding]:
     if node.domain in target.domains:
         return
     if target.operators is not None and node.op_type in target.operators:
-        problem = f"is of domain '{node.domain}', but the parser goes by the name and reads ONNX's {node.op_type}"
+        problem = (
+            f"is of domain '{node.domain}', but the parser goes by the name and reads ONNX's {node.op_type}"
+        )
         yield _finding(place, "warning", problem, "rename it if something else is meant", source)
     elif (node.domain, node.op_type) == PLUGIN:
         yield _of_plugin(place, target)
@@ -296,13 +325,17 @@ def _of_plugin(place: Place, target: Target) -> Finding:
     remedy = "export with --fourier matmul"
     if target.custom == "plugin":
         problem = "is a frequency branch as one node, and needs sfiin's TensorRT plugin of that name"
-        remedy = f"give its library to 'sfiin build --plugin' (trtexec: --staticPlugins or --plugins), or {remedy}"
+        remedy = (
+            f"give its library to 'sfiin build --plugin' (trtexec: --staticPlugins or --plugins), or {remedy}"
+        )
         return _finding(place, "warning", problem, remedy, target.sources["domains"])
-    problem = "is a frequency branch as one node, for TensorRT with sfiin's plugin, which the target cannot load"
+    problem = (
+        "is a frequency branch as one node, for TensorRT with sfiin's plugin, which the target cannot load"
+    )
     return _finding(place, "error", problem, remedy, target.sources["domains"])
 
 
-# --- values and their types -------------------------------------------------------------------------------------------
+# --- values and their types ---
 
 
 def _of_type(target: Target, node: str, operator: str, kind: str, index: int | None) -> Iterator[Finding]:
@@ -322,7 +355,9 @@ def _of_type(target: Target, node: str, operator: str, kind: str, index: int | N
 def _of_size(target: Target, node: str, operator: str, value: Value, index: int | None) -> Iterator[Finding]:
     if value.shape is not None and target.rank is not None and len(value.shape) > target.rank:
         problem = f"has {len(value.shape)} dimensions, more than {target.rank}"
-        yield Finding("error", node, operator, problem, "merge dimensions with Reshape", target.sources["rank"], index)
+        yield Finding(
+            "error", node, operator, problem, "merge dimensions with Reshape", target.sources["rank"], index
+        )
     if target.large_tensor is not None and (value.elements or 0) > LIMIT:
         problem = "has more than 2147483647 elements"
         remedy = "use smaller tiles or a smaller batch"
@@ -330,19 +365,26 @@ def _of_size(target: Target, node: str, operator: str, value: Value, index: int 
 
 
 def _of_signature(place: Place, opset: int) -> Iterator[Finding]:
-    """Inputs that share a type parameter have one type, and one that ONNX allows: every runtime asks for that."""
+    """Inputs that share a type parameter have one type, and one that ONNX allows: every runtime asks for
+    that."""
     try:
         schema = defs.get_schema(place.node.op_type, opset)
     except defs.SchemaError:
         return
-    allowed = {constraint.type_param_str: constraint.allowed_type_strs for constraint in schema.type_constraints}
+    allowed = {
+        constraint.type_param_str: constraint.allowed_type_strs for constraint in schema.type_constraints
+    }
     found: dict[str, str] = {}
     for index, name in enumerate(place.node.input):
         kind = place.scope.value(name).type
         formal = schema.inputs[min(index, len(schema.inputs) - 1)] if schema.inputs else None
         if not name or not kind or formal is None:
             continue
-        if formal.type_str in allowed and f"tensor({kind})" not in allowed[formal.type_str] and _is_tensor(kind):
+        if (
+            formal.type_str in allowed
+            and f"tensor({kind})" not in allowed[formal.type_str]
+            and _is_tensor(kind)
+        ):
             problem = f"ONNX gives it no input of type {kind}"
             yield _finding(place, "error", problem, f"Cast it from {kind}", SPECIFICATION)
         first = found.setdefault(formal.type_str, kind)
@@ -362,7 +404,7 @@ def _spoken_of(place: Place) -> Value:
     return place.scope.value(place.input(_BY_INPUT.get(operator, 0)))
 
 
-# --- rules ------------------------------------------------------------------------------------------------------------
+# --- rules ---
 
 
 def _holds(condition: Condition, place: Place) -> bool:

@@ -1,7 +1,7 @@
 """Which numbers flow through a graph? Every float value's range over some tiles, beside what FP16 can hold.
 
-The FP32 graph runs in ONNX Runtime with its inner values as outputs, some at a time, so that a large tile's do not have
-to fit into memory all at once.
+The FP32 graph runs in ONNX Runtime with its inner values as outputs, some at a time, so that a large tile's
+do not have to fit into memory all at once.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from export.walk import Value, described
-from runtime.contract import Contract, Tile
-from runtime.errors import InputError
-from runtime.session import import_onnxruntime
-from sfiin.pairs import Pair, load_folder
+from sfiin.data.pairs import Pair, load_folder
+from sfiin.export.nodes import Value, described
+from sfiin.runtime.backends.session import import_onnxruntime
+from sfiin.runtime.contract import Contract, Tile
+from sfiin.runtime.errors import InputError
 
 LARGEST, LEAST_NORMAL, LEAST = 65504.0, 2.0**-14, 2.0**-24
-"""FP16's largest number, its least with all eleven bits, and its least; half of that and less becomes zero."""
+"""FP16's largest number, its least with all eleven bits, and its least; half of that and less becomes
+zero."""
 
 Inputs = Mapping[str, NDArray[np.float32]]
 
@@ -34,10 +35,12 @@ _CHUNK = 1 << 30  # bytes of values fetched in one run
 
 @dataclass(frozen=True)
 class Range:
-    """One value over all tiles: largest magnitude, shares of its elements, and what rounding to FP16 does to it.
+    """One value over all tiles: largest magnitude, shares of its elements, and what rounding to FP16 does to
+    it.
 
-    `subnormal`: not zero, and with less than eleven bits in FP16; `flushed`: the part of those that becomes zero;
-    `loss`: relative L2 distance that rounding brings, some 2e-4 where eleven bits are left, infinite on overflow.
+    `subnormal`: not zero, and with less than eleven bits in FP16; `flushed`: the part of those that becomes
+    zero; `loss`: relative L2 distance that rounding brings, some 2e-4 where eleven bits are left, infinite on
+    overflow.
     """
 
     maximum: float
@@ -74,14 +77,19 @@ def calibration_tiles(folder: Path, contract: Contract, most: int = 8) -> list[I
         for col in range(0, pair.pan.shape[2] - tile.width + 1, tile.width)
     ]
     if not places:
-        raise InputError(f"{folder}: no pair is as large as the tile, {tile.height}x{tile.width}; export a smaller one")
+        raise InputError(
+            f"{folder}: no pair is as large as the tile, {tile.height}x{tile.width}; export a smaller one"
+        )
     chosen = [places[i] for i in np.unique(np.linspace(0, len(places) - 1, most).astype(int))]
     return [_tile(pair, row, col, tile) for pair, row, col in chosen]
 
 
 def as_inputs(ms: NDArray[Any], pan: NDArray[Any]) -> list[Inputs]:
     """Tiles (K, B, h, w) and (K, 1, H, W) in DN as a graph's inputs, one tile each."""
-    return [{"ms": m[None].astype(np.float32), "pan": p[None].astype(np.float32)} for m, p in zip(ms, pan, strict=True)]
+    return [
+        {"ms": m[None].astype(np.float32), "pan": p[None].astype(np.float32)}
+        for m, p in zip(ms, pan, strict=True)
+    ]
 
 
 def open_model(model: onnx.ModelProto) -> Any:
@@ -102,7 +110,10 @@ def values(model: onnx.ModelProto) -> dict[str, Value]:
 def _tile(pair: Pair, row: int, col: int, tile: Tile) -> Inputs:
     ratio = pair.ratio
     coarse = np.s_[:, row // ratio : (row + tile.height) // ratio, col // ratio : (col + tile.width) // ratio]
-    return {"ms": pair.ms[coarse][None], "pan": pair.pan[None, :, row : row + tile.height, col : col + tile.width]}
+    return {
+        "ms": pair.ms[coarse][None],
+        "pan": pair.pan[None, :, row : row + tile.height, col : col + tile.width],
+    }
 
 
 def _values(model: onnx.ModelProto) -> Iterator[tuple[str, Value]]:
@@ -149,7 +160,9 @@ class _Sums:
 
 def _sums(array: NDArray[np.float32]) -> _Sums:
     magnitude = np.abs(array)
-    zero, small, flushed = (int(np.count_nonzero(magnitude <= limit)) for limit in (0, _BELOW_NORMAL, LEAST / 2))
+    zero, small, flushed = (
+        int(np.count_nonzero(magnitude <= limit)) for limit in (0, _BELOW_NORMAL, LEAST / 2)
+    )
     with np.errstate(over="ignore", invalid="ignore"):
         # NumPy takes ten times as long; PyTorch warns of arrays that may not be written to.
         error = torch.from_numpy(np.require(array, requirements="W")).half().float().numpy() - array

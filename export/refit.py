@@ -1,7 +1,9 @@
-"""How do new weights get into a plan without building it again? By exporting them alike, and TensorRT's refitter.
+"""How do new weights get into a plan without building it again? By exporting them alike, and TensorRT's
+refitter.
 
-The checkpoint is exported with all that the plan's contract says (tile, lowering, opset), so that every weight comes
-under the name that it has in the plan. The new plan is checked on the new weights' golden tiles before it appears.
+The checkpoint is exported with all that the plan's contract says (tile, lowering, opset), so that every
+weight comes under the name that it has in the plan. The new plan is checked on the new weights' golden tiles
+before it appears.
 """
 
 from __future__ import annotations
@@ -16,26 +18,27 @@ from typing import Any
 
 import onnx
 
-from export.engine import checked, with_exact_inputs
-from export.exporter import export_model
-from export.targets import targets
-from runtime import golden, models, plan, plugin
-from runtime.check import Parity
-from runtime.contract import Contract
-from runtime.errors import CheckFailedError, MismatchError, UnavailableError
-from runtime.files import check_target, publish, sha256
-from runtime.plan import Sidecar
-from runtime.tensorrt_session import require_here
-from sfiin import checkpoint
+from sfiin.export.exporter import export_model
+from sfiin.export.plan_builder import checked, with_exact_inputs
+from sfiin.export.targets import targets
+from sfiin.model import checkpoint
+from sfiin.runtime import golden, models
+from sfiin.runtime.backends import plan, plugin
+from sfiin.runtime.backends.plan import Sidecar
+from sfiin.runtime.backends.tensorrt_session import require_here
+from sfiin.runtime.check import Parity
+from sfiin.runtime.contract import Contract
+from sfiin.runtime.errors import CheckFailedError, MismatchError, UnavailableError
+from sfiin.runtime.files import check_target, publish, sha256
 
 
 def refit(path: Path, weights: Path, out: Path) -> Parity | None:
     """Write `out`, the plan with a checkpoint's weights, its sidecar and golden tiles; or nothing.
 
-    Returns its distance from the golden tiles. Raises InputError or ContractError for what is no plan, MismatchError
-    for one that cannot be refitted or a checkpoint of another network, UnavailableError for a library or a GPU that is
-    missing, CheckFailedError when the library refuses the weights or the result is too far from the golden tiles,
-    OutputError.
+    Returns its distance from the golden tiles. Raises InputError or ContractError for what is no plan,
+    MismatchError for one that cannot be refitted or a checkpoint of another network, UnavailableError for a
+    library or a GPU that is missing, CheckFailedError when the library refuses the weights or the result is
+    too far from the golden tiles, OutputError.
     """
     check_target(out)
     sidecar = plan.read(path)
@@ -53,7 +56,9 @@ def refit(path: Path, weights: Path, out: Path) -> Parity | None:
             library = plugin.beside(path)
             if sidecar.build.plugin and not sidecar.build.plugin_inside:
                 shutil.copyfile(library, also.enter_context(publish(plugin.beside(out))))
-            onnx.save(with_exact_inputs(onnx.load(model), sidecar.contract), narrow := Path(folder) / "narrow.onnx")
+            onnx.save(
+                with_exact_inputs(onnx.load(model), sidecar.contract), narrow := Path(folder) / "narrow.onnx"
+            )
             plan_part.write_bytes(_refitted(trt, path, sidecar, narrow))
             shutil.copyfile(golden.beside(model), golden_part)
             made = dataclasses.replace(
@@ -69,7 +74,9 @@ def require_refittable(path: Path, sidecar: Sidecar, weights: Path) -> None:
     """Raise MismatchError, naming the field, unless a checkpoint's weights can go into a plan."""
     contract = sidecar.contract
     if not sidecar.build.refittable:
-        raise MismatchError(f"{path}: refittable: it was not built for that; build it again with --refit or --strip")
+        raise MismatchError(
+            f"{path}: refittable: it was not built for that; build it again with --refit or --strip"
+        )
     if contract.precision != "fp32":
         raise MismatchError(
             f"{path}: precision: which of the weights are {contract.precision} was decided by the old ones; export and "
@@ -81,13 +88,18 @@ def require_refittable(path: Path, sidecar: Sidecar, weights: Path) -> None:
     if differing:
         name = differing[0]
         there = contract.network.get(name)
-        raise MismatchError(f"{weights}: network.{name}: {config[name]}, but {there} in {path}; build a plan for it")
+        raise MismatchError(
+            f"{weights}: network.{name}: {config[name]}, but {there} in {path}; build a plan for it"
+        )
     if network.sensor != contract.sensor:
-        raise MismatchError(f"{weights}: sensor: '{network.sensor.name}', but {path} is for '{contract.sensor.name}'")
+        raise MismatchError(
+            f"{weights}: sensor: '{network.sensor.name}', but {path} is for '{contract.sensor.name}'"
+        )
 
 
 def exported(weights: Path, contract: Contract, folder: Path) -> Path:
-    """The checkpoint as the ONNX model that a contract's plan would be built from, with golden tiles beside it."""
+    """The checkpoint as the ONNX model that a contract's plan would be built from, with golden tiles
+    beside it."""
     model = folder / "model.onnx"
     arranged = targets()["ort"] if contract.block > 1 else None
     export_model(weights, model, contract.lowering, contract.tile, opset=contract.opset, target=arranged)

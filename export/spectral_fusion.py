@@ -1,7 +1,7 @@
 """What does the custom node `sfiin::SpectralFusion` compute? Its schema for ONNX, and a reference in NumPy.
 
-One node stands for the frequency branch of a core block (`sfiin.network.FrequencyBranch`), for runtimes that have a
-kernel for it: TensorRT with sfiin's plugin. This file is the operator's definition, version 1.
+One node stands for the frequency branch of a core block (`sfiin.model.network.FrequencyBranch`), for runtimes
+that have a kernel for it: TensorRT with sfiin's plugin. This file is the operator's definition, version 1.
 
 Inputs, all of one type T (float, float16 or double), for C channels:
 
@@ -14,18 +14,20 @@ Inputs, all of one type T (float, float16 or double), for C channels:
 
 A weight's rows are output channels. Output: `f` (N, C, H, W) of type T. Any H and W of at least 1.
 
-1. x = [ms(m), pan(p)], 2C maps; X = rfft2(x) / sqrt(H W), of H rows and F = W // 2 + 1 columns: orthonormal, so that
-   half precision does not overflow. What `sfiin.spectrum` says of its unnormalised transform holds here in these units.
+1. x = [ms(m), pan(p)], 2C maps; X = rfft2(x) / sqrt(H W), of H rows and F = W // 2 + 1 columns: orthonormal,
+   so that half precision does not overflow. What `sfiin.model.spectrum` says of its unnormalised transform
+   holds here in these units.
 2. Bins of rows 0 and H/2 in columns 0 and W/2 are real: their imaginary part is 0.
-3. Amplitude |X| and continuous phase (`sfiin.spectrum.continuous_phase`, attributes `cut`, `fade`), both times
-   clip(|X| / t - 1, 0, 1) with t = max(`floor` * ||x||_2, 1e-30) for each map: what is not above t is 0.
+3. Amplitude |X| and continuous phase (`sfiin.model.spectrum.continuous_phase`, attributes `cut`, `fade`),
+   both times clip(|X| / t - 1, 0, 1) with t = max(`floor` * ||x||_2, 1e-30) for each map: what is not above t
+   is 0.
 4. A = amplitude network, Q = phase network: two layers with a leaky rectifier (`slope`) between.
-5. y = the inverse of A exp(iQ), orthonormal: complex along H, then complex to real along W, in which the imaginary
-   parts of column 0 and, with W even, of column W/2 do not count. A may be negative.
+5. y = the inverse of A exp(iQ), orthonormal: complex along H, then complex to real along W, in which the
+   imaginary parts of column 0 and, with W even, of column W/2 do not count. A may be negative.
 6. f = out(|y|).
 
-Attributes: `floor`, `cut`, `fade`, `slope` (float) and what TensorRT's parser looks a plugin up by beside the node's
-name, `plugin_version` ("1") and `plugin_namespace` ("sfiin"). All are always given.
+Attributes: `floor`, `cut`, `fade`, `slope` (float) and what TensorRT's parser looks a plugin up by beside the
+node's name, `plugin_version` ("1") and `plugin_namespace` ("sfiin"). All are always given.
 
 A kernel computes steps 1 to 5 in float32 at least, whatever T: a phase does not survive half precision.
 """
@@ -44,9 +46,9 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.shape_inference import InferenceContext, InferenceError
 
-from runtime.contract import PLUGIN
-from sfiin.network import SLOPE
-from sfiin.spectrum import CUT, FADE, FLOOR
+from sfiin.model.network import SLOPE
+from sfiin.model.spectrum import CUT, FADE, FLOOR
+from sfiin.runtime.contract import PLUGIN
 
 Array = NDArray[np.floating]
 
@@ -61,13 +63,17 @@ WEIGHTS = tuple(
 """The inputs behind `m` and `p`, in order."""
 
 ATTRIBUTES: Mapping[str, float | str] = {
-    "floor": FLOOR, "cut": CUT, "fade": FADE, "slope": SLOPE,
-    "plugin_version": str(VERSION), "plugin_namespace": DOMAIN,
-}  # fmt: skip
+    "floor": FLOOR,
+    "cut": CUT,
+    "fade": FADE,
+    "slope": SLOPE,
+    "plugin_version": str(VERSION),
+    "plugin_namespace": DOMAIN,
+}
 """The attributes of every node that sfiin writes."""
 
 
-# --- the reference ----------------------------------------------------------------------------------------------------
+# --- the reference ---
 
 
 def spectral_fusion(
@@ -131,7 +137,7 @@ def _synthesise(amplitude: Array, phase: Array, width: int) -> Array:
     return maps
 
 
-# --- the operator in ONNX ---------------------------------------------------------------------------------------------
+# --- the operator in ONNX ---
 
 
 def register() -> None:
@@ -143,8 +149,10 @@ def register() -> None:
 def _schema() -> defs.OpSchema:
     floats = ["tensor(float)", "tensor(float16)", "tensor(double)"]
     texts = ("plugin_version", "plugin_namespace")
-    kinds = {name: defs.OpSchema.AttrType.STRING if name in texts else defs.OpSchema.AttrType.FLOAT
-             for name in ATTRIBUTES}  # fmt: skip
+    kinds = {
+        name: defs.OpSchema.AttrType.STRING if name in texts else defs.OpSchema.AttrType.FLOAT
+        for name in ATTRIBUTES
+    }
     schema = defs.OpSchema(
         NAME,
         DOMAIN,
@@ -153,7 +161,9 @@ def _schema() -> defs.OpSchema:
         inputs=[defs.OpSchema.FormalParameter(name, "T") for name in ("m", "p", *WEIGHTS)],
         outputs=[defs.OpSchema.FormalParameter("f", "T")],
         type_constraints=[("T", floats, "Features and weights.")],
-        attributes=[defs.OpSchema.Attribute(name, kind, "See above.", required=True) for name, kind in kinds.items()],
+        attributes=[
+            defs.OpSchema.Attribute(name, kind, "See above.", required=True) for name, kind in kinds.items()
+        ],
     )
     schema.set_type_and_shape_inference_function(_infer)
     return schema
@@ -178,7 +188,9 @@ def _infer(context: InferenceContext) -> None:
 def _dimensions(kind: onnx.TypeProto | None) -> tuple[int | None, ...] | None:
     if kind is None or not kind.tensor_type.HasField("shape"):
         return None
-    return tuple(side.dim_value if side.HasField("dim_value") else None for side in kind.tensor_type.shape.dim)
+    return tuple(
+        side.dim_value if side.HasField("dim_value") else None for side in kind.tensor_type.shape.dim
+    )
 
 
 def _wanted(name: str, channels: int | None) -> tuple[int | None, ...]:
@@ -202,7 +214,9 @@ class _Kernel(OpRun):  # type: ignore[misc, unused-ignore]
     op_domain = DOMAIN
 
     def _run(self, *inputs: Array, **attributes: Any) -> tuple[Array]:
-        numbers = {name: value for name, value in attributes.items() if name in ("floor", "cut", "fade", "slope")}
+        numbers = {
+            name: value for name, value in attributes.items() if name in ("floor", "cut", "fade", "slope")
+        }
         return (spectral_fusion(*inputs, **numbers),)
 
 
@@ -210,7 +224,8 @@ _Kernel.__name__ = NAME
 
 
 class ReferenceSession:
-    """A model with SpectralFusion nodes in onnx's reference evaluator: exact, slow, and with nothing left out."""
+    """A model with SpectralFusion nodes in onnx's reference evaluator: exact, slow, and with nothing left
+    out."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._evaluator = ReferenceEvaluator(model, new_ops=[_Kernel])
@@ -222,7 +237,7 @@ class ReferenceSession:
         return None
 
     def run(self, ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Fuse a batch of tiles; shapes and units as in `runtime.session.Session.run`."""
+        """Fuse a batch of tiles; shapes and units as in `sfiin.runtime.backends.session.Session.run`."""
         outputs: Any = self._evaluator.run(["hrms"], {"ms": ms, "pan": pan})
         result: NDArray[np.float32] = outputs[0]
         return result

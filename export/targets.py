@@ -1,14 +1,14 @@
 """What can each target's ONNX parser and runtime read? The tables of `targets.toml`, as objects.
 
-A target's table holds versions (`opset`, `ir`; `newer_model`: how bad a model of later ones is, since TensorRT's
-parsers print them and go on; `newer_form`: how bad an operator is that changed after that opset and may be misread),
-the data `types` of its tensors, those it reads as others (`converted`), those of inputs and outputs only (`io_only`),
-its `operators` with the types that the source promises for each, or instead those `missing` of all that ONNX defines,
-the other `domains` that it knows, whether it reads local `functions`, what a `custom` operator needs ("plugin",
-"library", or "none" when there is no way), whether a dynamic extent needs an optimisation `profile`, and limits: the
-largest `rank`, and how bad a `large_tensor` is. `block` is how many output channels its convolutions compute at once,
-where graphs are to be arranged for that. A rule is a restriction of single operators: it speaks where all its
-conditions hold.
+A target's table holds versions (`opset`, `ir`; `newer_model`: how bad a model of later ones is, since
+TensorRT's parsers print them and go on; `newer_form`: how bad an operator is that changed after that opset
+and may be misread), the data `types` of its tensors, those it reads as others (`converted`), those of inputs
+and outputs only (`io_only`), its `operators` with the types that the source promises for each, or instead
+those `missing` of all that ONNX defines, the other `domains` that it knows, whether it reads local
+`functions`, what a `custom` operator needs ("plugin", "library", or "none" when there is no way), whether a
+dynamic extent needs an optimisation `profile`, and limits: the largest `rank`, and how bad a `large_tensor`
+is. `block` is how many output channels its convolutions compute at once, where graphs are to be arranged for
+that. A rule is a restriction of single operators: it speaks where all its conditions hold.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from runtime.errors import InputError
-from sfiin.toml import parse
+from sfiin.runtime.errors import InputError
+from sfiin.runtime.toml import parse
 
 Severity = Literal["error", "warning", "note"]
 
@@ -29,9 +29,9 @@ Severity = Literal["error", "warning", "note"]
 class Condition:
     """What a rule looks at in a node: one attribute, one input, or the number of its outputs.
 
-    `attribute` with `one_of`, `none_of` or `matches` (a regular expression); `input` with `state` ("given", "absent",
-    "computed": not known beforehand, "nonzero", "several" elements), `types` or `rank` (allowed, first and last);
-    `outputs`: more of them than this.
+    `attribute` with `one_of`, `none_of` or `matches` (a regular expression); `input` with `state` ("given",
+    "absent", "computed": not known beforehand, "nonzero", "several" elements), `types` or `rank` (allowed,
+    first and last); `outputs`: more of them than this.
     """
 
     attribute: str | None = None
@@ -48,7 +48,8 @@ class Condition:
 
 @dataclass(frozen=True)
 class Rule:
-    """A restriction: on `operators`, where all `conditions` hold, `problem` and `remedy`, with the `source`."""
+    """A restriction: on `operators`, where all `conditions` hold, `problem` and `remedy`, with the
+    `source`."""
 
     operators: frozenset[str]
     severity: Severity
@@ -62,7 +63,8 @@ class Rule:
 class Target:
     """One target's tables; `sources` names the document behind each group of entries.
 
-    `operators` maps a name to the data types that its source promises, and is None where `missing` is what counts.
+    `operators` maps a name to the data types that its source promises, and is None where `missing` is what
+    counts.
     """
 
     name: str

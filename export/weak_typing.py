@@ -1,8 +1,9 @@
-"""How does a typed graph keep its types in TensorRT 8, which knows none? By builder flags and a precision per layer.
+"""How does a typed graph keep its types in TensorRT 8, which knows none? By builder flags and a precision per
+layer.
 
-Later versions are strongly typed: a layer computes in its tensors' type. TensorRT 8 chooses for itself, among the types
-that flags allow, unless every layer is told and the builder is told to obey. This is the one place that knows the
-difference. It has been run against a recording of the API only, never in TensorRT 8 itself.
+Later versions are strongly typed: a layer computes in its tensors' type. TensorRT 8 chooses for itself, among
+the types that flags allow, unless every layer is told and the builder is told to obey. This is the one place
+that knows the difference. It has been run against a recording of the API only, never in TensorRT 8 itself.
 """
 
 from __future__ import annotations
@@ -10,11 +11,22 @@ from __future__ import annotations
 from typing import Any
 
 # Their outputs are no result of arithmetic, or of another type than they compute in.
-_FREE = ("CAST", "CONSTANT", "IDENTITY", "QUANTIZE", "DEQUANTIZE", "SHAPE", "SHUFFLE", "CONCATENATION", "SLICE")
+_FREE = (
+    "CAST",
+    "CONSTANT",
+    "IDENTITY",
+    "QUANTIZE",
+    "DEQUANTIZE",
+    "SHAPE",
+    "SHUFFLE",
+    "CONCATENATION",
+    "SLICE",
+)
 
 
 def constrain(trt: Any, network: Any, config: Any) -> None:
-    """Set flags on `config`, and on every layer that computes the type of its outputs as the parser left it."""
+    """Set flags on `config`, and on every layer that computes the type of its outputs as the parser left
+    it."""
     computed = {trt.float32, trt.float16}
     types = {layer.type for layer in _layers(network)}
     free = {getattr(trt.LayerType, name) for name in _FREE if hasattr(trt.LayerType, name)}

@@ -2,5 +2,3 @@
 
 Imports neither torch nor onnx, at any depth; a backend (onnxruntime, TensorRT) only when a model is opened.
 """
-
-__version__ = "0.1.0"

@@ -1,4 +1,5 @@
-"""Was anything lost? The distance between an artefact's output and its reference, tile by tile, against a gate."""
+"""Was anything lost? The distance between an artefact's output and its reference, tile by tile, against a
+gate."""
 
 from __future__ import annotations
 
@@ -8,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.contract import Precision
-from runtime.errors import CheckFailedError
+from sfiin.runtime.contract import Precision
+from sfiin.runtime.errors import CheckFailedError
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What is allowed: relative L2 over all tiles together, and the largest difference as a share of the peak."""
+    """What is allowed: relative L2 over all tiles together, and the largest difference as a share of the
+    peak."""
 
     relative_l2: float = 1e-5
     peak_share: float = 1e-4
@@ -28,16 +30,18 @@ GATES: Mapping[Precision, Gate] = {
 }
 """How far a plan on a device may be from the golden tiles, by its model's precision.
 
-FP32 without TF32 rounds as ONNX Runtime does. Rounding every value to FP16 moves the shipped models by 3e-4 and 5e-4
-(relative L2) and 1.5e-3 of the peak at most; the gate leaves room for sums in FP16, which differ between devices.
-The golden tiles of an INT8 model hold its own results, not FP32's. Whether FP16 is rounded between its operators moves
-the shipped models by 4e-3 and 1.3e-2 of the peak, as a value at the edge of a step falls to the other side.
+FP32 without TF32 rounds as ONNX Runtime does. Rounding every value to FP16 moves the shipped models by 3e-4
+and 5e-4 (relative L2) and 1.5e-3 of the peak at most; the gate leaves room for sums in FP16, which differ
+between devices. The golden tiles of an INT8 model hold its own results, not FP32's. Whether FP16 is rounded
+between its operators moves the shipped models by 4e-3 and 1.3e-2 of the peak, as a value at the edge of a
+step falls to the other side.
 """
 
 
 @dataclass(frozen=True)
 class TileParity:
-    """One tile's distance: relative L2 to its own reference, and largest difference as a share of the peak."""
+    """One tile's distance: relative L2 to its own reference, and largest difference as a share of the
+    peak."""
 
     name: str
     relative_l2: float
@@ -48,8 +52,8 @@ class TileParity:
 class Parity:
     """The distance of a set of tiles from its reference.
 
-    `relative_l2` is over the set, ||output - reference|| / ||reference||: a tile without light has next to no norm of
-    its own to compare with. `peak_share` is the largest of any tile.
+    `relative_l2` is over the set, ||output - reference|| / ||reference||: a tile without light has next to no
+    norm of its own to compare with. `peak_share` is the largest of any tile.
     """
 
     tiles: tuple[TileParity, ...]
@@ -84,4 +88,6 @@ def parity(
 
 
 def _ratio(difference: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
-    return float(np.linalg.norm(difference) / max(float(np.linalg.norm(reference)), np.finfo(np.float64).tiny))
+    return float(
+        np.linalg.norm(difference) / max(float(np.linalg.norm(reference)), np.finfo(np.float64).tiny)
+    )

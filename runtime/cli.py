@@ -1,13 +1,14 @@
-"""What does the command `sfiin` offer? The commands of this package, and those that join it by an entry point.
+"""What does the command `sfiin` offer? The commands of this package, and those that join it by an entry
+point.
 
 A command is a function with typer's annotations, named by an entry point of the group `sfiin.commands`:
 
     [project.entry-points."sfiin.commands"]
-    train = "sfiin.cli_train:train"
+    train = "sfiin.commands.train:train"
 
-Only the module of the command that runs is imported, and all of them for `sfiin --help`; so a command's module imports
-what is heavy inside the function, after asking `requires` whether it is there. One that cannot be imported is listed
-with the reason and breaks no other.
+Only the module of the command that runs is imported, and all of them for `sfiin --help`; so a command's
+module imports what is heavy inside the function, after asking `requires` whether it is there. One that cannot
+be imported is listed with the reason and breaks no other.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-import runtime
-from runtime.errors import SfiinError, UnavailableError
+import sfiin
+from sfiin.runtime.errors import SfiinError, UnavailableError
 
 GROUP = "sfiin.commands"
 
@@ -41,7 +42,8 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has gone, as in `sfiin doctor | head -1`; Python must not complain when it flushes at exit, either.
+        # The reader has gone, as in `sfiin doctor | head -1`; Python must not complain when it flushes at
+        # exit, either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)
@@ -111,9 +113,14 @@ class _Group(TyperGroup):
 
 
 def _application() -> Any:
-    # Plain help: rich's boxes would cost as much time as all the rest, and its markup swallows 'sfiin[train]'.
+    # Plain help: rich's boxes would cost as much time as all the rest, and its markup swallows
+    # 'sfiin[train]'.
     app = typer.Typer(
-        cls=_Group, add_completion=False, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False
+        cls=_Group,
+        add_completion=False,
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
     )
     app.callback()(_top)
     return get_command(app)
@@ -121,13 +128,14 @@ def _application() -> Any:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"sfiin {runtime.__version__}")
+        print(f"sfiin {sfiin.__version__}")
         raise typer.Exit
 
 
 def _top(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
     """Sharpen multispectral scenes with SFIIN: train a network, export it, and run it."""

@@ -1,8 +1,9 @@
 """What does a model promise, and to whom? The contract that travels inside every artefact.
 
-An exported model carries its contract as JSON in the ONNX metadata under `sfiin.contract`. It says which sensor's
-digital numbers go in (band names and order, ratio, bits, scale), on which tile, how the Fourier transform was lowered,
-in which precision, and from which checkpoint it came, and names by digest the golden tiles it was checked on.
+An exported model carries its contract as JSON in the ONNX metadata under `sfiin.contract`. It says which
+sensor's digital numbers go in (band names and order, ratio, bits, scale), on which tile, how the Fourier
+transform was lowered, in which precision, and from which checkpoint it came, and names by digest the golden
+tiles it was checked on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from runtime.errors import ContractError
+from sfiin.runtime.errors import ContractError
 
 METADATA_KEY = "sfiin.contract"
 FORMAT = "sfiin-contract/1"
@@ -39,8 +40,8 @@ _T = TypeVar("_T")
 class SensorProfile:
     """What the sensor delivers, as the network expects it.
 
-    `bands` are the MS bands' names in order; `ratio` is MS pixel size over PAN pixel size; `bits` is the nominal bit
-    depth of the digital numbers (DN); `scale` is the DN that the network sees as 1.0.
+    `bands` are the MS bands' names in order; `ratio` is MS pixel size over PAN pixel size; `bits` is the
+    nominal bit depth of the digital numbers (DN); `scale` is the DN that the network sees as 1.0.
     """
 
     name: str
@@ -80,19 +81,21 @@ class Tile:
         if self.height < 1 or self.width < 1:
             raise ContractError(f"tile: sides must be positive, not {self.height}x{self.width}")
         if not 0 <= self.overlap < min(self.height, self.width):
-            raise ContractError(f"tile.overlap: must lie in 0..{min(self.height, self.width) - 1}, not {self.overlap}")
+            raise ContractError(
+                f"tile.overlap: must lie in 0..{min(self.height, self.width) - 1}, not {self.overlap}"
+            )
 
 
 @dataclass(frozen=True)
 class Contract:
     """Everything a runtime must know, and may refuse over, before it runs a model.
 
-    `network` is the network's configuration; `checkpoint` and `golden` are SHA-256 digests (hex) of the checkpoint's
-    and the golden tiles' files; `versions` names the packages that made the artefact. `lowering_choice`
-    holds the target and the figures by which `--fourier auto` chose the lowering, and is empty where it was given.
-    `influence` is how far a tile's border shows, `edge`, and further figures of `export.influence`; empty where it was
-    not measured. `block` is the number of output channels that a convolution is arranged for: 16 for ONNX Runtime on a
-    CPU, 1 where it is left to the compiler.
+    `network` is the network's configuration; `checkpoint` and `golden` are SHA-256 digests (hex) of the
+    checkpoint's and the golden tiles' files; `versions` names the packages that made the artefact.
+    `lowering_choice` holds the target and the figures by which `--fourier auto` chose the lowering, and is
+    empty where it was given. `influence` is how far a tile's border shows, `edge`, and further figures of
+    `sfiin.export.influence`; empty where it was not measured. `block` is the number of output channels that a
+    convolution is arranged for: 16 for ONNX Runtime on a CPU, 1 where it is left to the compiler.
     """
 
     sensor: SensorProfile
@@ -111,16 +114,23 @@ class Contract:
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
-            raise ContractError(f"format: this version reads '{FORMAT}', not '{self.format}'; export the model again")
+            raise ContractError(
+                f"format: this version reads '{FORMAT}', not '{self.format}'; export the model again"
+            )
         ratio = self.sensor.ratio
         for side in ("height", "width"):
             if getattr(self.tile, side) % ratio:
-                raise ContractError(f"tile.{side}: {getattr(self.tile, side)} is no multiple of the ratio {ratio}")
+                raise ContractError(
+                    f"tile.{side}: {getattr(self.tile, side)} is no multiple of the ratio {ratio}"
+                )
 
     @property
     def safe_overlap(self) -> int:
-        """The fewest PAN pixels that neighbours must share to hand over where neither sees its border; 0: unknown."""
-        return min(2 * int(self.influence.get("edge", 0)), min(self.tile.height, self.tile.width) - self.sensor.ratio)
+        """The fewest PAN pixels that neighbours must share to hand over where neither sees its border; 0:
+        unknown."""
+        return min(
+            2 * int(self.influence.get("edge", 0)), min(self.tile.height, self.tile.width) - self.sensor.ratio
+        )
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -169,7 +179,10 @@ def _build(kind: Any, value: Any, field: str) -> Any:
         return {key: _build(arguments[1], item, f"{field}.{key}") for key, item in value.items()}
     accepted = (int, float) if kind is float else arguments or (kind,)
     _expect(
-        isinstance(value, accepted) and (bool in accepted or not isinstance(value, bool)), value, field, _name(kind)
+        isinstance(value, accepted) and (bool in accepted or not isinstance(value, bool)),
+        value,
+        field,
+        _name(kind),
     )
     return float(value) if kind is float else value
 
@@ -182,7 +195,9 @@ def _build_dataclass(kind: Any, value: Any, field: str) -> Any:
             raise ContractError(f"{field}.{key}: unknown field; the file is of another version of sfiin")
     for key in hints:
         if key not in value:
-            raise ContractError(f"{field}.{key}: missing field; the file is damaged or of another version of sfiin")
+            raise ContractError(
+                f"{field}.{key}: missing field; the file is damaged or of another version of sfiin"
+            )
     return kind(**{key: _build(hint, value[key], f"{field}.{key}") for key, hint in hints.items()})
 
 

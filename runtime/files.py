@@ -1,4 +1,5 @@
-"""How does an output appear only when it is complete? Under another name until then, renamed at the very end."""
+"""How does an output appear only when it is complete? Under another name until then, renamed at the very
+end."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from runtime.errors import OutputError
+from sfiin.runtime.errors import OutputError
 
 _CHUNK = 1 << 20
 
@@ -18,8 +19,9 @@ _CHUNK = 1 << 20
 def publish(path: Path) -> Iterator[Path]:
     """Yield a name beside `path` to write to; the file there replaces `path` when the block ends well.
 
-    The name is hidden and keeps the extension, from which GDAL and others tell the format. Whatever ends the block
-    otherwise, an interrupt included, the file is removed and `path` stays as it was. Raises OutputError for an OSError.
+    The name is hidden and keeps the extension, from which GDAL and others tell the format. Whatever ends the
+    block otherwise, an interrupt included, the file is removed and `path` stays as it was. Raises OutputError
+    for an OSError.
     """
     part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
@@ -27,7 +29,9 @@ def publish(path: Path) -> Iterator[Path]:
         yield part
         settle(part, path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({_reason(error)}); check the disk and permissions") from error
+        raise OutputError(
+            f"{path}: cannot be written ({_reason(error)}); check the disk and permissions"
+        ) from error
     finally:
         with suppress(OSError):  # after success nothing is left there
             part.unlink()

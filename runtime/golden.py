@@ -1,7 +1,7 @@
 """What must any backend make of which inputs? Golden tiles, in a file that travels beside the model.
 
-A compressed `.npz` of `names` (K), `ms` and `pan` (uint16, DN) and the expected `hrms` (float32, DN, computed in
-float64). `export.golden` makes them; their digest stands in the contract.
+A compressed `.npz` of `names` (K), `ms` and `pan` (uint16, DN) and the expected `hrms` (float32, DN, computed
+in float64). `sfiin.export.golden` makes them; their digest stands in the contract.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.contract import Contract
-from runtime.errors import InputError, MismatchError
-from runtime.files import sha256
+from sfiin.runtime.contract import Contract
+from sfiin.runtime.errors import InputError, MismatchError
+from sfiin.runtime.files import sha256
 
 Run = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
@@ -45,7 +45,11 @@ def write(path: Path, golden: GoldenTiles) -> None:
     """Write the tiles, compressed, to an open place."""
     with path.open("wb") as file:
         np.savez_compressed(
-            file, names=np.array(golden.names), ms=golden.ms, pan=golden.pan, hrms=golden.hrms.astype(np.float32)
+            file,
+            names=np.array(golden.names),
+            ms=golden.ms,
+            pan=golden.pan,
+            hrms=golden.hrms.astype(np.float32),
         )
 
 
@@ -56,10 +60,14 @@ def read(path: Path, contract: Contract) -> GoldenTiles:
     """
     try:
         if sha256(path) != contract.golden:
-            raise MismatchError(f"{path}: golden: not the tiles that the model's contract names; export it again")
+            raise MismatchError(
+                f"{path}: golden: not the tiles that the model's contract names; export it again"
+            )
         with path.open("rb") as opened, np.load(opened) as file:
             return GoldenTiles(tuple(map(str, file["names"])), file["ms"], file["pan"], file["hrms"])
     except OSError as error:
-        raise InputError(f"{path}: golden tiles cannot be read ({error.strerror}); they lie beside the model") from None
+        raise InputError(
+            f"{path}: golden tiles cannot be read ({error.strerror}); they lie beside the model"
+        ) from None
     except (ValueError, KeyError, zipfile.BadZipFile):
         raise InputError(f"{path}: damaged golden tiles; export the model again") from None

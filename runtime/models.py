@@ -1,8 +1,9 @@
 """Which models come with the package, which one fits a scene, and what does a model's file say of itself?
 
-The contract is read straight from the file's protobuf, so that neither onnx nor a backend is needed and no weights are
-loaded. An ONNX file is a ModelProto: field 7 is the graph, field 14 the metadata, entries with a key (1) and a value
-(2). A field begins with a varint, its number times 8 plus its wire type, which tells how to skip it.
+The contract is read straight from the file's protobuf, so that neither onnx nor a backend is needed and no
+weights are loaded. An ONNX file is a ModelProto: field 7 is the graph, field 14 the metadata, entries with a
+key (1) and a value (2). A field begins with a varint, its number times 8 plus its wire type, which tells how
+to skip it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from runtime.contract import METADATA_KEY, Contract
-from runtime.errors import ContractError, InputError, MismatchError
+from sfiin.runtime.contract import METADATA_KEY, Contract
+from sfiin.runtime.errors import ContractError, InputError, MismatchError
 
 FOLDER = Path(__file__).parent / "models"
 
@@ -41,7 +42,8 @@ def choose(bands: int, ratio: int) -> Path:
         if (len(promise.sensor.bands), promise.sensor.ratio) == (bands, ratio):
             return path
     offers = "; ".join(
-        f"{path.name} for {len(promise.sensor.bands)} bands at ratio {promise.sensor.ratio}" for path, promise in models
+        f"{path.name} for {len(promise.sensor.bands)} bands at ratio {promise.sensor.ratio}"
+        for path, promise in models
     )
     raise MismatchError(
         f"no shipped model fits {bands} MS bands at ratio {ratio} (shipped: {offers or 'none'}); give one with --model"
@@ -49,7 +51,8 @@ def choose(bands: int, ratio: int) -> Path:
 
 
 def contract(path: Path) -> Contract:
-    """A model's contract. Raises InputError for what is no ONNX model, ContractError for one without a contract."""
+    """A model's contract. Raises InputError for what is no ONNX model, ContractError for one without a
+    contract."""
     return read_contract(metadata(path), path)
 
 
@@ -64,7 +67,8 @@ def read_contract(metadata: dict[str, str], model: Path) -> Contract:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """An ONNX model's metadata, without its weights. Raises InputError for a file that is missing or no model."""
+    """An ONNX model's metadata, without its weights. Raises InputError for a file that is missing or no
+    model."""
     try:
         with path.open("rb") as file:
             return _metadata(file, path.stat().st_size)
@@ -87,7 +91,8 @@ def _metadata(file: BinaryIO, size: int) -> dict[str, str]:
 
 
 def _fields(file: BinaryIO, end: int, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
-    """Number and payload of each field up to `end`; payloads are read for wanted numbers only, else they are empty."""
+    """Number and payload of each field up to `end`; payloads are read for wanted numbers only, else they
+    are empty."""
     while file.tell() < end:
         number, wire = divmod(_varint(file), 8)
         length = _length(file, wire)

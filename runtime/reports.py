@@ -1,9 +1,10 @@
-"""Who renders a document for people? The packages above, by an entry point; the runtime itself only makes JSON.
+"""Who renders a document for people? The packages above, by an entry point; the runtime itself only makes
+JSON.
 
 A renderer is a function of a JSON document and the HTML file to write, named by the group `sfiin.reports`:
 
     [project.entry-points."sfiin.reports"]
-    scene = "sfiin.scene_report:write"
+    scene = "sfiin.evaluation.scene_report:write"
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import UnavailableError
+from sfiin.runtime.errors import UnavailableError
 
 GROUP = "sfiin.reports"
 

@@ -1,1 +1,3 @@
-"""The network and the measures it is judged by: spectrum, training, metrics, degradation, baselines."""
+"""sfiin: a trained pan-sharpening network from PyTorch to ONNX, TensorRT and GeoTIFF."""
+
+__version__ = "0.1.0"

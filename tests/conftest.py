@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import cli
+from sfiin.runtime import cli
 
 Invoke = Callable[..., tuple[int, str, str]]
 
@@ -58,9 +58,9 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained network of one block."""
     import torch
 
-    from sfiin import checkpoint
-    from sfiin.network import SFIIN, NetworkConfig
-    from sfiin.sensors import SENSORS
+    from sfiin.data.sensors import SENSORS
+    from sfiin.model import checkpoint
+    from sfiin.model.network import SFIIN, NetworkConfig
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("small") / "small.safetensors"
@@ -71,8 +71,8 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_model(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small network, exported for tiles of 32 x 32; its golden tiles lie beside it."""
-    from export.exporter import export_model
-    from runtime.contract import Tile
+    from sfiin.export.exporter import export_model
+    from sfiin.runtime.contract import Tile
 
     path = tmp_path_factory.mktemp("model") / "small.onnx"
     export_model(small_checkpoint, path, "matmul", Tile(32, 32, 8), opset=17)
@@ -81,10 +81,11 @@ def small_model(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def simulated_pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Path]:
-    """A new folder of four pairs with truth, p0 to p3, of so many PAN pixels a side and of a sensor of this name."""
+    """A new folder of four pairs with truth, p0 to p3, of so many PAN pixels a side and of a sensor of
+    this name."""
     import numpy as np
 
-    from sfiin.simulate import simulate
+    from sfiin.data.simulate import simulate
 
     def write(side: int, sensor: str) -> Path:
         folder = tmp_path_factory.mktemp("pairs")
@@ -149,7 +150,8 @@ class HtmlPage(HTMLParser):
 
 @pytest.fixture(scope="session")
 def html_page() -> Callable[[str], HtmlPage]:
-    """Parse HTML: its `rows` of tables' cells, `tags`, `attributes` and `text`. Fails where tags do not match."""
+    """Parse HTML: its `rows` of tables' cells, `tags`, `attributes` and `text`. Fails where tags do not
+    match."""
     return HtmlPage
 
 

@@ -38,10 +38,16 @@ def test_the_cpu_table_is_rendered_from_its_file() -> None:
     assert found["cpu"] in README
 
 
-@pytest.mark.parametrize(("name", "script"), [("suite-epyc", "suite"), ("scenes", "scenes"), ("gdal", "gdal")])
+@pytest.mark.parametrize(
+    ("name", "script"), [("suite-epyc", "suite"), ("scenes", "scenes"), ("gdal", "gdal")]
+)
 def test_measured_tables_are_rendered_from_their_files(name: str, script: str) -> None:
     found, module = document(name), benchmark(script)
-    rendered = module.tables(found) if script == "suite" else module.table(found["runs"] if script == "gdal" else found)
+    rendered = (
+        module.tables(found)
+        if script == "suite"
+        else module.table(found["runs"] if script == "gdal" else found)
+    )
     for table in rendered.split("\n\n"):
         assert table in README
 

@@ -1,7 +1,7 @@
 """How are the kernels called without TensorRT? On arrays that lie on the GPU already, by their addresses.
 
-An array is anything with `__cuda_array_interface__`: a PyTorch CUDA tensor, a CuPy or pycuda array. For tests on a GPU
-and for comparison with other ways; a plan uses the plugin.
+An array is anything with `__cuda_array_interface__`: a PyTorch CUDA tensor, a CuPy or pycuda array. For tests
+on a GPU and for comparison with other ways; a plan uses the plugin.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from export.plugin.host import INPUTS, SOURCES
-from runtime.cuda import Cuda, CudaError
-from runtime.errors import MismatchError, SfiinError, UnavailableError
-from sfiin.network import SLOPE
-from sfiin.spectrum import CUT, FADE, FLOOR
+from sfiin.export.plugin.host import INPUTS, SOURCES
+from sfiin.model.network import SLOPE
+from sfiin.model.spectrum import CUT, FADE, FLOOR
+from sfiin.runtime.backends.cuda import Cuda, CudaError
+from sfiin.runtime.errors import MismatchError, SfiinError, UnavailableError
 
 TYPES = {"<f4": 0, "<f2": 1}
 
@@ -38,8 +38,8 @@ class OnGpu(Protocol):
 class SpectralFusion:
     """The node for features of (N, C, H, W) in one type, with its tables and workspace on the GPU.
 
-    Raises MismatchError for sizes that the kernels do not compute, CudaError for what fails on the device. Close it, or
-    use it as a context.
+    Raises MismatchError for sizes that the kernels do not compute, CudaError for what fails on the device.
+    Close it, or use it as a context.
     """
 
     def __init__(self, library: Path, device: Cuda, shape: Sequence[int]) -> None:
@@ -58,7 +58,8 @@ class SpectralFusion:
         self._limit = self._library.sfiin_shared_limit()
 
     def __call__(self, f: OnGpu, *inputs: OnGpu, stream: int = 0) -> None:
-        """Compute into `f` from `m`, `p` and the 14 weights of `export.spectral_fusion.WEIGHTS`, on a stream.
+        """Compute into `f` from `m`, `p` and the 14 weights of `sfiin.export.spectral_fusion.WEIGHTS`, on a
+        stream.
 
         Raises MismatchError for arrays of other shapes, types or strides; CudaError when a launch fails.
         """
@@ -66,10 +67,16 @@ class SpectralFusion:
         pointers = (ctypes.c_void_p * INPUTS)(*addresses)
         rule = (ctypes.c_float * 4)(FLOOR, CUT, FADE, SLOPE)
         error = self._library.sfiin_enqueue(
-            half, (ctypes.c_int * 4)(*self.shape), rule, pointers, ctypes.c_void_p(out),
-            ctypes.c_void_p(self._workspace), *map(ctypes.c_void_p, self._turns), ctypes.c_size_t(self._limit),
+            half,
+            (ctypes.c_int * 4)(*self.shape),
+            rule,
+            pointers,
+            ctypes.c_void_p(out),
+            ctypes.c_void_p(self._workspace),
+            *map(ctypes.c_void_p, self._turns),
+            ctypes.c_size_t(self._limit),
             ctypes.c_void_p(stream),
-        )  # fmt: skip
+        )
         if error:
             raise CudaError(f"the GPU: SpectralFusion: {error.decode()}")
 
@@ -80,7 +87,9 @@ class SpectralFusion:
     def __enter__(self) -> SpectralFusion:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
     def _allocated(self, device: Cuda, size: int) -> int:
@@ -103,7 +112,8 @@ class SpectralFusion:
 
 
 def checked(shape: Sequence[int], f: OnGpu, *inputs: OnGpu) -> tuple[int, list[int]]:
-    """Whether the arrays are half, and their addresses. Raises MismatchError, naming the array that does not fit."""
+    """Whether the arrays are half, and their addresses. Raises MismatchError, naming the array that does
+    not fit."""
     channels = shape[1]
     sizes = [tuple(shape)] * 3
     for doubled in (1, 1, 2, 1, 2, 1, 1):
@@ -132,10 +142,13 @@ def _packed(size: Sequence[int], item: int) -> tuple[int, ...]:
 
 
 def compiled(path: Path, architecture: str = "native") -> None:
-    """Compile the library of `SpectralFusion`. Raises UnavailableError without nvcc, SfiinError with nvcc's error."""
+    """Compile the library of `SpectralFusion`. Raises UnavailableError without nvcc, SfiinError with
+    nvcc's error."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
-        raise UnavailableError("nvcc, which compiles the plugin's kernels, is not installed; it is in CUDA's toolkit")
+        raise UnavailableError(
+            "nvcc, which compiles the plugin's kernels, is not installed; it is in CUDA's toolkit"
+        )
     flags = ["-std=c++17", "-O3", f"-arch={architecture}", "-shared", "-Xcompiler", "-fPIC", "-o", str(path)]
     command = [nvcc, *flags, str(SOURCES / "spectral_fusion.cu")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

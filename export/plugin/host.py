@@ -1,7 +1,8 @@
-"""What do the plugin's kernels compute? Their own source, compiled for this machine's CPU and called on NumPy arrays.
+"""What do the plugin's kernels compute? Their own source, compiled for this machine's CPU and called on NumPy
+arrays.
 
-For tests of indices, twiddles, edges and barriers without a GPU; `sanitizer` compiles with AddressSanitizer and
-UndefinedBehaviorSanitizer, or ThreadSanitizer, for a process that has loaded their library.
+For tests of indices, twiddles, edges and barriers without a GPU; `sanitizer` compiles with AddressSanitizer
+and UndefinedBehaviorSanitizer, or ThreadSanitizer, for a process that has loaded their library.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from tempfile import mkdtemp
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import MismatchError, SfiinError, UnavailableError
-from sfiin.network import SLOPE
-from sfiin.spectrum import CUT, FADE, FLOOR
+from sfiin.model.network import SLOPE
+from sfiin.model.spectrum import CUT, FADE, FLOOR
+from sfiin.runtime.errors import MismatchError, SfiinError, UnavailableError
 
 SOURCES = Path(__file__).parent
 
@@ -29,17 +30,21 @@ INPUTS = 16
 
 
 def spectral_fusion(m: Array, p: Array, *weights: Array, threads: int = 2, limit: int = 99 << 10) -> Array:
-    """The node on `m` and `p` (N, C, H, W), float32 or float16, with the weights of `export.spectral_fusion.WEIGHTS`.
+    """The node on `m` and `p` (N, C, H, W), float32 or float16, with the weights of
+    `sfiin.export.spectral_fusion.WEIGHTS`.
 
-    `threads` of a block run at once; `limit` is the bytes of shared memory that a block may have. Raises MismatchError
-    for sizes and types that the kernels do not compute, UnavailableError without a C++ compiler.
+    `threads` of a block run at once; `limit` is the bytes of shared memory that a block may have. Raises
+    MismatchError for sizes and types that the kernels do not compute, UnavailableError without a C++
+    compiler.
     """
     if why := unsupported(m.shape):
         raise MismatchError(f"SpectralFusion of {'x'.join(map(str, m.shape))}: {why}")
     dtype = np.dtype(m.dtype)
     arrays = [np.ascontiguousarray(array, dtype) for array in (m, p, *weights)]
     if dtype not in (np.float32, np.float16) or len(arrays) != INPUTS or p.shape != m.shape:
-        raise MismatchError("SpectralFusion takes m and p of one shape and 14 weights, all float32 or all float16")
+        raise MismatchError(
+            "SpectralFusion takes m and p of one shape and 14 weights, all float32 or all float16"
+        )
     result = np.empty(m.shape, dtype)
     pointers = (ctypes.c_void_p * INPUTS)(*(array.ctypes.data for array in arrays))
     shape, rule = (ctypes.c_int * 4)(*m.shape), (ctypes.c_float * 4)(FLOOR, CUT, FADE, SLOPE)
@@ -67,7 +72,8 @@ def load() -> ctypes.CDLL:
 
 
 def compiled(path: Path, *flags: str, sources: Sequence[str] = ("host.cpp",)) -> None:
-    """Compile for this machine. Raises UnavailableError without a compiler, SfiinError with its first error."""
+    """Compile for this machine. Raises UnavailableError without a compiler, SfiinError with its first
+    error."""
     compiler = shutil.which("g++")
     if compiler is None:
         raise UnavailableError("g++ is not installed, which compiles the plugin's kernels for this machine")
@@ -84,6 +90,8 @@ def compiled(path: Path, *flags: str, sources: Sequence[str] = ("host.cpp",)) ->
         "-Werror",
         *shared,
     ]
-    done = subprocess.run([*command, *flags, *files, "-o", str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, *flags, *files, "-o", str(path)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SfiinError(f"the plugin's kernels do not compile: {done.stderr.strip().splitlines()[0]}")

@@ -1,6 +1,7 @@
-"""What does each kernel take of a GPU? Registers, stack and spills, by compute capability, as the compiler tells them.
+"""What does each kernel take of a GPU? Registers, stack and spills, by compute capability, as the compiler
+tells them.
 
-python -m export.plugin.resources -o benchmarks/plugin-resources.json
+python -m sfiin.export.plugin.resources -o benchmarks/plugin-resources.json
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from export.plugin.host import SOURCES
-from runtime.errors import SfiinError, UnavailableError
-from runtime.files import publish
+from sfiin.export.plugin.host import SOURCES
+from sfiin.runtime.errors import SfiinError, UnavailableError
+from sfiin.runtime.files import publish
 
 CAPABILITIES = ("75", "80", "86", "87", "89", "90", "100", "110", "120")
 
@@ -33,7 +34,8 @@ class Kernel:
 
 
 def known() -> list[str]:
-    """The compute capabilities of `CAPABILITIES` that nvcc here knows. Raises UnavailableError without nvcc."""
+    """The compute capabilities of `CAPABILITIES` that nvcc here knows. Raises UnavailableError without
+    nvcc."""
     listed = _nvcc("--list-gpu-arch").stdout
     return [it for it in CAPABILITIES if f"compute_{it}\n" in listed]
 
@@ -47,10 +49,21 @@ def version() -> str:
 def kernels(capability: str) -> list[Kernel]:
     """Compile for one compute capability. Raises SfiinError with the compiler's first error."""
     with TemporaryDirectory() as folder:
-        flags = ("-std=c++17", "-O3", f"-arch=sm_{capability}", "-Xptxas", "-v", "-c", "-o", f"{folder}/kernels.o")
+        flags = (
+            "-std=c++17",
+            "-O3",
+            f"-arch=sm_{capability}",
+            "-Xptxas",
+            "-v",
+            "-c",
+            "-o",
+            f"{folder}/kernels.o",
+        )
         done = _nvcc(*flags, str(SOURCES / "spectral_fusion.cu"))
     if done.returncode:
-        raise SfiinError(f"the kernels do not compile for sm_{capability}: {done.stderr.strip().splitlines()[0]}")
+        raise SfiinError(
+            f"the kernels do not compile for sm_{capability}: {done.stderr.strip().splitlines()[0]}"
+        )
     found = re.findall(
         r"entry function '\w*5sfiin\d+(\w+?)E*vT_'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
         r"(\d+) bytes spill loads.*?Used (\d+) registers",
@@ -74,13 +87,17 @@ def _plain(name: str) -> str:
 def _nvcc(*arguments: str) -> subprocess.CompletedProcess[str]:
     nvcc = shutil.which("nvcc")
     if nvcc is None:
-        raise UnavailableError("nvcc, which compiles the plugin's kernels, is not installed; it is in CUDA's toolkit")
+        raise UnavailableError(
+            "nvcc, which compiles the plugin's kernels, is not installed; it is in CUDA's toolkit"
+        )
     return subprocess.run([nvcc, *arguments], capture_output=True, text=True, check=False)
 
 
 def main() -> None:
     """Compile for all and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/plugin-resources.json"))
     output = parser.parse_args().output
     found = [asdict(kernel) for capability in known() for kernel in kernels(capability)]

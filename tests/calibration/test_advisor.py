@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.advisor import PAYS, Device, advise, devices
-from calibration.quantize import Candidate
-from export.islands import Graph
+from sfiin.calibration.advisor import PAYS, Device, advise, devices
+from sfiin.calibration.quantize import Candidate
+from sfiin.export.precision_rules import Graph
 
 SIDE = 64
 DEVICE = Device("a device", int8=100.0, fp16=50.0, bandwidth=200.0, source="a table")
@@ -20,8 +20,10 @@ def chain(channels: int, kernel: int = 3) -> tuple[Graph, list[Candidate]]:
     """Two convolutions with a LeakyRelu between them."""
     shape = (1, channels, SIDE, SIDE)
     info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "a", "b", "y")]
-    weights = [numpy_helper.from_array(np.ones((channels, channels, kernel, kernel), np.float32), name)
-               for name in ("v", "w")]  # fmt: skip
+    weights = [
+        numpy_helper.from_array(np.ones((channels, channels, kernel, kernel), np.float32), name)
+        for name in ("v", "w")
+    ]
     pads = [kernel // 2] * 4
     nodes = [
         helper.make_node("Conv", ["x", "v"], ["a"], "first", pads=pads),

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration import cache
+from sfiin.calibration import cache
 
 
 def test_scales_are_the_bits_of_floats_most_significant_first(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The whole way on a small network and simulated pairs, by the command; and every way in which it is refused."""
+"""The whole way on a small network and simulated pairs, by the command; and every way in which it is
+refused."""
 
 from __future__ import annotations
 
@@ -13,12 +14,12 @@ import numpy as np
 import onnx
 import pytest
 
-from calibration.calibrate import AUTO, Settings, calibrate
-from export.loss import LossGate
-from runtime import golden, models
-from runtime.contract import METADATA_KEY
-from runtime.errors import CheckFailedError, InputError, MismatchError
-from runtime.session import OnnxSession
+from sfiin.calibration.calibrate import AUTO, Settings, calibrate
+from sfiin.export.precision_loss import LossGate
+from sfiin.runtime import golden, models
+from sfiin.runtime.backends.session import OnnxSession
+from sfiin.runtime.contract import METADATA_KEY
+from sfiin.runtime.errors import CheckFailedError, InputError, MismatchError
 
 Invoke = Callable[..., tuple[int, str, str]]
 
@@ -32,7 +33,7 @@ def pairs(simulated_pairs: Callable[[int, str], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def checks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from sfiin.simulate import simulate
+    from sfiin.data.simulate import simulate
 
     folder = tmp_path_factory.mktemp("checks")
     it = simulate(64, 64, 77)
@@ -47,8 +48,9 @@ def test_a_model_within_the_gate_is_published_with_all_that_belongs_to_it(
     out, cache = tmp_path / "int8.onnx", tmp_path / "cache"
     settings = Settings(tiles=6, patches=3, gate=WIDE, rest=rest)
     seen: list[tuple[int, int]] = []
-    result, work = calibrate(small_model, pairs, out, settings, check=checks, cache_file=cache,
-                             watch=lambda *it: seen.append(it))  # fmt: skip
+    result, work = calibrate(
+        small_model, pairs, out, settings, check=checks, cache_file=cache, watch=lambda *it: seen.append(it)
+    )
     contract = models.contract(out)
     assert (contract.precision, contract.opset) == ("int8", 19)
     assert contract == result.contract
@@ -67,13 +69,20 @@ def test_a_model_within_the_gate_is_published_with_all_that_belongs_to_it(
     assert report["judged_on"] == "1 pairs of --check"
     assert {it["rule"] for it in report["kept"]} == {"first", "last", "spectrum", "statistics"}
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "cache", "int8.golden.npz", "int8.onnx", "int8.precision.json"
-    ]  # fmt: skip
+        "cache",
+        "int8.golden.npz",
+        "int8.onnx",
+        "int8.precision.json",
+    ]
 
 
-def test_the_search_holds_back_what_a_narrow_gate_asks_for(small_model: Path, pairs: Path, tmp_path: Path) -> None:
+def test_the_search_holds_back_what_a_narrow_gate_asks_for(
+    small_model: Path, pairs: Path, tmp_path: Path
+) -> None:
     """The gate is half of what everything quantised loses."""
-    whole, _ = calibrate(small_model, pairs, tmp_path / "all.onnx", Settings("minmax", 6, 3, gate=WIDE, search=False))
+    whole, _ = calibrate(
+        small_model, pairs, tmp_path / "all.onnx", Settings("minmax", 6, 3, gate=WIDE, search=False)
+    )
     lost = whole.plain.share(WIDE)
     assert lost > 0
     narrow = LossGate(WIDE.psnr * lost / 2, WIDE.sam * lost / 2, WIDE.ergas * lost / 2, WIDE.shift)
@@ -86,8 +95,12 @@ def test_the_search_holds_back_what_a_narrow_gate_asks_for(small_model: Path, pa
     nodes = {node.name: node for node in onnx.load(tmp_path / "some.onnx").graph.node}
     for island in held:
         assert not nodes[island.node].input[1].endswith("/quantised")
-    with pytest.raises(CheckFailedError, match=r"none.onnx on the search's patches against FP32.*loosen --gate"):
-        calibrate(small_model, pairs, tmp_path / "none.onnx", Settings("minmax", 6, 3, gate=narrow, search=False))
+    with pytest.raises(
+        CheckFailedError, match=r"none.onnx on the search's patches against FP32.*loosen --gate"
+    ):
+        calibrate(
+            small_model, pairs, tmp_path / "none.onnx", Settings("minmax", 6, 3, gate=narrow, search=False)
+        )
     assert not list(tmp_path.glob("none*"))
 
 
@@ -107,7 +120,9 @@ def test_noise_and_pairs_without_truth_are_refused(small_model: Path, pairs: Pat
     random = np.random.default_rng(0)
     noise = {"pan": random.integers(0, 2047, (64, 64)), "ms": random.integers(0, 2047, (4, 16, 16))}
     (tmp_path / "noise").mkdir()
-    np.savez(tmp_path / "noise" / "n.npz", **{name: it.astype(np.uint16) for name, it in noise.items()}, meta="{}")
+    np.savez(
+        tmp_path / "noise" / "n.npz", **{name: it.astype(np.uint16) for name, it in noise.items()}, meta="{}"
+    )
     with pytest.raises(InputError, match="that is noise"):
         calibrate(small_model, tmp_path / "noise", tmp_path / "o.onnx", Settings())
     (tmp_path / "bare").mkdir()
@@ -140,8 +155,23 @@ def test_the_command_tells_writes_a_report_and_advises(
     invoke: Invoke, small_model: Path, pairs: Path, tmp_path: Path, html_page: Callable[[str], Any]
 ) -> None:
     out, report = tmp_path / "int8.onnx", tmp_path / "report.html"
-    options = ("--data", pairs, "-o", out, "--gate", "3,3,300", "--tiles", 4, "--patches", 2, "--method", "percentile")
-    code, said, errors = invoke("calibrate", small_model, *options, "--report", report, "--device", "orin-agx")
+    options = (
+        "--data",
+        pairs,
+        "-o",
+        out,
+        "--gate",
+        "3,3,300",
+        "--tiles",
+        4,
+        "--patches",
+        2,
+        "--method",
+        "percentile",
+    )
+    code, said, errors = invoke(
+        "calibrate", small_model, *options, "--report", report, "--device", "orin-agx"
+    )
     assert (code, errors) == (0, "")
     assert "Jetson AGX Orin 64GB: FP16 is recommended" in said
     assert "channels fill no packs of 32" in said
@@ -157,7 +187,9 @@ def test_the_command_tells_writes_a_report_and_advises(
 
 
 def test_advice_needs_no_data(invoke: Invoke, small_model: Path) -> None:
-    code, said, _ = invoke("calibrate", small_model, "--advise", "--device", "rtx4090", "--device", "t4", "--json")
+    code, said, _ = invoke(
+        "calibrate", small_model, "--advise", "--device", "rtx4090", "--device", "t4", "--json"
+    )
     assert code == 0
     advice = json.loads(said)["advice"]
     assert [it["device"] for it in advice] == ["GeForce RTX 4090", "Tesla T4"]
@@ -178,9 +210,14 @@ def test_advice_needs_no_data(invoke: Invoke, small_model: Path) -> None:
     ],
 )
 def test_bad_options_are_refused(
-    invoke: Invoke, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], code: int,
+    invoke: Invoke,
+    small_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    code: int,
     said: str,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     found, _, errors = invoke("calibrate", small_model, *options)
     assert found == code, errors

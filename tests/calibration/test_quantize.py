@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.calibrate import graph_of
-from calibration.quantize import OPSET, at_opset, candidates, quantized
-from calibration.ranges import LEVELS
-from export.compile import compile_for_rtx, is_available
-from export.islands import Graph
-from export.loss import on_golden
-from export.precision import rounded, typed
-from export.ranges import as_inputs, open_model
-from runtime import golden, models
+from sfiin.calibration.calibrate import graph_of
+from sfiin.calibration.quantize import OPSET, at_opset, candidates, quantized
+from sfiin.calibration.ranges import LEVELS
+from sfiin.export.precision import rounded, typed
+from sfiin.export.precision_loss import on_golden
+from sfiin.export.precision_rules import Graph
+from sfiin.export.ranges import as_inputs, open_model
+from sfiin.export.trt_process import compile_for_rtx, is_available
+from sfiin.runtime import golden, models
 
 SHIPPED = models.choose(4, 4)
 
@@ -36,10 +36,14 @@ def shipped() -> tuple[onnx.ModelProto, Graph, golden.GoldenTiles]:
 def convolution(weights: np.ndarray, bias: np.ndarray) -> onnx.ModelProto:
     """Two 1x1 convolutions of one input, added."""
     shape = (1, weights.shape[1], 4, 4)
-    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, c, 4, 4))
-            for name, c in (("x", shape[1]), ("y", len(weights)))]  # fmt: skip
-    constants = [numpy_helper.from_array(weights.astype(np.float32), "w"),
-                 numpy_helper.from_array(bias.astype(np.float32), "b")]  # fmt: skip
+    info = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, c, 4, 4))
+        for name, c in (("x", shape[1]), ("y", len(weights)))
+    ]
+    constants = [
+        numpy_helper.from_array(weights.astype(np.float32), "w"),
+        numpy_helper.from_array(bias.astype(np.float32), "b"),
+    ]
     nodes = [
         helper.make_node("Conv", ["x", "w", "b"], ["first"], "first"),
         helper.make_node("Conv", ["x", "w", "b"], ["second"], "second"),
@@ -84,8 +88,11 @@ def test_readers_share_a_pair_and_weights_their_bytes() -> None:
     model = convolution(np.ones((3, 2, 1, 1)), np.zeros(3))
     both = quantized(model, {"first", "second"}, {"first": 2.0, "second": 2.0})
     assert Counter(node.op_type for node in both.graph.node) == {
-        "QuantizeLinear": 1, "DequantizeLinear": 2, "Conv": 2, "Add": 1,
-    }  # fmt: skip
+        "QuantizeLinear": 1,
+        "DequantizeLinear": 2,
+        "Conv": 2,
+        "Add": 1,
+    }
     kinds = Counter(tensor.data_type for tensor in both.graph.initializer)
     assert kinds[TensorProto.INT8] == 3  # the weights, and the zero points, which are zero
     assert "w" not in {tensor.name for tensor in both.graph.initializer}
@@ -99,7 +106,9 @@ def test_readers_share_a_pair_and_weights_their_bytes() -> None:
 def test_a_channel_of_zeros_stays_zero() -> None:
     weights = np.array([[[[1.0]]], [[[0.0]]]])
     found = open_model(
-        quantized(convolution(weights, np.zeros(2)), {"first", "second"}, dict.fromkeys(("first", "second"), 1.0))
+        quantized(
+            convolution(weights, np.zeros(2)), {"first", "second"}, dict.fromkeys(("first", "second"), 1.0)
+        )
     )
     y = found.run(None, {"x": np.ones((1, 1, 4, 4), np.float32)})[0]
     np.testing.assert_allclose(y[0, 0], 2.0, rtol=1e-6)
@@ -121,7 +130,14 @@ def test_rules_say_what_stays(shipped: Any) -> None:
     assert all(island.reason for island in held)
     kernels = {node.name: graph.weights[node.input[1]].ndim for node in convolutions}
     assert all(kernels[it.node] == 4 for it in free)
-    assert {it.branch for it in free} == {"trunk", "frequency", "spatial", "compensation", "integration", "refine"}
+    assert {it.branch for it in free} == {
+        "trunk",
+        "frequency",
+        "spatial",
+        "compensation",
+        "integration",
+        "refine",
+    }
     assert sum(it.macs for it in free) > 0.5 * sum(map(graph.macs, graph.nodes))
 
 
@@ -137,7 +153,8 @@ def test_a_later_opset_gives_the_same_numbers(shipped: Any) -> None:
 
 @pytest.mark.parametrize("rest", ["fp32", "fp16"])
 def test_the_shipped_network_in_int8(shipped: Any, rest: str, tmp_path: Path) -> None:
-    """Scales have the type of what they scale; TensorRT for RTX builds it; the loss is what eight bits cost."""
+    """Scales have the type of what they scale; TensorRT for RTX builds it; the loss is what eight bits
+    cost."""
     model, graph, tiles = shipped
     base = at_opset(typed(model, "fp16", as_inputs(tiles.ms, tiles.pan)).model if rest == "fp16" else model)
     free, _ = candidates(graph)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from calibration.ranges import LEVELS, METHODS, Method, least_mse, thresholds
+from sfiin.calibration.ranges import LEVELS, METHODS, Method, least_mse, thresholds
 
 SHAPE = (1, 1, 64, 64)
 
@@ -20,7 +20,10 @@ SHAPE = (1, 1, 64, 64)
 def doubled() -> onnx.ModelProto:
     """x and what is twice as large."""
     info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, SHAPE) for name in ("x", "y")]
-    nodes = [helper.make_node("Add", ["x", "x"], ["double"], "double"), helper.make_node("Neg", ["double"], ["y"], "y")]
+    nodes = [
+        helper.make_node("Add", ["x", "x"], ["double"], "double"),
+        helper.make_node("Neg", ["double"], ["y"], "y"),
+    ]
     graph = helper.make_graph(nodes, "g", info[:1], info[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return onnx.shape_inference.infer_shapes(model)
@@ -52,7 +55,9 @@ def test_a_percentile_leaves_a_rare_peak_out(doubled: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_covers_the_bulk_and_nothing_beyond_the_range(doubled: onnx.ModelProto, method: Method) -> None:
+def test_every_method_covers_the_bulk_and_nothing_beyond_the_range(
+    doubled: onnx.ModelProto, method: Method
+) -> None:
     random = np.random.default_rng(2)
     values = random.laplace(0, 1, (2, *SHAPE))
     found = thresholds(doubled, ["double"], tiles(*values), method)["double"]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration.quantize import Candidate
-from calibration.sensitivity import STEPS, Journal, Nodes, pareto, search
-from export.loss import Figures, Loss, LossGate
+from sfiin.calibration.quantize import Candidate
+from sfiin.calibration.sensitivity import STEPS, Journal, Nodes, pareto, search
+from sfiin.export.precision_loss import Figures, Loss, LossGate
 
 GATE = LossGate(psnr=0.2, sam=0.05, ergas=0.03, shift=1.0)
 SINGLE = Figures(40.0, 1.0, 1.0, 0.0)
@@ -66,8 +66,14 @@ def test_what_is_not_finite_is_held_back() -> None:
     assert found.chosen.quantised == {"b"}
 
 
-@given(st.dictionaries(st.text("abcdefgh", min_size=1, max_size=3), st.tuples(st.floats(0, 0.3), st.integers(1, 50)),
-                       min_size=1, max_size=9))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.text("abcdefgh", min_size=1, max_size=3),
+        st.tuples(st.floats(0, 0.3), st.integers(1, 50)),
+        min_size=1,
+        max_size=9,
+    )
+)
 def test_the_result_is_within_the_gate_and_nothing_more_fits(given_: dict[str, tuple[float, int]]) -> None:
     costs = {name: cost for name, (cost, _) in given_.items()}
     cost = Additive(costs)
@@ -76,9 +82,10 @@ def test_the_result_is_within_the_gate_and_nothing_more_fits(given_: dict[str, t
     for name in costs.keys() - found.chosen.quantised:
         assert cost(found.chosen.quantised | {name}).share(GATE) > 1
     fewest = next(
-        size for size in range(len(costs) + 1)
+        size
+        for size in range(len(costs) + 1)
         if any(cost(frozenset(costs) - set(held)).share(GATE) <= 1 for held in combinations(costs, size))
-    )  # fmt: skip
+    )
     assert found.chosen.held == fewest
 
 
@@ -91,7 +98,9 @@ def test_the_curve_holds_what_no_other_point_beats() -> None:
     assert shares == sorted(shares)
     assert all(a[1] < b[1] for a, b in pairwise(shares))
     for point in found.points:
-        assert any(it.mac_share >= point.mac_share and it.loss.share(GATE) <= point.loss.share(GATE) for it in best)
+        assert any(
+            it.mac_share >= point.mac_share and it.loss.share(GATE) <= point.loss.share(GATE) for it in best
+        )
 
 
 def test_progress_counts_convolutions_and_branches() -> None:

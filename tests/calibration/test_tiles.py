@@ -10,12 +10,12 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from calibration.tiles import RANDOM, choose, correlation, digest, digests, stratum
-from runtime import golden, models
-from runtime.contract import Contract, Tile
-from runtime.errors import InputError
-from sfiin.pairs import load_folder
-from sfiin.simulate import simulate
+from sfiin.calibration.tiles import RANDOM, choose, correlation, digest, digests, stratum
+from sfiin.data.pairs import load_folder
+from sfiin.data.simulate import simulate
+from sfiin.runtime import golden, models
+from sfiin.runtime.contract import Contract, Tile
+from sfiin.runtime.errors import InputError
 
 SHIPPED = models.choose(4, 4)
 
@@ -65,7 +65,9 @@ def test_tiles_are_where_they_say(contract: Contract, tmp_path: Path) -> None:
     for tile, place in zip(found.tiles, found.places, strict=True):
         row, col = (int(part.split()[-1].strip(",")) for part in place.split(" at row ")[1].split("column"))
         np.testing.assert_array_equal(tile["pan"][0, 0], source["pan"][row : row + 32, col : col + 32])
-        np.testing.assert_array_equal(tile["ms"][0], source["ms"][:, row // 4 : row // 4 + 8, col // 4 : col // 4 + 8])
+        np.testing.assert_array_equal(
+            tile["ms"][0], source["ms"][:, row // 4 : row // 4 + 8, col // 4 : col // 4 + 8]
+        )
 
 
 def test_scenes_are_read_by_windows_and_their_gaps_are_a_stratum(contract: Contract, tmp_path: Path) -> None:
@@ -75,8 +77,15 @@ def test_scenes_are_read_by_windows_and_their_gaps_are_a_stratum(contract: Contr
     for name, (image, pixel) in grids.items():
         image[:, : image.shape[1] // 4] = 0
         image[:, image.shape[1] // 4 :] = np.maximum(image[:, image.shape[1] // 4 :], 1)
-        profile = {"driver": "GTiff", "count": len(image), "height": image.shape[1], "width": image.shape[2],
-                   "dtype": "uint16", "nodata": 0, "crs": "EPSG:32650"}  # fmt: skip
+        profile = {
+            "driver": "GTiff",
+            "count": len(image),
+            "height": image.shape[1],
+            "width": image.shape[2],
+            "dtype": "uint16",
+            "nodata": 0,
+            "crs": "EPSG:32650",
+        }
         transform = Affine(pixel, 0.0, 5e5, 0.0, -pixel, 4e6)
         with rasterio.open(tmp_path / "scene" / f"{name}.tif", "w", transform=transform, **profile) as file:
             file.write(image.astype(np.uint16))
@@ -87,23 +96,34 @@ def test_scenes_are_read_by_windows_and_their_gaps_are_a_stratum(contract: Contr
 
 def test_strata_are_what_is_seen(contract: Contract) -> None:
     random = np.random.default_rng(0)
-    smooth, land = np.full((1, 32, 32), 300.0, np.float32), np.stack([np.full((8, 8), it) for it in (1, 1, 1, 2)])
+    smooth, land = (
+        np.full((1, 32, 32), 300.0, np.float32),
+        np.stack([np.full((8, 8), it) for it in (1, 1, 1, 2)]),
+    )
     whole, peak = np.ones((32, 32), np.bool_), contract.sensor.peak
     rough = (smooth * random.uniform(0.8, 1.2, smooth.shape)).astype(np.float32)
     water = land[[0, 3, 1, 2]]
     cases = [
-        (land, smooth, whole, "medium, smooth"), (land, rough, whole, "medium, rough"), (water, smooth, whole, "water"),
-        (land, smooth / 10, whole, "dark, smooth"), (land, smooth * 3, whole, "bright, smooth"),
-        (land, np.full_like(smooth, peak), whole, "cloud"), (land, smooth, ~whole, "nodata"),
+        (land, smooth, whole, "medium, smooth"),
+        (land, rough, whole, "medium, rough"),
+        (water, smooth, whole, "water"),
+        (land, smooth / 10, whole, "dark, smooth"),
+        (land, smooth * 3, whole, "bright, smooth"),
+        (land, np.full_like(smooth, peak), whole, "cloud"),
+        (land, smooth, ~whole, "nodata"),
         (land, np.where(np.arange(32) < 4, 0, smooth).astype(np.float32), whole, "nodata"),
-    ]  # fmt: skip
+    ]
     for ms, pan, valid, name in cases:
         assert stratum(ms.astype(np.float32), pan, valid, contract) == name
 
 
 def test_noise_is_refused(contract: Contract, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    np.savez(tmp_path / "noise.npz", pan=random.integers(0, 2047, (96, 96)), ms=random.integers(0, 2047, (4, 24, 24)))
+    np.savez(
+        tmp_path / "noise.npz",
+        pan=random.integers(0, 2047, (96, 96)),
+        ms=random.integers(0, 2047, (4, 24, 24)),
+    )
     with pytest.raises(InputError, match=r"correlation of -?0\.0\d only: that is noise"):
         choose(tmp_path, contract, 4, 0)
 
@@ -132,7 +152,9 @@ def test_a_folder_without_a_fitting_tile_is_refused(contract: Contract, tmp_path
     for write in (lambda: None, lambda: pair(tmp_path / "a.npz", 1, 64)):
         write()
         large = dataclasses.replace(contract, tile=Tile(128, 128, 8))
-        with pytest.raises(InputError, match="no pair or scene of 4 bands at ratio 4 is as large as the tile, 128x128"):
+        with pytest.raises(
+            InputError, match="no pair or scene of 4 bands at ratio 4 is as large as the tile, 128x128"
+        ):
             choose(tmp_path, large, 4, 0)
 
 

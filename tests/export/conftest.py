@@ -20,7 +20,8 @@ def make_model(
     opset: int = 17,
     domains: Sequence[str] = (),
 ) -> onnx.ModelProto:
-    """The nodes as a model, IR version 8; its outputs are those of the last node, of whatever type and shape."""
+    """The nodes as a model, IR version 8; its outputs are those of the last node, of whatever type and
+    shape."""
     graph = helper.make_graph(
         nodes,
         "test",

@@ -9,25 +9,43 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.bench_report import course, latencies, roofline, write
-from runtime import models
-from runtime.bench import Settings, bench
-from runtime.errors import OutputError
+from sfiin.export.bench_report import course, latencies, roofline, write
+from sfiin.runtime import models
+from sfiin.runtime.bench.measure import Settings, bench
+from sfiin.runtime.errors import OutputError
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     """Of the shipped model here, with the conditions of a warm Jetson."""
     found = bench([models.choose(4, 4)], Settings(seconds=0.5, idle=0, warm_up=0.2, threads=1, percent=50))
-    warm = {"cpu_mhz": 1900.0, "gpu_mhz": 900.0, "gpu_highest_mhz": 918.0, "temperatures": {"GPU-therm": 61.0},
-            "throttled": False, "load": 0.1}  # fmt: skip
+    warm = {
+        "cpu_mhz": 1900.0,
+        "gpu_mhz": 900.0,
+        "gpu_highest_mhz": 918.0,
+        "temperatures": {"GPU-therm": 61.0},
+        "throttled": False,
+        "load": 0.1,
+    }
     timeline = [warm | {"seconds": float(i), "gpu_mhz": 900.0 - i} for i in range(1, 4)]
-    energy = {"watts": 12.0, "idle_watts": None, "joules": 24.0, "rails": {"VDD_IN": 24.0}, "joules_per_tile": 0.5}
-    return found | {"before": warm, "timeline": timeline, "energy": energy,
-                    "power_timeline": [[float(i), 11.0 + i] for i in range(4)]}  # fmt: skip
+    energy = {
+        "watts": 12.0,
+        "idle_watts": None,
+        "joules": 24.0,
+        "rails": {"VDD_IN": 24.0},
+        "joules_per_tile": 0.5,
+    }
+    return found | {
+        "before": warm,
+        "timeline": timeline,
+        "energy": energy,
+        "power_timeline": [[float(i), 11.0 + i] for i in range(4)],
+    }
 
 
-def test_it_tells_and_draws(document: dict[str, Any], tmp_path: Path, html_page: Callable[[str], Any]) -> None:
+def test_it_tells_and_draws(
+    document: dict[str, Any], tmp_path: Path, html_page: Callable[[str], Any]
+) -> None:
     write(document, tmp_path / "r.html")
     page = html_page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert page.tags.count("img") == 3  # latency, conditions over time, roofline
@@ -43,7 +61,9 @@ def test_it_tells_and_draws(document: dict[str, Any], tmp_path: Path, html_page:
 def test_figures_hold_the_values(document: dict[str, Any]) -> None:
     figure = latencies({"a": [1.0, 2.0, 3.0], "b": [2.0, 2.0]})
     np.testing.assert_array_equal(figure.axes[1].lines[0].get_ydata(), [1.0, 2.0, 3.0])
-    drawn = course([{"seconds": 0.0, **document["before"]}, *document["timeline"]], document["power_timeline"])
+    drawn = course(
+        [{"seconds": 0.0, **document["before"]}, *document["timeline"]], document["power_timeline"]
+    )
     assert [axes.get_ylabel() for axes in drawn.axes] == ["MHz", "degrees C", "W"]
     np.testing.assert_array_equal(drawn.axes[2].lines[0].get_ydata(), [11.0, 12.0, 13.0, 14.0])
     roof = roofline({"m": (2.0, 5e9)}, (10e9, 4e9)).axes[0].lines

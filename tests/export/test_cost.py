@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from export.builder import GraphBuilder
-from export.cost import Cost, cost, total
-from export.fourier import MatMulFourier
-from export.graph import build_graph
-from sfiin.network import SFIIN, NetworkConfig
-from sfiin.sensors import SENSORS
+from sfiin.data.sensors import SENSORS
+from sfiin.export.cost import Cost, cost, total
+from sfiin.export.fourier import MatMulFourier
+from sfiin.export.graph import build_graph
+from sfiin.export.graph_builder import GraphBuilder
+from sfiin.model.network import SFIIN, NetworkConfig
 
 
 def test_a_convolution_and_a_product_by_hand() -> None:

@@ -9,24 +9,34 @@ import numpy as np
 import onnx
 import pytest
 
-from export import golden, spectral_fusion
-from export.exporter import ExportReport, export_model
-from export.preflight import targets
-from runtime import models
-from runtime.check import Gate
-from runtime.contract import Tile
-from runtime.errors import CheckFailedError, CheckpointError, ContractError, OutputError, UnavailableError
-from runtime.files import sha256
-from runtime.session import OnnxSession
-from sfiin import checkpoint
-from sfiin.network import SFIIN, NetworkConfig
-from sfiin.sensors import SENSORS
+from sfiin.data.sensors import SENSORS
+from sfiin.export import golden, spectral_fusion
+from sfiin.export.exporter import ExportReport, export_model
+from sfiin.export.preflight import targets
+from sfiin.model import checkpoint
+from sfiin.model.network import SFIIN, NetworkConfig
+from sfiin.runtime import models
+from sfiin.runtime.backends.session import OnnxSession
+from sfiin.runtime.check import Gate
+from sfiin.runtime.contract import Tile
+from sfiin.runtime.errors import (
+    CheckFailedError,
+    CheckpointError,
+    ContractError,
+    OutputError,
+    UnavailableError,
+)
+from sfiin.runtime.files import sha256
 
 
 @pytest.fixture(scope="module")
 def report(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
     return export_model(
-        small_checkpoint, tmp_path_factory.mktemp("export") / "model.onnx", "matmul", Tile(64, 64, 16), opset=17
+        small_checkpoint,
+        tmp_path_factory.mktemp("export") / "model.onnx",
+        "matmul",
+        Tile(64, 64, 16),
+        opset=17,
     )
 
 
@@ -149,9 +159,14 @@ def test_auto_takes_the_fastest_that_the_target_reads(
 def test_auto_with_nothing_that_will_do_says_why(small_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckFailedError, match=r"no lowering will do.*matmul: outside the gate; dft: DFT"):
         export_model(
-            small_checkpoint, tmp_path / "m.onnx", "auto", Tile(32, 32, 8),
-            opset=17, target=targets()["jetpack5"], gate=Gate(1e-12, 1e-12),
-        )  # fmt: skip
+            small_checkpoint,
+            tmp_path / "m.onnx",
+            "auto",
+            Tile(32, 32, 8),
+            opset=17,
+            target=targets()["jetpack5"],
+            gate=Gate(1e-12, 1e-12),
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -159,7 +174,8 @@ def test_auto_with_nothing_that_will_do_says_why(small_checkpoint: Path, tmp_pat
 def test_amplitudes_of_another_tile_are_brought_to_those_trained_on(
     small_checkpoint: Path, tmp_path: Path, lowering: str
 ) -> None:
-    """The biases of the amplitude networks are all that differs from a network that has no record of its tile."""
+    """The biases of the amplitude networks are all that differs from a network that has no record of its
+    tile."""
     recorded = tmp_path / "recorded.safetensors"
     network = checkpoint.load_sfiin(small_checkpoint)
     checkpoint.save(recorded, checkpoint.Checkpoint(network, {"patch": 128}))

@@ -1,4 +1,5 @@
-"""Each lowering, run in ONNX Runtime, against NumPy's float64 transform and the one definition of the spectrum."""
+"""Each lowering, run in ONNX Runtime, against NumPy's float64 transform and the one definition of the
+spectrum."""
 
 from __future__ import annotations
 
@@ -13,8 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.builder import GraphBuilder
-from export.fourier import (
+from sfiin.export.fourier import (
     LOWERINGS,
     amplitude_and_phase,
     column_matrix,
@@ -25,7 +25,8 @@ from export.fourier import (
     row_matrices,
     second_matrices,
 )
-from sfiin import spectrum
+from sfiin.export.graph_builder import GraphBuilder
+from sfiin.model import spectrum
 
 FORMS = [("matmul", 17), ("matmul", 20), ("dft", 17), ("dft", 20)]
 SIZES = [(8, 8), (16, 32), (7, 9), (10, 6), (9, 4), (6, 25), (1, 8), (60, 100)]
@@ -43,7 +44,9 @@ def ordered(bins: np.ndarray, fourier: Any) -> np.ndarray:
     return bins[:, :, rows][..., columns].reshape(*bins.shape[:2], -1)
 
 
-def run(graph: GraphBuilder, values: list[str], shapes: list[list[Any]], feeds: dict[str, np.ndarray]) -> list[Any]:
+def run(
+    graph: GraphBuilder, values: list[str], shapes: list[list[Any]], feeds: dict[str, np.ndarray]
+) -> list[Any]:
     """Run a built graph; every value asked for is passed through one joined output."""
     flat = [graph.op("Reshape", value, graph.integers((-1,))) for value in values]
     joined = graph.op("Concat", *flat, axis=0)
@@ -95,8 +98,11 @@ def test_forward_is_the_one_sided_transform(lowering: str, opset: int, size: tup
     x = np.stack([make(*size) for make in IMAGES.values()])[None].astype(np.float32)
     expected = np.fft.rfft2(x.astype(np.float64))
     error = np.abs(forward(lowering, opset, x) - expected)
-    scale = np.sqrt(x.shape[2] * x.shape[3]) * np.linalg.norm(x.astype(np.float64), axis=(2, 3), keepdims=True)
-    # A strong bin may err by what a sum in float32 loses; what leaks into others must stay far under the floor.
+    scale = np.sqrt(x.shape[2] * x.shape[3]) * np.linalg.norm(
+        x.astype(np.float64), axis=(2, 3), keepdims=True
+    )
+    # A strong bin may err by what a sum in float32 loses; what leaks into others must stay far under the
+    # floor.
     worst = (error / np.maximum(2.5e-7 * scale + 1.5e-6 * np.abs(expected), 1e-30)).max((2, 3))
     assert (worst <= 1).all(), dict(zip(IMAGES, worst[0], strict=True))
 
@@ -107,21 +113,28 @@ def test_inverse_of_any_spectrum_is_columns_first(lowering: str, opset: int, siz
     height, width = size
     random = np.random.default_rng(0)
     shape = (1, 3, height, width // 2 + 1)
-    amplitude, phase = (a.astype(np.float32) for a in (random.normal(size=shape), random.uniform(-9, 9, shape)))
+    amplitude, phase = (
+        a.astype(np.float32) for a in (random.normal(size=shape), random.uniform(-9, 9, shape))
+    )
     graph = GraphBuilder(opset)
     fourier = LOWERINGS[lowering](height, width)  # type: ignore[index]
     feeds = {name: ordered(a, fourier) for name, a in (("a", amplitude), ("p", phase))}
     value = maps_from(graph, "a", "p", fourier)
     (result,) = run(graph, [value], [[1, 3, height, width]], feeds)
-    exact = spectrum.synthesise(torch.from_numpy(amplitude).double(), torch.from_numpy(phase).double(), width).numpy()
+    exact = spectrum.synthesise(
+        torch.from_numpy(amplitude).double(), torch.from_numpy(phase).double(), width
+    ).numpy()
     assert np.linalg.norm(result - exact) <= 1e-6 * np.linalg.norm(exact)
 
 
 @pytest.mark.parametrize(("lowering", "opset"), FORMS)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", ["zeros", "constant", "negative", "impulse", "nyquist", "on-grid tone"])
-def test_amplitude_and_phase_follow_the_definition(lowering: str, opset: int, size: tuple[int, int], kind: str) -> None:
-    """Images whose spectra have exact zeros, real bins and mirror symmetries: where a plain angle is undecided."""
+def test_amplitude_and_phase_follow_the_definition(
+    lowering: str, opset: int, size: tuple[int, int], kind: str
+) -> None:
+    """Images whose spectra have exact zeros, real bins and mirror symmetries: where a plain angle is
+    undecided."""
     x = IMAGES[kind](*size)[None, None].astype(np.float32)
     amplitude, phase = analysed(lowering, opset, x)
     exact_amplitude, exact_phase = (t.numpy() for t in spectrum.analyse(torch.from_numpy(x).double()))
@@ -156,8 +169,12 @@ def test_phase_is_right_in_all_quadrants(lowering: str, opset: int) -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 2**32 - 1), st.floats(1e-6, 1e4), st.floats(-3, 3))
-def test_matmul_agrees_with_the_definition_on_any_size(h: int, w: int, seed: int, gain: float, mean: float) -> None:
+@given(
+    st.integers(1, 24), st.integers(1, 24), st.integers(0, 2**32 - 1), st.floats(1e-6, 1e4), st.floats(-3, 3)
+)
+def test_matmul_agrees_with_the_definition_on_any_size(
+    h: int, w: int, seed: int, gain: float, mean: float
+) -> None:
     x = (gain * np.random.default_rng(seed).normal(mean, 1, (1, 1, h, w))).astype(np.float32)
     amplitude, phase = analysed("matmul", 17, x)
     exact_amplitude, exact_phase = (t.numpy() for t in spectrum.analyse(torch.from_numpy(x).double()))
@@ -189,7 +206,9 @@ def test_dense_matrices_are_the_transforms(size: int) -> None:
     np.testing.assert_allclose(both[:size] + 1j * both[size:], np.fft.rfft2(x), atol=1e-11)
     back = (column_matrix(size).T / size @ both).reshape(2, size, -1)
     np.testing.assert_allclose(
-        sum(part @ matrix for part, matrix in zip(back, inverse_row_matrices(size), strict=True)), x, atol=1e-12
+        sum(part @ matrix for part, matrix in zip(back, inverse_row_matrices(size), strict=True)),
+        x,
+        atol=1e-12,
     )
 
 

@@ -13,10 +13,10 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from export.graph import build_graph, in_rows, rows_at_once
-from runtime.contract import SensorProfile
-from sfiin import spectrum
-from sfiin.network import SFIIN, NetworkConfig
+from sfiin.export.graph import build_graph, in_rows, rows_at_once
+from sfiin.model import spectrum
+from sfiin.model.network import SFIIN, NetworkConfig
+from sfiin.runtime.contract import SensorProfile
 
 FORMS = [("matmul", 17), ("matmul", 21), ("dft", 17), ("dft", 20)]
 
@@ -75,7 +75,9 @@ def test_any_configuration(changes: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("block", [2, 8, 16])
-@pytest.mark.parametrize("changes", [{}, {"spatial": "invertible"}, {"ratio": 3, "bands": 1}, {"channels": 4}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"spatial": "invertible"}, {"ratio": 3, "bands": 1}, {"channels": 4}]
+)
 @pytest.mark.parametrize("lines", [12, 13, 14])
 def test_convolutions_in_rows_change_nothing(block: int, changes: dict[str, Any], lines: int) -> None:
     net = network(**changes)
@@ -151,8 +153,9 @@ def test_graph_is_the_same_every_time() -> None:
 def test_the_plain_export_is_off_where_ours_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shipped_checkpoint: Path
 ) -> None:
-    """Trained weights, exported by PyTorch with the plain angle and the plain inverse, against PyTorch itself."""
-    from sfiin import checkpoint
+    """Trained weights, exported by PyTorch with the plain angle and the plain inverse, against PyTorch
+    itself."""
+    from sfiin.model import checkpoint
 
     net = checkpoint.load(shipped_checkpoint).network
     ms, pan = inputs(net, (64, 64))

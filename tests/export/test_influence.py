@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from export import golden, influence
-from export.influence import SPREAD, across, edge, measure, reach
-from runtime import models
-from runtime.contract import Tile
-from sfiin import checkpoint
-from sfiin.sensors import SENSORS
+from sfiin.data.sensors import SENSORS
+from sfiin.export import golden, influence
+from sfiin.export.influence import SPREAD, across, edge, measure, reach
+from sfiin.model import checkpoint
+from sfiin.runtime import models
+from sfiin.runtime.contract import Tile
 
 SENSOR = SENSORS["vhr4"].profile
 TILE = Tile(64, 96, 16)

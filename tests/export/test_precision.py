@@ -1,4 +1,5 @@
-"""Typed graphs: their types, their Casts, what rounding makes of them, what compiles, and what a large tile needs."""
+"""Typed graphs: their types, their Casts, what rounding makes of them, what compiles, and what a large
+tile needs."""
 
 from __future__ import annotations
 
@@ -15,17 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from export.builder import GraphBuilder
-from export.compile import compile_for_rtx, is_available
-from export.fourier import MatMulFourier
-from export.graph import build_graph
-from export.islands import Graph
-from export.precision import Typed, fewest_casts, rounded, typed
-from export.preflight import preflight, target
-from export.ranges import LARGEST, Inputs, audit, open_model
-from runtime.contract import Lowering, Precision
-from sfiin.network import SFIIN, NetworkConfig
-from sfiin.sensors import SENSORS
+from sfiin.data.sensors import SENSORS
+from sfiin.export.fourier import MatMulFourier
+from sfiin.export.graph import build_graph
+from sfiin.export.graph_builder import GraphBuilder
+from sfiin.export.precision import Typed, fewest_casts, rounded, typed
+from sfiin.export.precision_rules import Graph
+from sfiin.export.preflight import preflight, target
+from sfiin.export.ranges import LARGEST, Inputs, audit, open_model
+from sfiin.export.trt_process import compile_for_rtx, is_available
+from sfiin.model.network import SFIIN, NetworkConfig
+from sfiin.runtime.contract import Lowering, Precision
 
 Model = Callable[..., onnx.ModelProto]
 F, H = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -45,7 +46,9 @@ def tiles(size: tuple[int, int], count: int = 1) -> list[Inputs]:
     ]
 
 
-def graph_of(lowering: Lowering, size: tuple[int, int] = (32, 32), opset: int = 17, **changes: Any) -> onnx.ModelProto:
+def graph_of(
+    lowering: Lowering, size: tuple[int, int] = (32, 32), opset: int = 17, **changes: Any
+) -> onnx.ModelProto:
     return build_graph(network(**changes), size, lowering, opset)
 
 
@@ -55,14 +58,20 @@ def run(model: onnx.ModelProto, feeds: Inputs) -> np.ndarray:
 
 def types(model: onnx.ModelProto) -> dict[str, int]:
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    known = {info.name: info.type.tensor_type.elem_type for info in (*graph.input, *graph.value_info, *graph.output)}
+    known = {
+        info.name: info.type.tensor_type.elem_type
+        for info in (*graph.input, *graph.value_info, *graph.output)
+    }
     return known | {tensor.name: tensor.data_type for tensor in graph.initializer}
 
 
 FORMS: list[tuple[Lowering, int, Precision, str]] = [
-    ("matmul", 17, "fp16", "convolution"), ("matmul", 17, "mixed", "convolution"), ("matmul", 21, "fp16", "invertible"),
-    ("dft", 17, "fp16", "convolution"), ("dft", 20, "mixed", "invertible"),
-]  # fmt: skip
+    ("matmul", 17, "fp16", "convolution"),
+    ("matmul", 17, "mixed", "convolution"),
+    ("matmul", 21, "fp16", "invertible"),
+    ("dft", 17, "fp16", "convolution"),
+    ("dft", 20, "mixed", "invertible"),
+]
 
 
 @pytest.fixture(scope="module", params=FORMS, ids=lambda form: "-".join(map(str, form)))
@@ -79,7 +88,9 @@ def test_every_node_has_one_type(made: tuple[onnx.ModelProto, Typed]) -> None:
     islands = {island.node for island in result.islands}
     for node in result.model.graph.node:
         floats = {known[name] for name in (*node.input, *node.output) if name and known[name] in (F, H)}
-        assert floats == {F, H} if node.op_type == "Cast" else floats == {F if node.name in islands else H}, node.name
+        assert floats == {F, H} if node.op_type == "Cast" else floats == {F if node.name in islands else H}, (
+            node.name
+        )
     assert [node.name for node in model.graph.node] == [
         node.name for node in result.model.graph.node if node.op_type != "Cast"
     ]
@@ -138,8 +149,12 @@ def test_the_typed_graph_is_the_same_every_time() -> None:
 
 
 UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "Sin": np.sin, "Abs": np.abs, "Tanh": np.tanh, "Atan": np.arctan, "Relu": lambda x: np.maximum(x, 0),
-}  # fmt: skip
+    "Sin": np.sin,
+    "Abs": np.abs,
+    "Tanh": np.tanh,
+    "Atan": np.arctan,
+    "Relu": lambda x: np.maximum(x, 0),
+}
 
 
 def chain(model: Model, kinds: Sequence[str], factors: Sequence[float]) -> onnx.ModelProto:
@@ -168,7 +183,8 @@ def by_hand(kinds: Sequence[str], factors: Sequence[float], x: np.ndarray) -> np
     st.integers(0, 2**32 - 1),
 )
 def test_rounding_is_that_of_numpy(model: Model, steps: list[tuple[str, float]], seed: int) -> None:
-    """To a unit in the eleventh bit: a float32 function of another library may fall on the other side of a tie."""
+    """To a unit in the eleventh bit: a float32 function of another library may fall on the other side of a
+    tie."""
     kinds, factors = zip(*steps, strict=True)
     x = np.random.default_rng(seed).normal(0, 2, 200).astype(np.float32)
     expected = by_hand(kinds, factors, x)
@@ -178,7 +194,8 @@ def test_rounding_is_that_of_numpy(model: Model, steps: list[tuple[str, float]],
 
 
 def test_onnx_runtime_itself_does_not_round(model: Model) -> None:
-    """Why there is a twin: the same graph as it runs on a CPU keeps float32 between its nodes, on x86 at least."""
+    """Why there is a twin: the same graph as it runs on a CPU keeps float32 between its nodes, on x86 at
+    least."""
     x = np.random.default_rng(0).normal(0, 2, 200).astype(np.float32)
     it = chain(model, ["Abs", "Abs", "Abs"], [1.37, 1.21, 0.77])
     expected = by_hand(["Abs", "Abs", "Abs"], [1.37, 1.21, 0.77], x)
@@ -199,8 +216,12 @@ def test_what_overflows_is_infinite_in_the_twin(model: Model) -> None:
 def graphs(draw: st.DrawFn) -> tuple[list[list[int]], list[str]]:
     """Up to seven nodes, the inputs of each (-1 is the graph's), and whether it is FP32, FP16 or free."""
     count = draw(st.integers(1, 7))
-    inputs = [draw(st.lists(st.integers(-1, i - 1), min_size=1, max_size=3, unique=True)) for i in range(count)]
-    return inputs, draw(st.lists(st.sampled_from(["single", "half", "free", "free"]), min_size=count, max_size=count))
+    inputs = [
+        draw(st.lists(st.integers(-1, i - 1), min_size=1, max_size=3, unique=True)) for i in range(count)
+    ]
+    return inputs, draw(
+        st.lists(st.sampled_from(["single", "half", "free", "free"]), min_size=count, max_size=count)
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -233,7 +254,8 @@ def _product(ways: list[list[bool]]) -> list[list[bool]]:
 
 @pytest.mark.parametrize("side", [64, 128, 256, 512, 1024])
 def test_no_tile_size_brings_a_constant_near_the_largest_number(side: int) -> None:
-    """The transform of a constant feature of 8, by the lowering's own matrices: at most 8 * side, all steps included.
+    """The transform of a constant feature of 8, by the lowering's own matrices: at most 8 * side, all steps
+    included.
 
     A constant MS at the peak is 1 in network units, and features stay within a few times that.
     """
@@ -256,17 +278,22 @@ def test_no_tile_size_brings_a_constant_near_the_largest_number(side: int) -> No
 def test_a_bright_tile_of_1024_pixels_does_not_overflow() -> None:
     model = graph_of("matmul", (1024, 1024), channels=4)
     bright: Inputs = {
-        "ms": np.full((1, 4, 256, 256), 2047, np.float32), "pan": np.full((1, 1, 1024, 1024), 2047, np.float32)
-    }  # fmt: skip
+        "ms": np.full((1, 4, 256, 256), 2047, np.float32),
+        "pan": np.full((1, 1, 1024, 1024), 2047, np.float32),
+    }
     result = typed(model, "fp16", [bright])
     output, exact = run(rounded(result.model), bright), run(model, bright)
     assert np.isfinite(output).all()
     assert np.abs(output - exact).max() < 1e-3 * 2047
     half = {node.name for node in model.graph.node} - {island.node for island in result.islands}
-    within = [result.ranges[name].maximum for node in model.graph.node if node.name in half for name in node.output]
+    within = [
+        result.ranges[name].maximum for node in model.graph.node if node.name in half for name in node.output
+    ]
     assert max(within) < LARGEST / 8
     squares = [
-        result.ranges[name].maximum for name in result.ranges if name.endswith(("frequency/Mul", "frequency/Add"))
+        result.ranges[name].maximum
+        for name in result.ranges
+        if name.endswith(("frequency/Mul", "frequency/Add"))
     ]
     assert max(squares) > LARGEST
 

@@ -1,4 +1,5 @@
-"""The audit: figures against a count element by element, every value of a graph, and where its tiles come from."""
+"""The audit: figures against a count element by element, every value of a graph, and where its tiles come
+from."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from export import ranges
-from export.ranges import audit, calibration_tiles, measured
-from runtime.contract import Contract, SensorProfile, Tile
-from runtime.errors import InputError
+from sfiin.export import ranges
+from sfiin.export.ranges import audit, calibration_tiles, measured
+from sfiin.runtime.contract import Contract, SensorProfile, Tile
+from sfiin.runtime.errors import InputError
 
 Model = Callable[..., onnx.ModelProto]
 CONTRACT = Contract(
@@ -37,7 +38,9 @@ def test_figures_are_those_of_each_element(parts: list[list[float]]) -> None:
     halves = [np.float16(x) for x in elements]
     assert found.maximum == max(elements)
     # NumPy's own subnormals: nonzero before, and below the least normal number
-    assert found.subnormal == pytest.approx(np.mean([0 < x < np.finfo(np.float16).smallest_normal for x in elements]))
+    assert found.subnormal == pytest.approx(
+        np.mean([0 < x < np.finfo(np.float16).smallest_normal for x in elements])
+    )
     assert found.flushed == pytest.approx(
         np.mean([x > 0 and half == 0 for x, half in zip(elements, halves, strict=True)])
     )
@@ -70,7 +73,10 @@ def test_every_value_of_every_node_is_seen(model: Model, monkeypatch: pytest.Mon
 
 def pair(folder: Path, name: str, height: int, width: int, bands: int = 2) -> None:
     random = np.random.default_rng(0)
-    pan, ms = random.integers(1, 2047, (height, width)), random.integers(1, 2047, (bands, height // 4, width // 4))
+    pan, ms = (
+        random.integers(1, 2047, (height, width)),
+        random.integers(1, 2047, (bands, height // 4, width // 4)),
+    )
     np.savez(folder / f"{name}.npz", pan=pan.astype(np.uint16), ms=ms.astype(np.uint16), meta=json.dumps({}))
 
 

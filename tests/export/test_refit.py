@@ -12,14 +12,15 @@ import onnx
 import pytest
 import torch
 
-from export.refit import exported, refit, require_refittable
-from runtime import golden, models, plan
-from runtime.errors import MismatchError, UnavailableError
-from runtime.files import sha256
-from runtime.plan import Build, Sidecar
-from sfiin import checkpoint
-from sfiin.network import SFIIN, NetworkConfig
-from sfiin.sensors import SENSORS
+from sfiin.data.sensors import SENSORS
+from sfiin.export.refit import exported, refit, require_refittable
+from sfiin.model import checkpoint
+from sfiin.model.network import SFIIN, NetworkConfig
+from sfiin.runtime import golden, models
+from sfiin.runtime.backends import plan
+from sfiin.runtime.backends.plan import Build, Sidecar
+from sfiin.runtime.errors import MismatchError, UnavailableError
+from sfiin.runtime.files import sha256
 
 Planned = Callable[..., tuple[Path, Sidecar]]
 
@@ -32,8 +33,23 @@ def planned(small_model: Path, tmp_path: Path) -> Planned:
         path = tmp_path / "net.plan"
         path.write_bytes(b"ftrt" + bytes(20) + bytes((10, 3, 0, 26)))
         shutil.copy(golden.beside(small_model), golden.beside(path))
-        build = Build("tensorrt", "10.3.0.26", "Orin", ("8.7",), (1, 1, 4), sha256(small_model), sha256(path), True,
-                      False, False, "none", "", False, {}, 1.0)  # fmt: skip
+        build = Build(
+            "tensorrt",
+            "10.3.0.26",
+            "Orin",
+            ("8.7",),
+            (1, 1, 4),
+            sha256(small_model),
+            sha256(path),
+            True,
+            False,
+            False,
+            "none",
+            "",
+            False,
+            {},
+            1.0,
+        )
         promised = dataclasses.replace(models.contract(small_model), **(contract or {}))
         sidecar = Sidecar(promised, dataclasses.replace(build, **changes))
         plan.update(path, sidecar)
@@ -97,4 +113,9 @@ def test_without_tensorrt_it_says_what_is_missing(planned: Planned, tmp_path: Pa
     path, _ = planned()
     with pytest.raises(UnavailableError, match="needs tensorrt, which is not installed"):
         refit(path, saved(tmp_path / "new.safetensors"), tmp_path / "new.plan")
-    assert {it.name for it in tmp_path.iterdir()} == {"net.plan", "net.plan.json", "net.golden.npz", "new.safetensors"}
+    assert {it.name for it in tmp_path.iterdir()} == {
+        "net.plan",
+        "net.plan.json",
+        "net.golden.npz",
+        "new.safetensors",
+    }

@@ -1,4 +1,5 @@
-"""The custom node: its reference in NumPy against the network's own branch, and what ONNX makes of its schema."""
+"""The custom node: its reference in NumPy against the network's own branch, and what ONNX makes of its
+schema."""
 
 from __future__ import annotations
 
@@ -14,10 +15,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.shape_inference import InferenceError
 
-from export import spectral_fusion
-from export.preflight import preflight, targets
-from export.spectral_fusion import ATTRIBUTES, DOMAIN, NAME, WEIGHTS
-from sfiin.network import FrequencyBranch
+from sfiin.export import spectral_fusion
+from sfiin.export.preflight import preflight, targets
+from sfiin.export.spectral_fusion import ATTRIBUTES, DOMAIN, NAME, WEIGHTS
+from sfiin.model.network import FrequencyBranch
 
 SIZES = [(8, 8), (16, 12), (7, 9), (10, 5), (1, 6), (5, 1), (1, 1)]
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -29,12 +30,16 @@ def branch(channels: int = 4, seed: int = 0) -> FrequencyBranch:
 
 
 def weights(part: FrequencyBranch, size: tuple[int, int], dtype: type = np.float64) -> list[Array]:
-    """The branch's weights as the operator takes them: biases of the amplitude network in orthonormal units."""
+    """The branch's weights as the operator takes them: biases of the amplitude network in orthonormal
+    units."""
     layers = (part.ms, part.pan, part.amplitude[0], part.amplitude[2], part.phase[0], part.phase[2], part.out)
     arrays = []
     for layer in layers:
         unit = 1 / np.sqrt(size[0] * size[1]) if layer in (part.amplitude[0], part.amplitude[2]) else 1.0
-        arrays += [layer.weight.detach().double().numpy()[:, :, 0, 0], layer.bias.detach().double().numpy() * unit]
+        arrays += [
+            layer.weight.detach().double().numpy()[:, :, 0, 0],
+            layer.bias.detach().double().numpy() * unit,
+        ]
     return [array.astype(dtype) for array in arrays]
 
 
@@ -104,18 +109,25 @@ def test_the_attributes_count() -> None:
         assert distance(spectral_fusion.spectral_fusion(m, p, *arrays, **change), plain) > 1e-4, change
 
 
-# --- in ONNX ----------------------------------------------------------------------------------------------------------
+# --- in ONNX ---
 
 
 def one_node(
-    size: tuple[int, int], kind: int = TensorProto.FLOAT, attributes: dict[str, Any] | None = None, **changed: Array
+    size: tuple[int, int],
+    kind: int = TensorProto.FLOAT,
+    attributes: dict[str, Any] | None = None,
+    **changed: Array,
 ) -> onnx.ModelProto:
     """A model of one node on (batch, 4, H, W); `changed` replaces weights by name."""
     spectral_fusion.register()
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     arrays = dict(zip(WEIGHTS, weights(branch(), size), strict=True)) | changed
     node = helper.make_node(
-        NAME, ["ms", "pan", *WEIGHTS], ["hrms"], domain=DOMAIN, **(ATTRIBUTES if attributes is None else attributes)
+        NAME,
+        ["ms", "pan", *WEIGHTS],
+        ["hrms"],
+        domain=DOMAIN,
+        **(ATTRIBUTES if attributes is None else attributes),
     )
     shape = ["batch", 4, *size]
     graph = helper.make_graph(
@@ -125,7 +137,9 @@ def one_node(
         [helper.make_tensor_value_info("hrms", kind, ["batch", None, None, None])],
         [numpy_helper.from_array(array.astype(dtype), name) for name, array in arrays.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)])
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
+    )
 
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE])
@@ -168,7 +182,9 @@ def test_a_node_with_inputs_missing_or_of_unknown_shape() -> None:
 
 def test_preflight_knows_the_node() -> None:
     model = one_node((8, 8))
-    found = {name: [it for it in preflight(model, targets()[name]) if it.operator == NAME] for name in targets()}
+    found = {
+        name: [it for it in preflight(model, targets()[name]) if it.operator == NAME] for name in targets()
+    }
     assert {name for name, (it,) in found.items() if it.severity == "error"} == {"rtx", "ort"}
     assert {it.problem.split(",")[0] for (it,) in found.values()} == {"is a frequency branch as one node"}
     assert all("export with --fourier matmul" in it.remedy for (it,) in found.values())

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto, defs
 
-from export.targets import target, targets
-from runtime.errors import InputError
-from sfiin.toml import parse
+from sfiin.export.targets import target, targets
+from sfiin.runtime.errors import InputError
+from sfiin.runtime.toml import parse
 
 # Operators that TensorRT's matrices list although they are no longer, or never were, in ONNX.
 FOREIGN = {"ImageScaler", "ParametricSoftplus", "ScaledTanh"}
@@ -18,8 +18,16 @@ TYPES = {name.lower() for name in TensorProto.DataType.keys()}  # noqa: SIM118
 
 def test_the_targets_and_their_jetpacks() -> None:
     assert list(targets()) == [
-        "trt8.5", "trt8.6", "trt10.3", "trt11.2", "jetpack5", "jetpack6.0", "jetpack6", "rtx", "ort",
-    ]  # fmt: skip
+        "trt8.5",
+        "trt8.6",
+        "trt10.3",
+        "trt11.2",
+        "jetpack5",
+        "jetpack6.0",
+        "jetpack6",
+        "rtx",
+        "ort",
+    ]
     for jetpack, tensorrt in (("jetpack5", "trt8.5"), ("jetpack6.0", "trt8.6"), ("jetpack6", "trt10.3")):
         assert target(jetpack).operators == target(tensorrt).operators
         assert target(jetpack).rules == target(tensorrt).rules
@@ -33,8 +41,13 @@ def test_every_entry_is_of_onnx_and_has_a_source(name: str) -> None:
     it = target(name)
     present = {"ir": it.ir, "rank": it.rank, "functions": not it.functions}
     assert set(it.sources) == {
-        "versions", "types", "operators", "limits", "domains", *(group for group, there in present.items() if there),
-    }  # fmt: skip
+        "versions",
+        "types",
+        "operators",
+        "limits",
+        "domains",
+        *(group for group, there in present.items() if there),
+    }
     assert all(it.sources.values())
     assert it.types <= TYPES | {"*"}
     assert it.opset <= defs.onnx_opset_version()
@@ -49,7 +62,8 @@ def test_every_entry_is_of_onnx_and_has_a_source(name: str) -> None:
 
 @pytest.mark.parametrize("name", targets())
 def test_conditions_name_what_the_operators_have(name: str) -> None:
-    """A misspelt attribute, or an input that no form of the operator has, would make a rule that never speaks."""
+    """A misspelt attribute, or an input that no form of the operator has, would make a rule that never
+    speaks."""
     for rule in target(name).rules:
         for operator in rule.operators:
             schema = defs.get_schema(operator)
@@ -63,7 +77,9 @@ def test_no_source_is_idle() -> None:
     path = Path(__file__).parents[2] / "export" / "targets.toml"
     document = parse(path.read_text("utf-8"))
     tables = [table for table in document["targets"].values() if "sources" in table]
-    used = {rule["source"] for rule in document["rules"]} | {key for it in tables for key in it["sources"].values()}
+    used = {rule["source"] for rule in document["rules"]} | {
+        key for it in tables for key in it["sources"].values()
+    }
     assert used == set(document["sources"])
 
 
@@ -76,11 +92,21 @@ def test_what_the_matrices_say() -> None:
     assert rows["trt10.3"]["Sin"] == sine | {"bfloat16"}
     assert rows["trt8.6"]["Add"] == sine | {"int32"}
     assert rows["trt10.3"]["DequantizeLinear"] == {"int8", "int4", "float8e4m3fn"}
-    since = {"LayerNormalization": "trt8.6", "GroupNormalization": "trt8.6", "Trilu": "trt8.5", "STFT": "trt11.2",
-             "Gelu": "trt10.3", "DFT": "trt11.2", "Swish": "trt11.2", "Atan": "trt8.5"}  # fmt: skip
+    since = {
+        "LayerNormalization": "trt8.6",
+        "GroupNormalization": "trt8.6",
+        "Trilu": "trt8.5",
+        "STFT": "trt11.2",
+        "Gelu": "trt10.3",
+        "DFT": "trt11.2",
+        "Swish": "trt11.2",
+        "Atan": "trt8.5",
+    }
     order = ["trt8.5", "trt8.6", "trt10.3", "trt11.2"]
     for operator, first in since.items():
-        assert [operator in rows[name] for name in order] == [i >= order.index(first) for i in range(4)], operator
+        assert [operator in rows[name] for name in order] == [i >= order.index(first) for i in range(4)], (
+            operator
+        )
     assert not any("Atan2" in row or "BitShift" in row for row in rows.values())
     assert "DFT" not in rows["rtx"]
     assert (target("trt8.5").opset, target("trt10.3").opset, target("trt11.2").opset) == (17, 20, 24)

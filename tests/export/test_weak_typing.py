@@ -11,17 +11,35 @@ from typing import Any
 
 import pytest
 
-from export import compiler
-from export.weak_typing import constrain
+from sfiin.export import trt_worker
+from sfiin.export.weak_typing import constrain
 
 TRT8 = SimpleNamespace(
-    float32="float32", float16="float16", int32="int32", int8="int8",
-    LayerType=SimpleNamespace(**{name: name for name in (
-        "CAST", "CONSTANT", "IDENTITY", "QUANTIZE", "DEQUANTIZE", "SHAPE", "SHUFFLE", "CONCATENATION", "SLICE",
-        "CONVOLUTION", "ELEMENTWISE")}),
+    float32="float32",
+    float16="float16",
+    int32="int32",
+    int8="int8",
+    LayerType=SimpleNamespace(
+        **{
+            name: name
+            for name in (
+                "CAST",
+                "CONSTANT",
+                "IDENTITY",
+                "QUANTIZE",
+                "DEQUANTIZE",
+                "SHAPE",
+                "SHUFFLE",
+                "CONCATENATION",
+                "SLICE",
+                "CONVOLUTION",
+                "ELEMENTWISE",
+            )
+        }
+    ),
     BuilderFlag=SimpleNamespace(OBEY_PRECISION_CONSTRAINTS="obey", FP16="fp16", INT8="int8", TF32="tf32"),
     NetworkDefinitionCreationFlag=SimpleNamespace(EXPLICIT_BATCH=0),
-)  # fmt: skip
+)
 
 
 @dataclass
@@ -73,10 +91,10 @@ def test_every_layer_that_computes_keeps_its_type() -> None:
 
 @pytest.mark.parametrize(
     "layer",
-    [Layer(kind, ("float16",)) for kind in ("CAST", "CONSTANT", "SHUFFLE", "QUANTIZE")] + [
-        Layer("ELEMENTWISE", ("int32",)), Layer("ELEMENTWISE", ())],
+    [Layer(kind, ("float16",)) for kind in ("CAST", "CONSTANT", "SHUFFLE", "QUANTIZE")]
+    + [Layer("ELEMENTWISE", ("int32",)), Layer("ELEMENTWISE", ())],
     ids=lambda it: f"{it.type}-{it.outputs}",
-)  # fmt: skip
+)
 def test_what_does_not_compute_in_a_float_type_is_left_alone(layer: Layer) -> None:
     constrain(TRT8, network(layer), Config())
     assert (layer.precision, layer.told) == (None, {})
@@ -95,7 +113,7 @@ def test_flags_follow_from_what_is_there() -> None:
 def test_the_configuration_of_8_is_weakly_typed_and_without_tf32() -> None:
     config, layer = Config(), Layer("CONVOLUTION", ("float16",))
     builder = SimpleNamespace(create_builder_config=lambda: config)
-    assert compiler.network_flags(TRT8) == 1
-    compiler.configured(TRT8, builder, network(layer), {"batch": (1, 1, 1)})
+    assert trt_worker.network_flags(TRT8) == 1
+    trt_worker.configured(TRT8, builder, network(layer), {"batch": (1, 1, 1)})
     assert config.flags == {"obey", "fp16"}
     assert layer.precision == "float16"

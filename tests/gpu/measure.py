@@ -1,9 +1,10 @@
-"""What do plans do on this GPU? Build, check, time and refit those of the shipped checkpoints, and write one file.
+"""What do plans do on this GPU? Build, check, time and refit those of the shipped checkpoints, and write one
+file.
 
     tests/gpu/run.sh [--imagery DIR] [--plugin LIB] [--output benchmarks/gpu-NAME.json]
 
-A step that fails is recorded with its reason and the next one runs. Latency is the median over rounds in which all ways
-take turns, after a warm-up; a way's ratio is that of medians.
+A step that fails is recorded with its reason and the next one runs. Latency is the median over rounds in
+which all ways take turns, after a warm-up; a way's ratio is that of medians.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from typing import Any
 
 import numpy as np
 
-from runtime import machine, plan
-from runtime.contract import Contract, Lowering, Precision, Tile
-from runtime.errors import SfiinError
-from runtime.files import publish
-from runtime.session import Session
+from sfiin.runtime.backends import machine, plan
+from sfiin.runtime.backends.session import Session
+from sfiin.runtime.contract import Contract, Lowering, Precision, Tile
+from sfiin.runtime.errors import SfiinError
+from sfiin.runtime.files import publish
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINTS = ("vhr4", "wv8")
@@ -42,9 +43,13 @@ Images = tuple[np.ndarray, np.ndarray]
 
 def main() -> int:
     """Measure, print a table, write JSON; 1 when anything failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--imagery", type=Path, help="a folder with check/, pairs with truth")
-    parser.add_argument("--plugin", type=Path, help="libsfiin_plugin.so: also plans of models of that lowering")
+    parser.add_argument(
+        "--plugin", type=Path, help="libsfiin_plugin.so: also plans of models of that lowering"
+    )
     parser.add_argument("--output", type=Path, help="default: benchmarks/gpu-DEVICE.json")
     options = parser.parse_args()
     try:
@@ -56,8 +61,12 @@ def main() -> int:
     for name, precision in product(CHECKPOINTS, PRECISIONS):
         runs.append(one(name, precision, options.imagery, options.plugin))
         print(json.dumps(runs[-1]), flush=True)
-    document = {"command": " ".join(["tests/gpu/run.sh", *sys.argv[1:]]), "device": dataclasses.asdict(device),
-                "machine": machine.survey(), "runs": runs}  # fmt: skip
+    document = {
+        "command": " ".join(["tests/gpu/run.sh", *sys.argv[1:]]),
+        "device": dataclasses.asdict(device),
+        "machine": machine.survey(),
+        "runs": runs,
+    }
     slug = re.sub(r"\W+", "-", device.name).strip("-").lower()
     output = options.output or ROOT / "benchmarks" / f"gpu-{slug}.json"
     with publish(output) as part:
@@ -80,7 +89,9 @@ def one(name: str, precision: Precision, imagery: Path | None, plugin: Path | No
         found["scene"] = step(lambda: scene(path, Path(folder)))
         if precision == "fp32":
             found["refit"] = step(lambda: refitted(weights, Path(folder)))
-            found["plugin"] = step(lambda: by_plugin(weights, path, plugin)) if plugin else "skipped: no --plugin"
+            found["plugin"] = (
+                step(lambda: by_plugin(weights, path, plugin)) if plugin else "skipped: no --plugin"
+            )
     return found
 
 
@@ -93,8 +104,9 @@ def step(work: Callable[[], Any]) -> Any:
 
 
 def by_plugin(weights: Path, path: Path, plugin: Path) -> dict[str, Any]:
-    """The same network with its frequency branches as nodes of the plugin: its build, and both plans in turns."""
-    from runtime.tensorrt_session import open_plan
+    """The same network with its frequency branches as nodes of the plugin: its build, and both plans in
+    turns."""
+    from sfiin.runtime.backends.tensorrt_session import open_plan
 
     fused = path.with_name("fused.plan")
     found = built(weights, "fp32", fused, plugin=plugin)
@@ -105,22 +117,30 @@ def by_plugin(weights: Path, path: Path, plugin: Path) -> dict[str, Any]:
 
 
 def built(weights: Path, precision: Precision, path: Path, **settings: Any) -> dict[str, Any]:
-    """Export and build; a plan that is too far from the golden tiles is not built, and that is the failure."""
-    from export.engine import Settings, build, default_flavour
-    from export.exporter import export_model
+    """Export and build; a plan that is too far from the golden tiles is not built, and that is the
+    failure."""
+    from sfiin.export.exporter import export_model
+    from sfiin.export.plan_builder import Settings, build, default_flavour
 
     model = path.with_suffix(".onnx")
     lowering: Lowering = "plugin" if settings.get("plugin") else "matmul"
     export_model(weights, model, lowering, Tile(128, 128, 32), opset=17, precision=precision)
     done = build(model, path, Settings(default_flavour(), **settings))
     made = done.sidecar.build
-    return {"flavour": made.flavour, "tensorrt": made.tensorrt, "seconds": round(made.seconds, 1), "bytes": done.size,
-            "layers": done.layers, "checked": dict(made.checked) or "not checked"}  # fmt: skip
+    return {
+        "flavour": made.flavour,
+        "tensorrt": made.tensorrt,
+        "seconds": round(made.seconds, 1),
+        "bytes": done.size,
+        "layers": done.layers,
+        "checked": dict(made.checked) or "not checked",
+    }
 
 
 def latencies(path: Path) -> dict[str, Any]:
-    """Milliseconds a tile by batch and way: with and without CUDA graphs, and PyTorch eager where it sees the GPU."""
-    from runtime.tensorrt_session import TensorRTSession
+    """Milliseconds a tile by batch and way: with and without CUDA graphs, and PyTorch eager where it sees
+    the GPU."""
+    from sfiin.runtime.backends.tensorrt_session import TensorRTSession
 
     sidecar = plan.read(path)
     ways: dict[str, Session] = {}
@@ -148,23 +168,27 @@ def timed(ways: Mapping[str, Session], contract: Contract, batch: int, rounds: i
 
 def judged(path: Path, imagery: Path) -> dict[str, float]:
     """Mean PSNR, SAM and ERGAS on the check pairs that fit the model."""
-    from runtime.tensorrt_session import open_plan
-    from sfiin.evaluation import Model, score
-    from sfiin.pairs import load_folder
+    from sfiin.data.pairs import load_folder
+    from sfiin.evaluation.judging import Model, score
+    from sfiin.runtime.backends.tensorrt_session import open_plan
 
     with closing(open_plan(path)) as session:
         sensor = session.contract.sensor
         model = Model("plan", sensor, session.contract.tile, session.run)
-        pairs = [it for it in load_folder(imagery / "check", len(sensor.bands), sensor.ratio) if it.truth is not None]
+        pairs = [
+            it
+            for it in load_folder(imagery / "check", len(sensor.bands), sensor.ratio)
+            if it.truth is not None
+        ]
         found = [score(model, pair).quality for pair in pairs]
     return {name: round(fmean(getattr(it, name) for it in found), 4) for name in ("psnr", "sam", "ergas")}
 
 
 def scene(path: Path, folder: Path) -> dict[str, float]:
     """Megapixels a second on a simulated scene, files included."""
-    from runtime.pipeline import sharpen
-    from runtime.scene import open_scene
-    from runtime.tensorrt_session import open_plan
+    from sfiin.runtime.backends.tensorrt_session import open_plan
+    from sfiin.runtime.scenes.pipeline import sharpen
+    from sfiin.runtime.scenes.scene import open_scene
 
     with closing(open_plan(path)) as session:
         pan, ms = simulated(folder, session.contract)
@@ -174,8 +198,9 @@ def scene(path: Path, folder: Path) -> dict[str, float]:
 
 
 def refitted(weights: Path, folder: Path) -> dict[str, float] | str:
-    """A plan that can be refitted, with its own weights put in anew: as near to the golden tiles as before."""
-    from export.refit import refit
+    """A plan that can be refitted, with its own weights put in anew: as near to the golden tiles as
+    before."""
+    from sfiin.export.refit import refit
 
     if find_spec("tensorrt") is None:
         return "skipped: TensorRT for RTX here; refits are TensorRT's"
@@ -199,15 +224,22 @@ def simulated(folder: Path, contract: Contract, side: int = 1024) -> tuple[Path,
     import rasterio
     from rasterio.transform import Affine
 
-    from sfiin.simulate import simulate
+    from sfiin.data.simulate import simulate
 
     ratio, bands = contract.sensor.ratio, len(contract.sensor.bands)
     it = simulate(side, side, 1)
     ms = it.ms[np.arange(bands) % len(it.ms)]
     for name, image, pixel in (("pan", it.pan[None], 1.0), ("ms", ms, float(ratio))):
         count, height, width = image.shape
-        profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": "uint16",
-                   "crs": "EPSG:32650", "transform": Affine(pixel, 0.0, 5e5, 0.0, -pixel, 4e6)}  # fmt: skip
+        profile = {
+            "driver": "GTiff",
+            "count": count,
+            "height": height,
+            "width": width,
+            "dtype": "uint16",
+            "crs": "EPSG:32650",
+            "transform": Affine(pixel, 0.0, 5e5, 0.0, -pixel, 4e6),
+        }
         with rasterio.open(folder / f"{name}.tif", "w", **profile) as file:
             file.write(image.astype(np.uint16))
     return folder / "pan.tif", folder / "ms.tif"
@@ -215,8 +247,20 @@ def simulated(folder: Path, contract: Contract, side: int = 1024) -> tuple[Path,
 
 def table(runs: Sequence[Mapping[str, Any]]) -> str:
     """The runs as Markdown."""
-    header = ("checkpoint", "precision", "built by", "build s", "MB", "relative L2", "ms a tile, batch 1", "batch 16",
-              "graphs gain", "PSNR dB", "MP/s", "refit")  # fmt: skip
+    header = (
+        "checkpoint",
+        "precision",
+        "built by",
+        "build s",
+        "MB",
+        "relative L2",
+        "ms a tile, batch 1",
+        "batch 16",
+        "graphs gain",
+        "PSNR dB",
+        "MP/s",
+        "refit",
+    )
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     return "\n".join([*lines, *("| " + " | ".join(_cells(run)) + " |" for run in runs)])
 
@@ -238,7 +282,11 @@ def _cells(run: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{latency[str(batch)]['graphs']:.3f}" for batch in BATCHES)
         one = latency["1"]
         yield f"{one['no graphs'] / one['graphs']:.2f}x"
-    for name, key, form in (("pairs", "psnr", ".3f"), ("scene", "per_second", ".2f"), ("refit", "relative_l2", ".1e")):
+    for name, key, form in (
+        ("pairs", "psnr", ".3f"),
+        ("scene", "per_second", ".2f"),
+        ("refit", "relative_l2", ".1e"),
+    ):
         yield run[name] if isinstance(run[name], str) else format(run[name][key], form)
 
 

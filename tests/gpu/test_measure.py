@@ -1,4 +1,5 @@
-"""The GPU script's own parts, on a machine without a GPU: timing, table, scenes, and what it says if it cannot run."""
+"""The GPU script's own parts, on a machine without a GPU: timing, table, scenes, and what it says if it
+cannot run."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime import machine, models
-from runtime.session import OnnxSession
+from sfiin.runtime import models
+from sfiin.runtime.backends import machine
+from sfiin.runtime.backends.session import OnnxSession
 
 SCRIPT = Path(__file__).with_name("run.sh")
 
@@ -31,8 +33,13 @@ def measure() -> Any:
 def test_without_a_gpu_it_says_so_and_writes_nothing(tmp_path: Path) -> None:
     if not machine.cuda_driver()["why"]:
         pytest.skip("there is a GPU")
-    done = subprocess.run([SCRIPT, "--output", tmp_path / "x.json"], env={**os.environ, "PYTHON": sys.executable},
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [SCRIPT, "--output", tmp_path / "x.json"],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1, done.stderr
     assert "nothing measured: no NVIDIA driver" in done.stdout
     assert not list(tmp_path.iterdir())
@@ -54,7 +61,7 @@ def test_a_failing_step_is_a_result(measure: Any) -> None:
 
 
 def test_scenes_for_every_shipped_model_can_be_sharpened(measure: Any, tmp_path: Path) -> None:
-    from runtime.scene import open_scene
+    from sfiin.runtime.scenes.scene import open_scene
 
     for path, contract in models.shipped():
         (tmp_path / path.stem).mkdir()
@@ -68,12 +75,21 @@ def test_scenes_for_every_shipped_model_can_be_sharpened(measure: Any, tmp_path:
 
 def test_the_table_tells_what_ran_and_what_did_not(measure: Any) -> None:
     whole = {
-        "checkpoint": "vhr4", "precision": "fp16", "refit": "skipped: fp32 only", "pairs": {"psnr": 44.394},
-        "build": {"flavour": "tensorrt", "tensorrt": "10.3.0", "seconds": 61.2, "bytes": 2_300_000, "layers": 9,
-                  "checked": {"relative_l2": 4e-4, "peak_share": 1e-3}},
+        "checkpoint": "vhr4",
+        "precision": "fp16",
+        "refit": "skipped: fp32 only",
+        "pairs": {"psnr": 44.394},
+        "build": {
+            "flavour": "tensorrt",
+            "tensorrt": "10.3.0",
+            "seconds": 61.2,
+            "bytes": 2_300_000,
+            "layers": 9,
+            "checked": {"relative_l2": 4e-4, "peak_share": 1e-3},
+        },
         "latency": {"1": {"graphs": 0.5, "no graphs": 0.75}, "16": {"graphs": 0.25, "no graphs": 0.3}},
         "scene": {"per_second": 12.345},
-    }  # fmt: skip
+    }
     failed = {"checkpoint": "wv8", "precision": "fp32", "build": "failed: X: no"}
     lines = measure.table([whole, failed]).splitlines()
     figures = "61 | 2.3 | 4.0e-04 | 0.500 | 0.250 | 1.50x | 44.394 | 12.35"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export import spectral_fusion
-from runtime import machine
+from sfiin.export import spectral_fusion
+from sfiin.runtime.backends import machine
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,8 +33,13 @@ def plugin() -> Any:
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
     if not machine.cuda_driver()["why"] or shutil.which("compute-sanitizer"):
         pytest.skip("there is a GPU, or a compute-sanitizer that will miss it first")
-    done = subprocess.run([ROOT / "tests/gpu/plugin.sh", "-o", tmp_path / "x.json"], capture_output=True, text=True,
-                          env={**os.environ, "PYTHON": sys.executable}, check=False)  # fmt: skip
+    done = subprocess.run(
+        [ROOT / "tests/gpu/plugin.sh", "-o", tmp_path / "x.json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHON": sys.executable},
+        check=False,
+    )
     assert done.returncode == 1
     assert "compute-sanitizer is not installed: left out\nnothing measured: no NVIDIA driver" in done.stdout
     assert not list(tmp_path.iterdir())
@@ -55,7 +60,9 @@ def test_the_branch_is_the_node(plugin: Any) -> None:
     m, p = np.random.default_rng(0).normal(size=(2, 1, 4, 16, 12))
     with torch.no_grad():
         expected = network.double()(torch.from_numpy(m), torch.from_numpy(p)).numpy()
-    found = spectral_fusion.spectral_fusion(m, p, *orthonormal([it.double().numpy() for it in weights], 16 * 12))
+    found = spectral_fusion.spectral_fusion(
+        m, p, *orthonormal([it.double().numpy() for it in weights], 16 * 12)
+    )
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
@@ -65,6 +72,12 @@ def orthonormal(weights: list[np.ndarray], pixels: int) -> list[np.ndarray]:
 
 
 def test_the_table_has_ratios(plugin: Any) -> None:
-    run = {"tile": 256, "channels": 8, "batch": 16, "floor_ms": 0.1, "predicted_ms": 0.3667,
-           "ms": {"eager": 4.0, "compile": 2.0, "kernels": 0.5}}  # fmt: skip
+    run = {
+        "tile": 256,
+        "channels": 8,
+        "batch": 16,
+        "floor_ms": 0.1,
+        "predicted_ms": 0.3667,
+        "ms": {"eager": 4.0, "compile": 2.0, "kernels": 0.5},
+    }
     assert plugin.table([run]).splitlines()[2] == "| 256 | 8 | 16 | 4.000 | 2.00x | 8.00x | 3.7 | 5.0 |"

@@ -19,7 +19,11 @@ def ina3221(number: int, rails: Mapping[str, tuple[int, int]]) -> dict[str, obje
     folder = f"sys/class/hwmon/hwmon{number}"
     files: dict[str, object] = {f"{folder}/name": "ina3221"}
     for i, (rail, (volts, amperes)) in enumerate(rails.items(), 1):
-        files |= {f"{folder}/in{i}_label": rail, f"{folder}/in{i}_input": volts, f"{folder}/curr{i}_input": amperes}
+        files |= {
+            f"{folder}/in{i}_label": rail,
+            f"{folder}/in{i}_input": volts,
+            f"{folder}/curr{i}_input": amperes,
+        }
     return files
 
 
@@ -44,23 +48,41 @@ MODES = "< POWER_MODEL ID=0 NAME=MAXN >\nCPU_ONLINE 1\n< POWER_MODEL ID=1 NAME=1
 def orin(root: Path, throttled: bool = False, mode: int = 0) -> Path:
     gpu = "sys/class/devfreq/17000000.gpu"
     rails = {"VDD_IN": (5040, 2000), "VDD_CPU_GPU_CV": (5000, 800), "VDD_SOC": (5000, 400)}
-    return write(root, COMMON | ina3221(1, rails) | {
-        "proc/device-tree/model": "NVIDIA Jetson Orin NX\0",
-        "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 1",
-        "etc/nvpmodel.conf": MODES, "var/lib/nvpmodel/status": f"pmode:{mode:04d} fmode:cool",
-        f"{gpu}/cur_freq": 918000000, f"{gpu}/max_freq": 918000000,
-        "sys/class/thermal/cooling_device0/cur_state": int(throttled),
-    })  # fmt: skip
+    return write(
+        root,
+        COMMON
+        | ina3221(1, rails)
+        | {
+            "proc/device-tree/model": "NVIDIA Jetson Orin NX\0",
+            "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 1",
+            "etc/nvpmodel.conf": MODES,
+            "var/lib/nvpmodel/status": f"pmode:{mode:04d} fmode:cool",
+            f"{gpu}/cur_freq": 918000000,
+            f"{gpu}/max_freq": 918000000,
+            "sys/class/thermal/cooling_device0/cur_state": int(throttled),
+        },
+    )
 
 
 def xavier(root: Path) -> Path:
     gpu = "sys/class/devfreq/17000000.gv11b"
-    one, other = {"GPU": (19000, 100), "CPU": (19000, 200), "SOC": (19000, 50)}, {
-        "CV": (19000, 10), "VDDRQ": (19000, 20), "SYS5V": (5000, 500)}  # fmt: skip
-    return write(root, COMMON | ina3221(3, one) | ina3221(4, other) | {
-        "proc/device-tree/model": "Jetson-AGX\0", "etc/nvpmodel.conf": MODES, "var/lib/nvpmodel/status": "pmode:0001",
-        f"{gpu}/cur_freq": 670000000, f"{gpu}/max_freq": 1377000000,
-    })  # fmt: skip
+    one, other = (
+        {"GPU": (19000, 100), "CPU": (19000, 200), "SOC": (19000, 50)},
+        {"CV": (19000, 10), "VDDRQ": (19000, 20), "SYS5V": (5000, 500)},
+    )
+    return write(
+        root,
+        COMMON
+        | ina3221(3, one)
+        | ina3221(4, other)
+        | {
+            "proc/device-tree/model": "Jetson-AGX\0",
+            "etc/nvpmodel.conf": MODES,
+            "var/lib/nvpmodel/status": "pmode:0001",
+            f"{gpu}/cur_freq": 670000000,
+            f"{gpu}/max_freq": 1377000000,
+        },
+    )
 
 
 def nano(root: Path) -> Path:
@@ -73,9 +95,17 @@ def nano(root: Path) -> Path:
 
 def pc(root: Path, micro: int = 1_000_000) -> Path:
     folder = "sys/class/powercap/intel-rapl:0"
-    return write(root, COMMON | {
-        f"{folder}/name": "package-0", f"{folder}/energy_uj": micro, f"{folder}/max_energy_range_uj": 262143328850,
-        "sys/class/powercap/intel-rapl:0:0/name": "core", "sys/class/powercap/intel-rapl:0:0/energy_uj": 5,
-        "proc/cpuinfo": "processor\t: 0\nmodel name\t: A Processor 9\n",
-        "sys/class/power_supply/BAT0/type": "Battery", "sys/class/power_supply/BAT0/status": "Full",
-    })  # fmt: skip
+    return write(
+        root,
+        COMMON
+        | {
+            f"{folder}/name": "package-0",
+            f"{folder}/energy_uj": micro,
+            f"{folder}/max_energy_range_uj": 262143328850,
+            "sys/class/powercap/intel-rapl:0:0/name": "core",
+            "sys/class/powercap/intel-rapl:0:0/energy_uj": 5,
+            "proc/cpuinfo": "processor\t: 0\nmodel name\t: A Processor 9\n",
+            "sys/class/power_supply/BAT0/type": "Battery",
+            "sys/class/power_supply/BAT0/status": "Full",
+        },
+    )

@@ -53,7 +53,17 @@ class Given:
     def run(self, invoke: Invoke) -> tuple[int, str]:
         files = [part for path in self.ms for part in ("--ms", path)]
         code, _, errors = invoke(
-            "run", "--pan", self.pan, *files, "-o", self.out, "--model", self.model, "--threads", 1, *self.options
+            "run",
+            "--pan",
+            self.pan,
+            *files,
+            "-o",
+            self.out,
+            "--model",
+            self.model,
+            "--threads",
+            1,
+            *self.options,
         )
         return code, errors
 
@@ -130,7 +140,7 @@ def loop(it: Given) -> None:
 
 
 def other_model(it: Given) -> None:
-    from runtime import models
+    from sfiin.runtime import models
 
     it.model = models.choose(8, 4)
 
@@ -220,21 +230,28 @@ CASES: dict[str, tuple[Callable[[Given], None], int, str]] = {
     "16 bits of data": (both(pan(values(PAN, high=60000)), ms(values(MS, high=60000))), 4, "bits: "),
     "huge values": (pan(values(PAN, "float64") * 1e30), 4, "bits: "),
     "pan with a colour table": (
-        lambda it: colour_table(it.pan), 3, "colour",
+        lambda it: colour_table(it.pan),
+        3,
+        "colour",
     ),
     # georeference
     "two CRS": (ms(crs="EPSG:32651"), 3, "MS is in EPSG:32651, PAN in EPSG:32650"),
     "degrees and metres": (ms(crs="EPSG:4326", transform=grid(2e-5, 117.0, 36.0)), 3, "MS is in EPSG:4326"),
     "pan without CRS": (pan(crs=None), 3, "PAN in no CRS"),
     "ms without georeference": (
-        lambda it: unlocated(it, it.ms[0], MS), 3, "no georeference, but the other file has one",
+        lambda it: unlocated(it, it.ms[0], MS),
+        3,
+        "no georeference, but the other file has one",
     ),
     "pan without georeference": (
-        lambda it: unlocated(it, it.pan, PAN), 3, "no georeference, but the other file has one",
+        lambda it: unlocated(it, it.pan, PAN),
+        3,
+        "no georeference, but the other file has one",
     ),
     "neither, and not 4:1": (
         both(lambda it: unlocated(it, it.pan, (1, 96, 97)), lambda it: unlocated(it, it.ms[0], MS)),
-        3, "exactly 4 times",
+        3,
+        "exactly 4 times",
     ),
     "no common area": (ms(transform=grid(2.0, 6e5)), 3, "no common area"),
     "hardly any common area": (ms(transform=grid(2.0, 5e5 + 47.9)), 3, "no common area"),
@@ -246,7 +263,9 @@ CASES: dict[str, tuple[Callable[[Given], None], int, str]] = {
     "ms is rotated": (rotated, 3, "rotated or sheared"),
     "ms is sheared": (ms(transform=grid(2.0, b=0.5)), 3, "rotated or sheared"),
     "south is up": (
-        both(pan(transform=grid(0.5, e=0.5)), ms(transform=grid(2.0, e=2.0))), 3, "south to north",
+        both(pan(transform=grid(0.5, e=0.5)), ms(transform=grid(2.0, e=2.0))),
+        3,
+        "south to north",
     ),
     # models
     "no such model": (set_attribute("model", lambda it: it.folder / "none.onnx"), 3, "no such model file"),
@@ -277,12 +296,22 @@ CASES: dict[str, tuple[Callable[[Given], None], int, str]] = {
     "a STAC item without a time": (option("--stac"), 3, "acquired"),
     "CUDA without a GPU": (option("--provider", "cuda"), 5, "cuda"),
     "a list as well": (option("--jobs", "jobs.csv"), 2, "--jobs"),
-}  # fmt: skip
+}
 
 
 def colour_table(path: Path) -> None:
-    with rasterio.open(path, "w", driver="GTiff", count=1, height=96, width=96, dtype="uint8", crs=CRS,
-                       transform=grid(0.5), photometric="palette") as file:  # fmt: skip
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        count=1,
+        height=96,
+        width=96,
+        dtype="uint8",
+        crs=CRS,
+        transform=grid(0.5),
+        photometric="palette",
+    ) as file:
         file.write(values(PAN, "uint8", 0, 200))
         file.write_colormap(1, {i: (i, i, i, 255) for i in range(256)})
 
@@ -313,7 +342,9 @@ def test_the_good_scene_is_good(invoke: Invoke, given: Given) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_ends_in_one_line_with_its_code_and_leaves_nothing(invoke: Invoke, given: Given, case: str) -> None:
+def test_it_ends_in_one_line_with_its_code_and_leaves_nothing(
+    invoke: Invoke, given: Given, case: str
+) -> None:
     spoil, code, said = CASES[case]
     spoil(given)
     before = contents(given.folder)

@@ -1,4 +1,5 @@
-"""The runtime stands alone: arrows point downward, nothing heavy is imported, and a bare environment is enough."""
+"""The runtime stands alone: arrows point downward, nothing heavy is imported, and a bare environment is
+enough."""
 
 from __future__ import annotations
 
@@ -15,20 +16,41 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LAYERS = ("runtime", "sfiin", "export", "calibration")  # upper ones may import lower ones
+FLOORS = {  # the folders of each package; upper ones may import lower ones
+    "sfiin.runtime": "runtime",
+    "sfiin.model": "sfiin/model",
+    "sfiin.data": "sfiin/data",
+    "sfiin.training": "sfiin/training",
+    "sfiin.evaluation": "sfiin/evaluation",
+    "sfiin.commands": "sfiin/commands",
+    "sfiin.export": "export",
+    "sfiin.calibration": "calibration",
+}
 COMMANDS = (
-    "ablate", "build", "demo", "doctor", "evaluate", "export", "import", "inspect", "preflight", "refit", "run",
+    "ablate",
+    "build",
+    "demo",
+    "doctor",
+    "evaluate",
+    "export",
+    "import",
+    "inspect",
+    "preflight",
+    "refit",
+    "run",
     "train",
-)  # fmt: skip
+)
 
-OFFLINE = re.compile(r"connection broken|NewConnectionError|ConnectTimeout|name resolution|unreachable|ProxyError")
+OFFLINE = re.compile(
+    r"connection broken|NewConnectionError|ConnectTimeout|name resolution|unreachable|ProxyError"
+)
 
 IMPORT_ALL = """
-import importlib, pkgutil, sys, runtime
-names = [found.name for found in pkgutil.iter_modules(runtime.__path__, "runtime.")]
+import importlib, pkgutil, sys, sfiin.runtime
+names = [found.name for found in pkgutil.walk_packages(sfiin.runtime.__path__, "sfiin.runtime.")]
 for name in names:
     importlib.import_module(name)
-assert len(names) > 8, names
+assert len(names) > 40, names
 heavy = {"torch", "onnx", "onnxruntime", "safetensors", "scipy", "tensorrt", "pycuda"} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -38,9 +60,9 @@ import sys
 from pathlib import Path
 import numpy as np, rasterio
 from rasterio.transform import from_origin
-from runtime.contract import Contract, SensorProfile, Tile
-from runtime.pipeline import sharpen
-from runtime.scene import open_scene
+from sfiin.runtime.contract import Contract, SensorProfile, Tile
+from sfiin.runtime.scenes.pipeline import sharpen
+from sfiin.runtime.scenes.scene import open_scene
 
 assert np.__version__ == "1.26.4", np.__version__
 folder = Path(sys.argv[1])
@@ -70,28 +92,38 @@ with rasterio.open(folder / "out.tif") as file:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The top-level packages that a file imports, wherever in it."""
+    """The modules that a file imports, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (name.name.partition(".")[0] for name in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield (node.module or "").partition(".")[0]
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-@pytest.mark.parametrize("layer", range(len(LAYERS)), ids=LAYERS)
-def test_arrows_point_downward(layer: int) -> None:
-    above = set(LAYERS[layer + 1 :])
+@pytest.mark.parametrize("floor", range(len(FLOORS)), ids=FLOORS)
+def test_arrows_point_downward(floor: int) -> None:
+    above = list(FLOORS)[floor + 1 :]
     wrong = {
         f"{path.relative_to(ROOT)} imports {name}"
-        for path in (ROOT / LAYERS[layer]).rglob("*.py")
-        for name in above & set(imports(path))
+        for path in (ROOT / list(FLOORS.values())[floor]).rglob("*.py")
+        for name in imports(path)
+        if name.startswith(tuple(f"{package}." for package in above))
     }
     assert not wrong
 
 
+def test_everything_lies_on_a_floor() -> None:
+    folders = [ROOT / folder for folder in FLOORS.values()]
+    files = [path for path in (ROOT / "sfiin").iterdir() if path.suffix == ".py"]
+    rooms = [path for path in (ROOT / "sfiin").iterdir() if (path / "__init__.py").is_file()]
+    assert [path.name for path in files] == ["__init__.py"]
+    assert {path.resolve() for path in rooms} == set(folders)
+
+
 def test_the_runtime_never_imports_torch_or_onnx() -> None:
     for path in (ROOT / "runtime").rglob("*.py"):
-        assert not {"torch", "onnx"} & set(imports(path)), path
+        assert not {"torch", "onnx"} & {name.partition(".")[0] for name in imports(path)}, path
 
 
 def test_importing_the_runtime_loads_nothing_heavy(tmp_path: Path) -> None:
@@ -100,13 +132,13 @@ def test_importing_the_runtime_loads_nothing_heavy(tmp_path: Path) -> None:
 
 def test_help_loads_neither_numpy_nor_rasterio(tmp_path: Path) -> None:
     code = """
-import sys, runtime.cli
+import sys, sfiin.runtime.cli
 sys.argv = ["sfiin", "run", "--help"]
 try:
-    runtime.cli.main()
+    sfiin.runtime.cli.main()
 except SystemExit as end:
     assert end.code == 0, end.code
-assert not {"numpy", "rasterio", "rich", "sfiin.cli_train"} & set(sys.modules)
+assert not {"numpy", "rasterio", "rich", "sfiin.commands.train"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, cwd=tmp_path)
 
@@ -131,8 +163,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if python is None:
         pytest.skip("NumPy 1.26 needs Python 3.10 to 3.12")
     folder = tmp_path_factory.mktemp("bare")
-    for name in LAYERS:
-        shutil.copytree(ROOT / name, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    # Links are followed: the copy has the folders where they are imported from.
+    shutil.copytree(ROOT / "sfiin", folder / "source" / "sfiin", ignore=shutil.ignore_patterns("__pycache__"))
     for path in [ROOT / "pyproject.toml", *ROOT.glob("README.md")]:
         shutil.copy(path, folder / "source")
     subprocess.run([python, "-m", "venv", str(folder / "venv")], check=True, capture_output=True)
@@ -149,7 +181,9 @@ def call(bare: Path, program: str, *arguments: str) -> subprocess.CompletedProce
     # Nothing of this repository may leak into the bare environment.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     command = [str(bare / program), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=bare.parent, env=environment)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=bare.parent, env=environment
+    )
 
 
 # One group, so that with pytest-xdist's --dist loadgroup one worker makes the environment for all of them.
@@ -178,7 +212,9 @@ class TestBare:
     def test_run_names_the_backend_it_lacks(self, bare: Path, tmp_path: Path) -> None:
         model = Path(__file__).parents[2] / "runtime" / "models" / "sfiin-vhr4.onnx"
         options = {"--pan": "p.tif", "--ms": "m.tif", "-o": "o.tif", "--model": model}
-        done = call(bare, "sfiin", "run", *(part for k, v in options.items() for part in (k, str(tmp_path / v))))
+        done = call(
+            bare, "sfiin", "run", *(part for k, v in options.items() for part in (k, str(tmp_path / v)))
+        )
         assert done.returncode == 5, done.stderr
         assert "sfiin[cpu]" in done.stderr
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.check import Gate, parity
-from runtime.errors import CheckFailedError
+from sfiin.runtime.check import Gate, parity
+from sfiin.runtime.errors import CheckFailedError
 
 
 def test_figures_are_those_of_the_definition() -> None:

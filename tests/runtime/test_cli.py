@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import runtime
-from runtime import cli, errors
+import sfiin
+from sfiin.runtime import cli, errors
 
 OWN = ("ablate", "demo", "doctor", "evaluate", "export", "import", "inspect", "preflight", "run", "train")
 
@@ -31,7 +31,8 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plugin]:
-    """Installs a distribution whose module holds `source` and whose command NAME is its function `command`."""
+    """Installs a distribution whose module holds `source` and whose command NAME is its function
+    `command`."""
 
     def install(name: str, source: str) -> None:
         root = tmp_path / name
@@ -49,17 +50,26 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plugin]:
 
 def test_help_lists_every_command(invoke: Invoke, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke("--help") == 0
-    listed = [line.split()[0] for line in capsys.readouterr().out.split("Commands:\n")[1].splitlines() if line.strip()]
+    listed = [
+        line.split()[0]
+        for line in capsys.readouterr().out.split("Commands:\n")[1].splitlines()
+        if line.strip()
+    ]
     assert set(OWN) <= set(listed)
 
 
 def test_version(invoke: Invoke, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke("--version") == 0
-    assert capsys.readouterr().out == f"sfiin {runtime.__version__}\n"
+    assert capsys.readouterr().out == f"sfiin {sfiin.__version__}\n"
 
 
-def test_a_plugin_joins_and_takes_options(invoke: Invoke, plugin: Plugin, capsys: pytest.CaptureFixture[str]) -> None:
-    plugin("greet", "def command(name: str, loud: bool = False) -> None:\n    print(name.upper() if loud else name)\n")
+def test_a_plugin_joins_and_takes_options(
+    invoke: Invoke, plugin: Plugin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin(
+        "greet",
+        "def command(name: str, loud: bool = False) -> None:\n    print(name.upper() if loud else name)\n",
+    )
     assert invoke("greet", "--loud", "world") == 0
     assert capsys.readouterr().out == "WORLD\n"
 
@@ -87,7 +97,9 @@ def test_a_broken_plugin_breaks_only_itself(
     assert f"cannot be loaded: {reason}" in capsys.readouterr().err
 
 
-def test_no_plugin_replaces_an_own_command(invoke: Invoke, plugin: Plugin, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_plugin_replaces_an_own_command(
+    invoke: Invoke, plugin: Plugin, capsys: pytest.CaptureFixture[str]
+) -> None:
     plugin("inspect", "raise RuntimeError")
     assert invoke("inspect", "--help") == 0
     assert "checkpoint" in capsys.readouterr().out
@@ -100,13 +112,21 @@ def test_only_the_invoked_command_is_imported(invoke: Invoke, plugin: Plugin) ->
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.SfiinError)]
+    "kind",
+    [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.SfiinError)
+    ],
 )
 def test_a_failure_is_one_line_and_its_code(
     invoke: Invoke, plugin: Plugin, capsys: pytest.CaptureFixture[str], kind: type[errors.SfiinError]
 ) -> None:
     name = f"fail{kind.__name__.lower()}"
-    plugin(name, f"from runtime import errors\ndef command():\n    raise errors.{kind.__name__}('what and why')\n")
+    plugin(
+        name,
+        f"from sfiin.runtime import errors\ndef command():\n    raise errors.{kind.__name__}('what and why')\n",
+    )
     assert invoke(name) == kind.exit_code
     assert capsys.readouterr() == ("", "sfiin: error: what and why\n")
 
@@ -115,20 +135,26 @@ def test_debug_adds_the_traceback(
     invoke: Invoke, plugin: Plugin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SFIIN_DEBUG", "1")
-    plugin("debugged", "from runtime import errors\ndef command():\n    raise errors.InputError('why')\n")
+    plugin(
+        "debugged", "from sfiin.runtime import errors\ndef command():\n    raise errors.InputError('why')\n"
+    )
     assert invoke("debugged") == errors.InputError.exit_code
     error = capsys.readouterr().err
     assert error.startswith("Traceback")
     assert error.endswith("sfiin: error: why\n")
 
 
-def test_an_interrupt_ends_with_130(invoke: Invoke, plugin: Plugin, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_ends_with_130(
+    invoke: Invoke, plugin: Plugin, capsys: pytest.CaptureFixture[str]
+) -> None:
     plugin("interrupted", "def command():\n    raise KeyboardInterrupt\n")
     assert invoke("interrupted") == 130
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("run",), ("run", "--batch", "0"), ("doctor", "--nonsense")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("nonsense",), ("run",), ("run", "--batch", "0"), ("doctor", "--nonsense")]
+)
 def test_usage_errors_end_with_2(invoke: Invoke, arguments: tuple[str, ...]) -> None:
     assert invoke(*arguments) == 2
 
@@ -139,7 +165,10 @@ def test_a_mistyped_command_gets_a_suggestion(invoke: Invoke, capsys: pytest.Cap
 
 
 def test_a_missing_extra_is_named(invoke: Invoke, plugin: Plugin, capsys: pytest.CaptureFixture[str]) -> None:
-    plugin("needy", "from runtime.cli import requires\ndef command():\n    requires('train', 'json', 'no_such')\n")
+    plugin(
+        "needy",
+        "from sfiin.runtime.cli import requires\ndef command():\n    requires('train', 'json', 'no_such')\n",
+    )
     assert invoke("needy") == errors.UnavailableError.exit_code
     error = capsys.readouterr().err
     assert "no_such is not installed" in error
@@ -155,7 +184,7 @@ def test_requires_is_content_with_what_is_there() -> None:
 def test_a_broken_pipe_is_quiet(tmp_path: Path, arguments: list[str]) -> None:
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-c", "from runtime.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from sfiin.runtime.cli import main; main()", *arguments]
     # Elsewhere than in the checkout, where old metadata may lie about.
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
     os.close(write)

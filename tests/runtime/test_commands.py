@@ -13,8 +13,10 @@ import rasterio
 from onnx import TensorProto, helper, numpy_helper
 from rasterio.transform import Affine
 
-from runtime import cli_doctor, machine, models
-from runtime.contract import METADATA_KEY, Contract, SensorProfile, Tile, encode
+from sfiin.runtime import models
+from sfiin.runtime.backends import machine
+from sfiin.runtime.commands import doctor
+from sfiin.runtime.contract import METADATA_KEY, Contract, SensorProfile, Tile, encode
 
 SENSOR = SensorProfile("test", ("blue", "green", "red", "nir"), 4, 11, 2047.0)
 CONTRACT = Contract(
@@ -40,11 +42,17 @@ def model(tmp_path: Path) -> Path:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", channels, side, side])
 
     nodes = [
-        helper.make_node("Resize", ["ms", "", "scales"], ["up"], mode="nearest", nearest_mode="floor",
-                         coordinate_transformation_mode="asymmetric"),
+        helper.make_node(
+            "Resize",
+            ["ms", "", "scales"],
+            ["up"],
+            mode="nearest",
+            nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        ),
         helper.make_node("Mul", ["pan", "zero"], ["nothing"]),
         helper.make_node("Add", ["up", "nothing"], ["hrms"]),
-    ]  # fmt: skip
+    ]
     constants = [
         numpy_helper.from_array(np.array([1, 1, 4, 4], np.float32), "scales"),
         numpy_helper.from_array(np.array(0, np.float32), "zero"),
@@ -61,9 +69,17 @@ def model(tmp_path: Path) -> Path:
 def write_image(path: Path, image: np.ndarray[Any, Any], pixel: float, nodata: float | None = None) -> Path:
     count, height, width = image.shape
     with rasterio.open(
-        path, "w", driver="GTiff", count=count, height=height, width=width, dtype=image.dtype, crs="EPSG:32633",
-        transform=Affine(pixel, 0, 500000, 0, -pixel, 5000000), nodata=nodata,
-    ) as file:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        count=count,
+        height=height,
+        width=width,
+        dtype=image.dtype,
+        crs="EPSG:32633",
+        transform=Affine(pixel, 0, 500000, 0, -pixel, 5000000),
+        nodata=nodata,
+    ) as file:
         file.write(image)
     return path
 
@@ -150,10 +166,22 @@ def test_run_chooses_a_shipped_model(
 
 @pytest.mark.parametrize(
     ("option", "value", "code"),
-    [("--pan", "none.tif", 3), ("--ms", "none.tif", 3), ("--model", "none.onnx", 3), ("-o", "none/out.tif", 7)],
+    [
+        ("--pan", "none.tif", 3),
+        ("--ms", "none.tif", 3),
+        ("--model", "none.onnx", 3),
+        ("-o", "none/out.tif", 7),
+    ],
 )
 def test_run_explains_a_path_that_is_not_there(
-    invoke: Invoke, model: Path, scene: tuple[Path, Path], tmp_path: Path, *, option: str, value: str, code: int
+    invoke: Invoke,
+    model: Path,
+    scene: tuple[Path, Path],
+    tmp_path: Path,
+    *,
+    option: str,
+    value: str,
+    code: int,
 ) -> None:
     options = {"--pan": scene[0], "--ms": scene[1], "--model": model, "-o": tmp_path / "out.tif"}
     options[option] = tmp_path / value
@@ -163,7 +191,9 @@ def test_run_explains_a_path_that_is_not_there(
     assert error.count("\n") == 1
 
 
-def test_run_without_cuda_says_so(invoke: Invoke, model: Path, scene: tuple[Path, Path], tmp_path: Path) -> None:
+def test_run_without_cuda_says_so(
+    invoke: Invoke, model: Path, scene: tuple[Path, Path], tmp_path: Path
+) -> None:
     arguments = ("--pan", scene[0], "--ms", scene[1], "-o", tmp_path / "out.tif", "--model", model)
     if machine.survey()["backends"]["cuda"]["usable"]:
         pytest.skip("this machine has CUDA")
@@ -251,9 +281,21 @@ def test_inspect_the_imagery(invoke: Invoke, imagery: Path) -> None:
         (b"\x0a\0\0\0\0\0\0\0" + b'{"a":null}', 3),
         (b"\x3a\x00", 4),
     ],
-    ids=["empty", "text", "TIFF", "no header", "no JSON", "no shape", "metadata", "null", "model without contract"],
+    ids=[
+        "empty",
+        "text",
+        "TIFF",
+        "no header",
+        "no JSON",
+        "no shape",
+        "metadata",
+        "null",
+        "model without contract",
+    ],
 )
-def test_inspect_explains_what_it_cannot_read(invoke: Invoke, tmp_path: Path, content: bytes, code: int) -> None:
+def test_inspect_explains_what_it_cannot_read(
+    invoke: Invoke, tmp_path: Path, content: bytes, code: int
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
     found, out, error = invoke("inspect", path)
@@ -314,7 +356,9 @@ def test_doctor_says_what_each_lowering_needs(invoke: Invoke) -> None:
 def test_doctor_for_a_person(invoke: Invoke) -> None:
     code, out, errors = invoke("doctor")
     assert (code, errors) == (0, "")
-    assert all(title in out for title in ("Machine", "Packages", "Backends", "Fourier", "Shipped models", "Extras"))
+    assert all(
+        title in out for title in ("Machine", "Packages", "Backends", "Fourier", "Shipped models", "Extras")
+    )
 
 
 def test_doctor_reports_an_old_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +376,7 @@ def test_doctor_reports_a_damaged_shipped_model(
 ) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"bad")
     monkeypatch.setattr(models, "FOLDER", tmp_path)
-    cli_doctor.doctor()
+    doctor.doctor()
     assert "no ONNX model" in capsys.readouterr().out.replace("\n", "")
 
 
@@ -368,8 +412,20 @@ def test_an_extra_contains_those_inside_it() -> None:
 def test_every_command_takes_quiet(invoke: Invoke, shipped_checkpoint: Path) -> None:
     for arguments in (["inspect", shipped_checkpoint], ["doctor"]):
         assert invoke(*arguments, "--quiet") == (0, "", "")
-    for name in ("run", "inspect", "doctor", "train", "ablate", "import", "evaluate", "export", "preflight", "build",
-                 "refit", "demo"):  # fmt: skip
+    for name in (
+        "run",
+        "inspect",
+        "doctor",
+        "train",
+        "ablate",
+        "import",
+        "evaluate",
+        "export",
+        "preflight",
+        "build",
+        "refit",
+        "demo",
+    ):
         code, output, _ = invoke(name, "--help")
         assert code == 0
         assert "--quiet" in output

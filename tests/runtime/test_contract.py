@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from runtime.contract import Contract, SensorProfile, Tile
-from runtime.errors import ContractError
+from sfiin.runtime.contract import Contract, SensorProfile, Tile
+from sfiin.runtime.errors import ContractError
 
 SENSOR = SensorProfile("test", ("blue", "green"), 4, 11, 2047.0)
 CONTRACT = Contract(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import OutputError
-from runtime.files import publish, sha256
+from sfiin.runtime.errors import OutputError
+from sfiin.runtime.files import publish, sha256
 
 FileSizeLimit = Callable[[int], AbstractContextManager[None]]
 
@@ -52,7 +52,10 @@ def test_new_file_has_usual_permissions(tmp_path: Path) -> None:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="there is no folder") as caught, publish(tmp_path / "no" / "product"):
+    with (
+        pytest.raises(OutputError, match="there is no folder") as caught,
+        publish(tmp_path / "no" / "product"),
+    ):
         pytest.fail("nothing to write to")
     assert caught.value.exit_code == 7
     assert "\n" not in str(caught.value)
@@ -76,7 +79,11 @@ def test_block_that_wrote_nothing(tmp_path: Path) -> None:
 
 
 def test_disk_full(file_size_limit: FileSizeLimit, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="File too large"), file_size_limit(1000), publish(tmp_path / "out") as part:
+    with (
+        pytest.raises(OutputError, match="File too large"),
+        file_size_limit(1000),
+        publish(tmp_path / "out") as part,
+    ):
         part.write_bytes(bytes(2000))
     assert not list(tmp_path.iterdir())
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime import golden, models
-from runtime.errors import InputError, MismatchError
-from runtime.files import sha256
-from runtime.golden import GoldenTiles
+from sfiin.runtime import golden, models
+from sfiin.runtime.errors import InputError, MismatchError
+from sfiin.runtime.files import sha256
+from sfiin.runtime.golden import GoldenTiles
 
 
 def test_the_shipped_models_tiles_are_those_of_their_contracts() -> None:
@@ -25,7 +25,10 @@ def test_the_shipped_models_tiles_are_those_of_their_contracts() -> None:
 
 def test_tiles_come_back_as_they_were_written_and_go_through_one_at_a_time(tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
-    ms, pan = noise.integers(0, 2047, (3, 2, 4, 4), np.uint16), noise.integers(0, 2047, (3, 1, 8, 8), np.uint16)
+    ms, pan = (
+        noise.integers(0, 2047, (3, 2, 4, 4), np.uint16),
+        noise.integers(0, 2047, (3, 1, 8, 8), np.uint16),
+    )
     tiles = GoldenTiles(("a", "b", "c"), ms, pan, noise.random((3, 2, 8, 8), np.float32))
     path = tmp_path / "net.golden.npz"
     golden.write(path, tiles)

@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from runtime import models
-from runtime.contract import METADATA_KEY, Contract, SensorProfile, Tile
-from runtime.errors import ContractError, InputError, MismatchError
+from sfiin.runtime import models
+from sfiin.runtime.contract import METADATA_KEY, Contract, SensorProfile, Tile
+from sfiin.runtime.errors import ContractError, InputError, MismatchError
 
 CONTRACT = Contract(
     sensor=SensorProfile("test", ("blue", "green", "red", "nir"), 4, 11, 2047.0),
@@ -27,7 +27,9 @@ CONTRACT = Contract(
 def write_model(path: Path, metadata: dict[str, str], weights: int = 4) -> Path:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     constant = helper.make_tensor("w", TensorProto.FLOAT, [weights], [1.0] * weights)
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", values[:1], values[1:], [constant])
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "g", values[:1], values[1:], [constant]
+    )
     model = helper.make_model(graph)
     helper.set_model_props(model, metadata)
     onnx.save(model, str(path))
@@ -67,7 +69,9 @@ def test_a_model_without_a_valid_contract(tmp_path: Path, metadata: dict[str, st
 def test_no_cut_or_changed_byte_gives_anything_but_an_explained_error(tmp_path: Path) -> None:
     whole = write_model(tmp_path / "m.onnx", {"key": "value"}).read_bytes()
     damaged = [whole[:end] for end in range(len(whole))]
-    damaged += [whole[:i] + bytes([whole[i] ^ flip]) + whole[i + 1 :] for i in range(len(whole)) for flip in (1, 0x80)]
+    damaged += [
+        whole[:i] + bytes([whole[i] ^ flip]) + whole[i + 1 :] for i in range(len(whole)) for flip in (1, 0x80)
+    ]
     path = tmp_path / "damaged.onnx"
     for data in damaged:
         path.write_bytes(data)
@@ -111,7 +115,9 @@ def test_the_model_that_fits_is_chosen(tmp_path: Path, monkeypatch: pytest.Monke
     assert [path.name for path, _ in models.shipped()] == ["a.onnx", "b.onnx", "c.onnx"]
     assert models.choose(3, 2).name == "b.onnx"
     assert models.choose(4, 2).name == "c.onnx"
-    with pytest.raises(MismatchError, match=r"8 MS bands at ratio 4.*a\.onnx for 4 bands at ratio 4.*--model"):
+    with pytest.raises(
+        MismatchError, match=r"8 MS bands at ratio 4.*a\.onnx for 4 bands at ratio 4.*--model"
+    ):
         models.choose(8, 4)
 
 

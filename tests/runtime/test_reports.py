@@ -3,8 +3,8 @@ from importlib import metadata
 
 import pytest
 
-from runtime import reports
-from runtime.errors import UnavailableError
+from sfiin.runtime import reports
+from sfiin.runtime.errors import UnavailableError
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, value: str) -> None:

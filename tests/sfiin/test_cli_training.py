@@ -18,11 +18,12 @@ import pytest
 import torch
 from rasterio.transform import Affine
 
-from runtime.scene import open_raster
-from sfiin import checkpoint, pairs
-from sfiin.degradation import bicubic_reduce, degrade
-from sfiin.learned import PNN, PanNet
-from sfiin.simulate import simulate
+from sfiin.data import pairs
+from sfiin.data.simulate import simulate
+from sfiin.model import checkpoint
+from sfiin.model.baselines import PNN, PanNet
+from sfiin.runtime.quality.degradation import bicubic_reduce, degrade
+from sfiin.runtime.scenes.scene import open_raster
 
 Invoke = Callable[..., tuple[int, str, str]]
 
@@ -56,7 +57,9 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_train_writes_checkpoint_and_curve_and_nothing_else(invoke: Invoke, data: Path, tmp_path: Path) -> None:
+def test_train_writes_checkpoint_and_curve_and_nothing_else(
+    invoke: Invoke, data: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "net.v1.safetensors"
     code, output, errors = invoke("train", "--data", data, "-o", out, *SMALL)
     assert (code, errors) == (0, "")
@@ -76,8 +79,16 @@ def test_train_writes_checkpoint_and_curve_and_nothing_else(invoke: Invoke, data
         (["--architecture", "pnn"], PNN, {"bands": 4, "ratio": 4}),
         (["--architecture", "pannet"], PanNet, {"bands": 4, "ratio": 4}),
         (["--branches", "spatial"], None, {"branches": "spatial", "interaction": "dual", "channels": 4}),
-        (["--branches", "frequency", "--interaction", "none"], None, {"branches": "frequency", "interaction": "none"}),
-        (["--spatial", "invertible", "--precision", "mixed"], None, {"spatial": "invertible", "branches": "both"}),
+        (
+            ["--branches", "frequency", "--interaction", "none"],
+            None,
+            {"branches": "frequency", "interaction": "none"},
+        ),
+        (
+            ["--spatial", "invertible", "--precision", "mixed"],
+            None,
+            {"spatial": "invertible", "branches": "both"},
+        ),
     ],
 )
 def test_train_other_networks(
@@ -108,8 +119,9 @@ def test_two_reductions_make_each_pair_twice(invoke: Invoke, data: Path, tmp_pat
     # Judged by one step at rate zero on images that were reduced by hand.
     pair = pairs.load_pair(data / "p3.npz")
     for name, ms in (
-        ("mtf", degrade(pair.truth, 4, (0.34, 0.32, 0.30, 0.22))), ("bicubic", bicubic_reduce(pair.truth, 4))
-    ):  # fmt: skip
+        ("mtf", degrade(pair.truth, 4, (0.34, 0.32, 0.30, 0.22))),
+        ("bicubic", bicubic_reduce(pair.truth, 4)),
+    ):
         folder = tmp_path / name
         folder.mkdir()
         for index in range(4):
@@ -117,15 +129,21 @@ def test_two_reductions_make_each_pair_twice(invoke: Invoke, data: Path, tmp_pat
         still = ["--init", out, "--rate", 0, "--steps", 1, "--patch", 16, "-q"]
         assert invoke("train", "--data", folder, "-o", folder / "by-hand.safetensors", *still)[0] == 0
         assert (
-            invoke("train", "--data", data, "-o", folder / "by-sfiin.safetensors", *still, "--reduction", name)[0] == 0
+            invoke(
+                "train", "--data", data, "-o", folder / "by-sfiin.safetensors", *still, "--reduction", name
+            )[0]
+            == 0
         )
         scores = [
-            checkpoint.load(folder / f"by-{by}.safetensors").training["validation_ergas"] for by in ("hand", "sfiin")
+            checkpoint.load(folder / f"by-{by}.safetensors").training["validation_ergas"]
+            for by in ("hand", "sfiin")
         ]
         assert scores[0] == scores[1]
 
 
-def test_training_begins_with_a_checkpoint_and_may_replace_it(invoke: Invoke, data: Path, tmp_path: Path) -> None:
+def test_training_begins_with_a_checkpoint_and_may_replace_it(
+    invoke: Invoke, data: Path, tmp_path: Path
+) -> None:
     out, other = tmp_path / "net.safetensors", tmp_path / "other.safetensors"
     assert invoke("train", "--data", data, "-o", out, *SMALL, "-q")[0] == 0
     more = ["--init", out, "--steps", 2, "--patch", 16, "--batch", 1, "--threads", 1, "--rate", "1e-2", "-q"]
@@ -162,7 +180,9 @@ def test_train_with_a_sensor_of_ones_own(invoke: Invoke, tmp_path: Path) -> None
     assert same_tensors(out, second)
     assert checkpoint.load(out).training["curve"] == checkpoint.load(second).training["curve"]
     # Its name is not known without the file, so going on needs --sensor again.
-    code, _, errors = invoke("train", "--data", data, "-o", tmp_path / "m.safetensors", "--init", out, "--patch", 16)
+    code, _, errors = invoke(
+        "train", "--data", data, "-o", tmp_path / "m.safetensors", "--init", out, "--patch", 16
+    )
     assert code == 4
     assert f"sensor: {out} is for 'own', which is not shipped; give it with --sensor own.toml" in errors
     other = ["--init", out, "--sensor", "vhr4", "--patch", 16]
@@ -223,12 +243,16 @@ def test_a_training_that_diverges_writes_nothing(invoke: Invoke, data: Path, tmp
 
 def start(*arguments: object) -> subprocess.Popen[bytes]:
     """The command in a process of its own, from this checkout."""
-    command = [sys.executable, "-c", "from runtime.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from sfiin.runtime.cli import main; main()", *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
 
 
-def test_a_training_that_was_killed_goes_on_to_the_same_bits(invoke: Invoke, data: Path, tmp_path: Path) -> None:
+def test_a_training_that_was_killed_goes_on_to_the_same_bits(
+    invoke: Invoke, data: Path, tmp_path: Path
+) -> None:
     out, whole = tmp_path / "net.safetensors", tmp_path / "whole.safetensors"
     state = out.with_suffix(".state")
     options = ["--data", data, *SMALL, "--steps", 60, "--validate-every", 5, "-q"]
@@ -308,7 +332,9 @@ def test_train_refuses(
 ) -> None:
     (tmp_path / "kept.csv").write_text("mine")
     filled = [argument.format(folder=tmp_path) for argument in arguments]
-    found, output, errors = invoke("train", "--data", data, "-o", tmp_path / "net.safetensors", *SMALL, *filled)
+    found, output, errors = invoke(
+        "train", "--data", data, "-o", tmp_path / "net.safetensors", *SMALL, *filled
+    )
     assert (found, output) == (code, ""), errors
     assert text in " ".join(errors.split())
     assert "Traceback" not in errors
@@ -317,13 +343,17 @@ def test_train_refuses(
 
 
 def test_a_checkpoint_to_begin_with_must_be_there(invoke: Invoke, data: Path, tmp_path: Path) -> None:
-    begun = invoke("train", "--data", data, "-o", tmp_path / "net.safetensors", "--init", tmp_path / "none.safetensors")
+    begun = invoke(
+        "train", "--data", data, "-o", tmp_path / "net.safetensors", "--init", tmp_path / "none.safetensors"
+    )
     assert begun == (3, "", f"sfiin: error: {tmp_path / 'none.safetensors'}: no such checkpoint\n")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_there_is_refused(invoke: Invoke, data: Path, tmp_path: Path) -> None:
-    code, output, errors = invoke("train", "--data", data, "-o", tmp_path / "net.safetensors", "--device", "cuda")
+    code, output, errors = invoke(
+        "train", "--data", data, "-o", tmp_path / "net.safetensors", "--device", "cuda"
+    )
     assert (code, output) == (5, "")
     assert errors == "sfiin: error: this PyTorch sees no CUDA device; train with --device cpu\n"
     assert not names(tmp_path)
@@ -346,13 +376,17 @@ def test_import_keeps_what_is_there(invoke: Invoke, tmp_path: Path) -> None:
     code, _, errors = invoke("import", tmp_path / "theirs.pth", "-o", tmp_path / "net.safetensors")
     assert code == 7
     assert "exists already" in errors
-    code, _, errors = invoke("import", tmp_path / "theirs.pth", "-o", tmp_path / "net.safetensors", "--overwrite")
+    code, _, errors = invoke(
+        "import", tmp_path / "theirs.pth", "-o", tmp_path / "net.safetensors", "--overwrite"
+    )
     assert code == 3
     assert "not a file of tensors only" in errors
     code, _, errors = invoke("import", tmp_path / "none.pth", "-o", tmp_path / "new.safetensors")
     assert code == 3
     assert "none.pth: no such checkpoint" in errors
-    code, _, errors = invoke("import", tmp_path / "theirs.pth", "-o", tmp_path / "n.safetensors", "--sensor", "hubble")
+    code, _, errors = invoke(
+        "import", tmp_path / "theirs.pth", "-o", tmp_path / "n.safetensors", "--sensor", "hubble"
+    )
     assert code == 3
     assert "unknown sensor 'hubble'" in errors
     assert (tmp_path / "net.safetensors").read_text() == "mine"
@@ -405,7 +439,9 @@ def test_ablate_refuses(
     np.savez(places["blind"] / "p.npz", pan=pair.pan[0], ms=pair.ms)
     filled = [argument.format(**places) for argument in arguments]
     out = tmp_path / "runs.json"
-    found, _, errors = invoke("ablate", "--data", data, "--check", data, "-o", out, *QUICK, "--seed", 0, *filled)
+    found, _, errors = invoke(
+        "ablate", "--data", data, "--check", data, "-o", out, *QUICK, "--seed", 0, *filled
+    )
     assert found == code, errors
     assert text in " ".join(errors.split())
     assert "Traceback" not in errors

@@ -1,4 +1,5 @@
-"""Files that were damaged on the way: each is either read or refused in one line, whatever byte it is that changed."""
+"""Files that were damaged on the way: each is either read or refused in one line, whatever byte it is that
+changed."""
 
 from __future__ import annotations
 
@@ -13,13 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.errors import InputError
-from sfiin import checkpoint, pairs
-from sfiin.checkpoint import Checkpoint
-from sfiin.network import SFIIN, NetworkConfig
-from sfiin.pairs import Pair
-from sfiin.sensors import SENSORS
-from sfiin.training import TrainingConfig, train
+from sfiin.data import pairs
+from sfiin.data.pairs import Pair
+from sfiin.data.sensors import SENSORS
+from sfiin.model import checkpoint
+from sfiin.model.checkpoint import Checkpoint
+from sfiin.model.network import SFIIN, NetworkConfig
+from sfiin.runtime.errors import InputError
+from sfiin.training.train import TrainingConfig, train
 
 PROFILE = SENSORS["vhr4"].profile
 CONFIG = TrainingConfig(steps=1, batch=1, patch=16)
@@ -45,7 +47,9 @@ def good(kind: str) -> bytes:
             case "pair" | "small pair":
                 it, save = image_pair(), np.savez_compressed if kind == "small pair" else np.savez
                 with path.open("wb") as stream:
-                    save(stream, pan=it.pan[0], ms=it.ms, gt=it.truth, meta=json.dumps({"sensor": "QuickBird"}))
+                    save(
+                        stream, pan=it.pan[0], ms=it.ms, gt=it.truth, meta=json.dumps({"sensor": "QuickBird"})
+                    )
             case "checkpoint":
                 checkpoint.save(path, Checkpoint(network()))
             case "state":

@@ -1,12 +1,13 @@
-"""The network with parts left out, and in half precision: sizes by hand, who sees what, and what stays in float32."""
+"""The network with parts left out, and in half precision: sizes by hand, who sees what, and what stays in
+float32."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from runtime.contract import SensorProfile
-from sfiin.network import SFIIN, FrequencyBranch, NetworkConfig, contrast
+from sfiin.model.network import SFIIN, FrequencyBranch, NetworkConfig, contrast
+from sfiin.runtime.contract import SensorProfile
 
 B = 4
 SENSOR = SensorProfile("test", ("a", "b", "c", "d"), 4, 11, 2047.0)
@@ -75,7 +76,8 @@ def reach_of_a_pixel(net: SFIIN, row: int, col: int) -> tuple[torch.Tensor, torc
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 def test_without_the_frequency_branch_features_are_local(blocks: int) -> None:
-    """Heads and each block's PAN path, two spatial and one merging convolution reach 1 + 1 + 3 * blocks pixels."""
+    """Heads and each block's PAN path, two spatial and one merging convolution reach 1 + 1 + 3 * blocks
+    pixels."""
     features, output = reach_of_a_pixel(network(branches="spatial", blocks=blocks), 30, 33)
     reach = 2 + 3 * blocks
     rows, cols = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
@@ -119,15 +121,22 @@ def test_under_autocast_the_spectrum_stays_in_float32(half: torch.dtype, spatial
     for block in net.blocks:
         assert isinstance(block.frequency, FrequencyBranch)
         for name in ("amplitude", "phase"):
-            for end, module in (("in", getattr(block.frequency, name)), ("layer", getattr(block.frequency, name)[2])):
+            for end, module in (
+                ("in", getattr(block.frequency, name)),
+                ("layer", getattr(block.frequency, name)[2]),
+            ):
                 module.register_forward_hook(
-                    lambda _, x, y, key=f"{name} {end}": types.setdefault(key, set()).update({x[0].dtype, y.dtype})
+                    lambda _, x, y, key=f"{name} {end}": types.setdefault(key, set()).update(
+                        {x[0].dtype, y.dtype}
+                    )
                 )
         block.merge.register_forward_hook(lambda _, __, y: types.setdefault("merge", set()).add(y.dtype))
     with torch.autocast("cpu", half):
         fused = net(ms, pan)
     assert types.pop("merge") == {half}  # autocast was on where it should be
-    assert types == {f"{part} {end}": {torch.float32} for part in ("amplitude", "phase") for end in ("in", "layer")}
+    assert types == {
+        f"{part} {end}": {torch.float32} for part in ("amplitude", "phase") for end in ("in", "layer")
+    }
     assert fused.dtype == torch.float32
     single = net(ms, pan)
     error = (fused - single).abs().max() / single.abs().max()

@@ -1,4 +1,5 @@
-"""Where truth comes from: pairs reduced at once, scenes reduced window by window, and which sensor's MTF it takes."""
+"""Where truth comes from: pairs reduced at once, scenes reduced window by window, and which sensor's MTF
+it takes."""
 
 from __future__ import annotations
 
@@ -13,19 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import Affine
 
-from runtime.contract import SensorProfile
-from runtime.errors import InputError, MismatchError, SceneError
-from runtime.scene import open_raster
-from sfiin import pairs
-from sfiin.degradation import bicubic_reduce, degrade
-from sfiin.pairs import Pair, Reduction
-from sfiin.sensors import SENSORS, Sensor
+from sfiin.data import pairs
+from sfiin.data.pairs import Pair, Reduction
+from sfiin.data.sensors import SENSORS, Sensor
+from sfiin.runtime.contract import SensorProfile
+from sfiin.runtime.errors import InputError, MismatchError, SceneError
+from sfiin.runtime.quality.degradation import bicubic_reduce, degrade
+from sfiin.runtime.scenes.scene import open_raster
 
 QUICKBIRD = SENSORS["quickbird"]
 OWN = Sensor(SensorProfile("own", ("red", "nir"), 2, 11, 2047.0), (0.2, 0.4), 0.1, ("Own-1",))
 
 
-def random_pair(sensor: str | None, *, truth: bool, bands: int = 4, ratio: int = 4, size: tuple[int, int] = (16, 20)):
+def random_pair(
+    sensor: str | None, *, truth: bool, bands: int = 4, ratio: int = 4, size: tuple[int, int] = (16, 20)
+):
     random = np.random.default_rng(3)
     fine = (size[0] * ratio, size[1] * ratio)
     shapes = [(1, *fine), (bands, *size)] + [(bands, *fine)] * truth
@@ -125,7 +128,9 @@ def write_scene(folder: Path, sensor: Sensor, size: tuple[int, int], seed: int =
 
 @pytest.mark.parametrize("ratio", [2, 4])
 @pytest.mark.parametrize("reduction", ["given", "mtf", "bicubic"])
-def test_a_window_of_a_scene_is_that_of_the_scene_reduced(tmp_path: Path, reduction: Reduction, ratio: int) -> None:
+def test_a_window_of_a_scene_is_that_of_the_scene_reduced(
+    tmp_path: Path, reduction: Reduction, ratio: int
+) -> None:
     sensor = PROFILES[ratio]
     scene = write_scene(tmp_path / "a", sensor, (30 * ratio, 37 * ratio))
     whole = pairs.reduced(scene, reduction, sensor)
@@ -137,11 +142,17 @@ def test_a_window_of_a_scene_is_that_of_the_scene_reduced(tmp_path: Path, reduct
             found = opened.patch(row, col, side)
             assert [image.dtype for image in found] == [np.float32] * 3
             assert np.array_equal(found[2], whole.patch(row, col, side)[2])
-            for image, expected, step in zip(found[:2], whole.patch(row, col, side)[:2], (1, ratio), strict=True):
-                # Bicubic reduction knows nothing beyond the edge, where a window sees the outermost pixel repeated.
+            for image, expected, step in zip(
+                found[:2], whole.patch(row, col, side)[:2], (1, ratio), strict=True
+            ):
+                # Bicubic reduction knows nothing beyond the edge, where a window sees the outermost pixel
+                # repeated.
                 edge = 2 if reduction == "bicubic" else 0
                 rows, cols = (
-                    slice(max(0, edge - start * step), side * step - max(0, edge - (total - start - side) * step))
+                    slice(
+                        max(0, edge - start * step),
+                        side * step - max(0, edge - (total - start - side) * step),
+                    )
                     for start, total in ((row, 30), (col, 37))
                 )
                 np.testing.assert_allclose(image[:, rows, cols], expected[:, rows, cols], rtol=1e-6)
@@ -154,7 +165,8 @@ def test_a_window_of_a_scene_is_that_of_the_scene_reduced(tmp_path: Path, reduct
 
 
 def test_a_scene_whose_sides_are_no_multiples_is_used_as_far_as_they_go(tmp_path: Path) -> None:
-    """Beyond the last whole pixel the window goes on with what the scene holds there: inside, it changes nothing."""
+    """Beyond the last whole pixel the window goes on with what the scene holds there: inside, it changes
+    nothing."""
     scene = write_scene(tmp_path / "a", OWN, (61, 63))
     whole = pairs.reduced(scene, "mtf", OWN)
     with ExitStack() as stack:
@@ -214,7 +226,9 @@ def test_few_pairs_are_divided_without_overlap(width: int, tile: int, cut: int, 
 
 
 def test_what_cannot_be_divided_is_refused() -> None:
-    with pytest.raises(InputError, match=r"p: 28 PAN pixels wide, too few.* four pairs or more.*--patch \(now 16\)"):
+    with pytest.raises(
+        InputError, match=r"p: 28 PAN pixels wide, too few.* four pairs or more.*--patch \(now 16\)"
+    ):
         pairs.split([random_pair(None, truth=True, size=(16, 7))], 16)
     enough, _ = pairs.split([random_pair(None, truth=True, size=(16, 8))], 16)
     assert enough[0].size == (16, 4)
@@ -239,7 +253,8 @@ def coordinates(name: str, number: int, rows: int, cols: int) -> Pair:
 @given(seed=st.integers(0, 2**31), step=st.integers(1, 10**6), batch=st.integers(1, 6))
 @settings(deadline=None, max_examples=40)
 def test_places_are_those_that_the_patches_came_from(seed: int, step: int, batch: int) -> None:
-    """The number of the pair tells the brightness, so turned, mirrored and dimmed patches tell where they began."""
+    """The number of the pair tells the brightness, so turned, mirrored and dimmed patches tell where they
+    began."""
     sources = [coordinates("first", 1, 9, 12), coordinates("second", 2, 20, 5)]
     patches = pairs.draw(sources, 16, batch, (seed, step))[0]
     for ms, place in zip(patches, pairs.drawn_from(sources, 16, batch, (seed, step)), strict=True):

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.errors import InputError, OutputError, SfiinError
-from sfiin.checkpoint import Checkpoint
-from sfiin.learned import PNN, BaselineConfig, PanNet
-from sfiin.network import SFIIN, NetworkConfig, PanSharpener
-from sfiin.pairs import Image, Pair, draw, drawn_from
-from sfiin.sensors import SENSORS
-from sfiin.simulate import simulate
-from sfiin.training import Progress, TrainingConfig, Validation, train, validate, write_curve
+from sfiin.data.pairs import Image, Pair, draw, drawn_from
+from sfiin.data.sensors import SENSORS
+from sfiin.data.simulate import simulate
+from sfiin.model.baselines import PNN, BaselineConfig, PanNet
+from sfiin.model.checkpoint import Checkpoint
+from sfiin.model.network import SFIIN, NetworkConfig, PanSharpener
+from sfiin.runtime.errors import InputError, OutputError, SfiinError
+from sfiin.training.train import Progress, TrainingConfig, Validation, train, validate, write_curve
 
 CONFIG = TrainingConfig(steps=7, batch=2, patch=16, rate=3e-3, validate_every=2)
 PROFILE = SENSORS["vhr4"].profile
@@ -70,7 +70,8 @@ def assert_same(one: Checkpoint, other: Checkpoint) -> None:
 def test_resumed_training_is_the_same_to_the_bit(
     tmp_path: Path, build: Callable[[], PanSharpener], precision: Any, stops: tuple[int, ...]
 ) -> None:
-    """StoppedError after a validation (2, 6), between two (3, 5), before the first (1), and at the very end (7)."""
+    """StoppedError after a validation (2, 6), between two (3, 5), before the first (1), and at the very
+    end (7)."""
     config, state = replace(CONFIG, precision=precision), tmp_path / "t.state"
     whole = train(build(), USED, HELD, config)
     for stop in stops:
@@ -141,10 +142,14 @@ def stopped(path: Path, **origin: Any) -> Path:
         ({"precision": "mixed"}, "precision was fp32, now mixed"),
     ],
 )
-def test_the_state_of_another_configuration_is_refused(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
+def test_the_state_of_another_configuration_is_refused(
+    tmp_path: Path, changes: dict[str, Any], text: str
+) -> None:
     state = stopped(tmp_path / "t.state")
     before = state.read_bytes()
-    with pytest.raises(InputError, match=f"t.state: the state of another training: {text}; give the same") as failure:
+    with pytest.raises(
+        InputError, match=f"t.state: the state of another training: {text}; give the same"
+    ) as failure:
         train(sfiin(), USED, HELD, replace(CONFIG, **changes), state_file=state)
     assert failure.value.exit_code == 3
     assert state.read_bytes() == before
@@ -162,10 +167,12 @@ def test_the_state_of_another_configuration_is_refused(tmp_path: Path, changes: 
         (pnn, USED, HELD, "architecture was SFIIN, now PNN"),
         (
             lambda: SFIIN(NetworkConfig(channels=4, blocks=1), replace(PROFILE, scale=1000.0)),
-            USED, HELD, r"sensor\.scale was 2047\.0, now 1000\.0",
+            USED,
+            HELD,
+            r"sensor\.scale was 2047\.0, now 1000\.0",
         ),
     ],
-)  # fmt: skip
+)
 def test_the_state_of_another_network_or_other_pairs_is_refused(
     tmp_path: Path, build: Callable[[], PanSharpener], used: list[Pair], held: list[Pair], text: str
 ) -> None:
@@ -227,7 +234,9 @@ def other_tensors(path: Path) -> None:
 def test_a_damaged_state_is_refused(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
     state = stopped(tmp_path / "t.state")
     damage(state)
-    with pytest.raises(InputError, match=r"t\.state: (not the state of a training|the state of another training)"):
+    with pytest.raises(
+        InputError, match=r"t\.state: (not the state of a training|the state of another training)"
+    ):
         train(sfiin(), USED, HELD, CONFIG, state_file=state)
     assert [path.name for path in tmp_path.iterdir()] == ["t.state"]
 
@@ -261,17 +270,24 @@ def holed(row: int, col: int) -> Pair:
 
 
 def test_training_names_the_patches_in_which_it_diverged(tmp_path: Path) -> None:
-    """The truth's only hole lies in MS pixel (5, 6); the first batch whose patches hold it is where training ends."""
+    """The truth's only hole lies in MS pixel (5, 6); the first batch whose patches hold it is where
+    training ends."""
     sources = [holed(5, 6), pair(2)]
-    first = next(step for step in range(1, 100) if not np.isfinite(draw(sources, 16, 2, (CONFIG.seed, step))[2]).all())
+    first = next(
+        step for step in range(1, 100) if not np.isfinite(draw(sources, 16, 2, (CONFIG.seed, step))[2]).all()
+    )
     config, state = replace(CONFIG, steps=100, validate_every=1000), tmp_path / "t.state"
-    with pytest.raises(SfiinError, match=f"training diverged: the loss is nan at step {first}, whose batch") as failure:
+    with pytest.raises(
+        SfiinError, match=f"training diverged: the loss is nan at step {first}, whose batch"
+    ) as failure:
         train(sfiin(), sources, HELD, config, state_file=state)
     assert type(failure.value) is SfiinError
     assert failure.value.exit_code == 1
     _, places = str(failure.value).split("whose batch is ")
     found = [place.split(". Look")[0] for place in places.split("; ")[:2]]
-    corners = [tuple(map(int, place.split("MS row ")[1].split(", column "))) for place in found if "holed" in place]
+    corners = [
+        tuple(map(int, place.split("MS row ")[1].split(", column "))) for place in found if "holed" in place
+    ]
     assert any(row <= 5 < row + 4 and col <= 6 < col + 4 for row, col in corners)
     assert "lower --rate or change --seed" in str(failure.value)
     assert not list(tmp_path.iterdir())
@@ -292,7 +308,9 @@ def test_training_stops_over_a_gradient_that_is_not_finite() -> None:
 
 def test_training_stops_when_the_held_out_output_is_not_finite(tmp_path: Path) -> None:
     config, state = replace(CONFIG, rate=1e30, validate_every=1), tmp_path / "t.state"
-    with pytest.raises(SfiinError, match="diverged: the output for the held-out pair s3 is not finite; lower --rate"):
+    with pytest.raises(
+        SfiinError, match="diverged: the output for the held-out pair s3 is not finite; lower --rate"
+    ):
         train(sfiin(), USED, HELD, config, state_file=state)
     assert not state.exists()
 
@@ -321,7 +339,9 @@ def test_a_patch_that_no_pair_holds_is_refused(patch: int, name: str) -> None:
 
 
 def test_a_held_out_pair_smaller_than_the_patch_is_refused() -> None:
-    small = Pair("small", *(np.ones(shape, np.float32) for shape in ((1, 32, 16), (4, 8, 4), (4, 32, 16))), {})
+    small = Pair(
+        "small", *(np.ones(shape, np.float32) for shape in ((1, 32, 16), (4, 8, 4), (4, 32, 16))), {}
+    )
     with pytest.raises(InputError, match="small: 32x16 PAN pixels with truth do not hold a patch of 32"):
         train(sfiin(), USED, [small], replace(CONFIG, patch=32))
 
@@ -376,7 +396,9 @@ def test_the_curve_is_written_as_a_table(tmp_path: Path) -> None:
     text = (tmp_path / "c.csv").read_bytes().decode()
     assert text.startswith("step,rate,loss,psnr,sam,ergas\n2,0.001,0.25,30.5,1.25,2.5\n4,")
     rows = list(csv.DictReader(text.splitlines()))
-    assert [Validation(int(row.pop("step")), **{k: float(v) for k, v in row.items()}) for row in rows] == points
+    assert [
+        Validation(int(row.pop("step")), **{k: float(v) for k, v in row.items()}) for row in rows
+    ] == points
     with pytest.raises(OutputError, match="no folder"):
         write_curve(tmp_path / "none" / "c.csv", [])
     with pytest.raises(ValueError, match="extra"):

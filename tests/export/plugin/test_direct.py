@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.plugin import direct
-from export.plugin.direct import SpectralFusion, checked
-from runtime import machine
-from runtime.cuda import CudaError
-from runtime.errors import MismatchError, UnavailableError
-from runtime.fake_device import FakeCuda
+from sfiin.export.plugin import direct
+from sfiin.export.plugin.direct import SpectralFusion, checked
+from sfiin.runtime.backends import machine
+from sfiin.runtime.backends.cuda import CudaError
+from sfiin.runtime.backends.fake_device import FakeCuda
+from sfiin.runtime.errors import MismatchError, UnavailableError
 
 SHAPE = (2, 8, 64, 96)
 
@@ -98,7 +98,9 @@ def test_without_a_gpu_a_launch_names_cudas_error(library: Path) -> None:
         node(*arrays())
 
 
-def test_what_cannot_be_computed_or_loaded_is_refused(library: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_what_cannot_be_computed_or_loaded_is_refused(
+    library: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     with pytest.raises(MismatchError, match="1x6x64x64: channels must be"):
         SpectralFusion(library, FakeCuda(), (1, 6, 64, 64))
     with pytest.raises(UnavailableError, match="cannot be loaded"):

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export import spectral_fusion
-from export.plugin import host
-from runtime.errors import MismatchError, SfiinError, UnavailableError
+from sfiin.export import spectral_fusion
+from sfiin.export.plugin import host
+from sfiin.runtime.errors import MismatchError, SfiinError, UnavailableError
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 
 SMALL, LARGE = 0, 227 << 10
-"""Limits of shared memory under which no column, and every column that is tried here, is computed as a whole."""
+"""Limits of shared memory under which no column, and every column that is tried here, is computed as a
+whole."""
 
 
 def weights(channels: int, seed: int = 0) -> list[np.ndarray]:
@@ -38,10 +39,20 @@ def error(m: np.ndarray, p: np.ndarray, dtype: type, limit: int, threads: int = 
 
 
 SHAPES = [
-    (1, 4, 64, 64), (3, 4, 64, 80), (2, 8, 90, 96), (1, 8, 128, 128), (1, 8, 100, 150), (1, 12, 72, 120),
-    (1, 16, 160, 64), (1, 32, 64, 96), (2, 28, 64, 64), (1, 4, 512, 64), (1, 4, 64, 512), (1, 8, 256, 256),
+    (1, 4, 64, 64),
+    (3, 4, 64, 80),
+    (2, 8, 90, 96),
+    (1, 8, 128, 128),
+    (1, 8, 100, 150),
+    (1, 12, 72, 120),
+    (1, 16, 160, 64),
+    (1, 32, 64, 96),
+    (2, 28, 64, 64),
+    (1, 4, 512, 64),
+    (1, 4, 64, 512),
+    (1, 8, 256, 256),
     (1, 4, 486, 500),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda it: "x".join(map(str, it)))
@@ -75,7 +86,8 @@ IMAGES = {
 @pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("limit", [SMALL, LARGE])
 def test_images_with_edges_of_the_phase_rule(name: str, limit: int) -> None:
-    """All channels alike, beside PAN features of noise: exact zeros, real bins, energy in one bin, large numbers."""
+    """All channels alike, beside PAN features of noise: exact zeros, real bins, energy in one bin, large
+    numbers."""
     m = np.broadcast_to(IMAGES[name], (1, 4, 96, 120))
     p = np.random.default_rng(2).normal(size=m.shape)
     assert error(m, p, np.float32, limit) <= 1e-5
@@ -90,9 +102,12 @@ def test_images_with_edges_of_the_phase_rule(name: str, limit: int) -> None:
     threads=st.integers(1, 3),
     seed=st.integers(0, 99),
 )
-def test_any_block_any_way(channels: int, height: int, width: int, limit: int, threads: int, seed: int) -> None:
-    """Near the cut the phase is steep and multiplies a bin's rounding by 31, so that a network of random weights may be
-    badly conditioned; how badly, float32 in NumPy shows (of ten seeds two were off by 4e-6, the others by 1e-6).
+def test_any_block_any_way(
+    channels: int, height: int, width: int, limit: int, threads: int, seed: int
+) -> None:
+    """Near the cut the phase is steep and multiplies a bin's rounding by 31, so that a network of random
+    weights may be badly conditioned; how badly, float32 in NumPy shows (of ten seeds two were off by 4e-6,
+    the others by 1e-6).
     """
     m, p = np.random.default_rng(seed).normal(size=(2, 1, channels, height, width)) * 10.0 ** (seed % 5 - 2)
     single = [array.astype(np.float32) for array in (m, p, *weights(channels, seed))]
@@ -104,7 +119,9 @@ def test_any_block_any_way(channels: int, height: int, width: int, limit: int, t
 def test_both_ways_give_the_same_to_the_bit() -> None:
     m, p = np.random.default_rng(6).normal(size=(2, 2, 8, 80, 96)).astype(np.float32)
     inputs = [m, p, *(array.astype(np.float32) for array in weights(8))]
-    first, *others = (host.spectral_fusion(*inputs, limit=limit) for limit in (SMALL, 30 << 10, 60 << 10, LARGE))
+    first, *others = (
+        host.spectral_fusion(*inputs, limit=limit) for limit in (SMALL, 30 << 10, 60 << 10, LARGE)
+    )
     for other in others:
         np.testing.assert_array_equal(first, other)
 

@@ -8,12 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from export.plugin import resources
-from runtime.errors import UnavailableError
+from sfiin.export.plugin import resources
+from sfiin.runtime.errors import UnavailableError
 
 RECORD = Path(__file__).parents[3] / "benchmarks" / "plugin-resources.json"
-KERNELS = {"RowsForward<float>", "RowsForward<half>", "Floors", "Columns", "Bins<float>", "Bins<half>", "RowsInverse",
-           "WholeColumns<float>", "WholeColumns<half>", "Out<float>", "Out<half>"}  # fmt: skip
+KERNELS = {
+    "RowsForward<float>",
+    "RowsForward<half>",
+    "Floors",
+    "Columns",
+    "Bins<float>",
+    "Bins<half>",
+    "RowsInverse",
+    "WholeColumns<float>",
+    "WholeColumns<half>",
+    "Out<float>",
+    "Out<half>",
+}
 
 MOST_REGISTERS = 64
 """With 256 threads a block, four blocks on every GPU since 7.5 (65,536 registers, 1,024 threads and more)."""
@@ -32,7 +43,9 @@ def test_the_kernels_compile_without_spills(capability: str) -> None:
 
 def test_the_record_holds_every_kernel_on_every_capability() -> None:
     found = json.loads(RECORD.read_text(encoding="utf-8"))["kernels"]
-    assert {(it["capability"], it["name"]) for it in found} == {(c, k) for c in resources.CAPABILITIES for k in KERNELS}
+    assert {(it["capability"], it["name"]) for it in found} == {
+        (c, k) for c in resources.CAPABILITIES for k in KERNELS
+    }
     assert all(it["spills"] == 0 and it["registers"] <= MOST_REGISTERS for it in found)
 
 

@@ -1,7 +1,9 @@
-"""The plugin's TensorRT side: compiled against each version's headers, asked by a stand-in, and in the real registry.
+"""The plugin's TensorRT side: compiled against each version's headers, asked by a stand-in, and in the real
+registry.
 
-TensorRT's headers come with JetPack and its packages, and are in NVIDIA's public repository; $TENSORRT_INCLUDE names
-the folders that hold an NvInfer.h, of several versions if there are, divided by colons.
+TensorRT's headers come with JetPack and its packages, and are in NVIDIA's public repository;
+$TENSORRT_INCLUDE names the folders that hold an NvInfer.h, of several versions if there are, divided by
+colons.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ from pathlib import Path
 
 import pytest
 
-from export.plugin import host
+from sfiin.export.plugin import host
 
 INCLUDES = [Path(it) for it in os.environ.get("TENSORRT_INCLUDE", "").split(":") if it]
 DRIVER = Path(__file__).with_name("drive.cpp")
 
 pytestmark = [
-    pytest.mark.skipif(not INCLUDES, reason="no TensorRT headers at hand; $TENSORRT_INCLUDE names their folders"),
+    pytest.mark.skipif(
+        not INCLUDES, reason="no TensorRT headers at hand; $TENSORRT_INCLUDE names their folders"
+    ),
     pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed"),
 ]
 
@@ -30,7 +34,8 @@ pytestmark = [
 def version(include: Path) -> tuple[int, int]:
     text = (include / "NvInferVersion.h").read_text()
     major, minor = (
-        re.search(rf"define (?:NV_TENSORRT|TRT)_{it}(?:_ENTERPRISE)? (\d+)", text) for it in ("MAJOR", "MINOR")
+        re.search(rf"define (?:NV_TENSORRT|TRT)_{it}(?:_ENTERPRISE)? (\d+)", text)
+        for it in ("MAJOR", "MINOR")
     )
     assert major is not None
     assert minor is not None
@@ -40,7 +45,9 @@ def version(include: Path) -> tuple[int, int]:
 def cuda_include() -> Path:
     nvcc = shutil.which("nvcc")
     assert nvcc is not None
-    listed = subprocess.run([nvcc, "--dryrun", "-c", "x.cu"], capture_output=True, text=True, check=False).stderr
+    listed = subprocess.run(
+        [nvcc, "--dryrun", "-c", "x.cu"], capture_output=True, text=True, check=False
+    ).stderr
     return Path(re.findall(r'"-I([^"]*include[^"]*)"', listed)[-1])
 
 
@@ -52,7 +59,15 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("headers of TensorRT 10 or later and cmake are wanted")
     folder = tmp_path_factory.mktemp("build")
     for command in (
-        ["cmake", "-S", host.SOURCES, "-B", folder, f"-DTENSORRT_INCLUDE={latest}", "-DCMAKE_CUDA_ARCHITECTURES=90"],
+        [
+            "cmake",
+            "-S",
+            host.SOURCES,
+            "-B",
+            folder,
+            f"-DTENSORRT_INCLUDE={latest}",
+            "-DCMAKE_CUDA_ARCHITECTURES=90",
+        ],
         ["cmake", "--build", folder],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -95,10 +110,17 @@ def test_it_answers_what_tensorrt_asks(library: Path, tmp_path: Path) -> None:
         f"{prefix}16 inputs are wanted, not 15",
         "configured 1",
         f"workspace {sum(-(-size // 256) * 256 for size in sizes)}",
-        "format 1", "format 1", "format 0", "format 0", "format 0",
+        "format 1",
+        "format 1",
+        "format 0",
+        "format 0",
+        "format 0",
         "output half 1, of 1",
-        "field floor 1e-06", "field cut 0.2", "field fade 0.1", "field slope 0.3",
-    ]  # fmt: skip
+        "field floor 1e-06",
+        "field cut 0.2",
+        "field fade 0.1",
+        "field slope 0.3",
+    ]
 
 
 REGISTRY = """
@@ -126,7 +148,9 @@ print(registry.get_creator("SpectralFusion", "1", "sfiin"))
 """
 
 
-@pytest.mark.skipif(find_spec("tensorrt_lean_bindings") is None, reason="tensorrt_lean_cu13_bindings is not installed")
+@pytest.mark.skipif(
+    find_spec("tensorrt_lean_bindings") is None, reason="tensorrt_lean_cu13_bindings is not installed"
+)
 def test_the_real_registry_takes_it_and_lets_it_go(library: Path) -> None:
     command = [sys.executable, "-c", REGISTRY, str(library)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -143,17 +167,23 @@ LOAD = """
 import sys
 from pathlib import Path
 import tensorrt_lean_bindings as trt
-from runtime import plugin
+from sfiin.runtime.backends import plugin
 plugin.load(trt, Path(sys.argv[1]))
 print(plugin.knows(trt.get_plugin_registry()))
 """
 
 
-@pytest.mark.skipif(find_spec("tensorrt_lean_bindings") is None, reason="tensorrt_lean_cu13_bindings is not installed")
+@pytest.mark.skipif(
+    find_spec("tensorrt_lean_bindings") is None, reason="tensorrt_lean_cu13_bindings is not installed"
+)
 def test_the_runtime_loads_it_into_the_real_registry(library: Path) -> None:
     """The module has a registry for the whole process, called as those of a builder and a runtime are."""
-    done = subprocess.run([sys.executable, "-c", LOAD, str(library)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(library)], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
     libc = next(Path("/lib").glob("*/libm.so.6"))
-    done = subprocess.run([sys.executable, "-c", LOAD, str(libc)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(libc)], capture_output=True, text=True, check=False
+    )
     assert "has no plugin sfiin::SpectralFusion" in done.stderr

@@ -1,0 +1,182 @@
+"""Which commands does the export side add? `export` and `demo`.
+
+Imported for `sfiin --help` even where torch and onnx are missing, so what is heavy is imported inside the
+commands.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sfiin.export.command_preflight import Name
+from sfiin.runtime.cli import requires
+from sfiin.runtime.commands import options
+from sfiin.runtime.commands.console import print_table, say
+
+if TYPE_CHECKING:
+    from sfiin.export.exporter import ExportReport
+    from sfiin.export.lower_precision import Reduced
+    from sfiin.export.lowering_choice import Choice
+    from sfiin.export.precision_loss import Distance, Figures
+
+MODULES = ("torch", "safetensors", "scipy", "onnx", "onnxruntime")
+
+
+def export(
+    *,
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint (.safetensors).")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The model to write (.onnx).")
+    ],
+    fourier: Annotated[
+        Literal["matmul", "dft", "plugin", "auto"],
+        typer.Option(help="What becomes of the Fourier transform; auto: the fastest that the target reads."),
+    ] = "matmul",
+    target: Annotated[
+        Name | None, typer.Option(help="What is to run the model; refuse to write what that will not read.")
+    ] = None,
+    tile: Annotated[
+        str, typer.Option(metavar="SIDE|HxW", help="The tile in PAN pixels: 128, or 96x160.")
+    ] = "128",
+    overlap: Annotated[int, typer.Option(min=0, help="PAN pixels that neighbouring tiles share.")] = 32,
+    opset: Annotated[int, typer.Option(min=17, max=23, help="ONNX opset.")] = 17,
+    precision: Annotated[
+        Literal["fp32", "fp16", "mixed"],
+        typer.Option(help="fp16: half but for what needs more; mixed: half convolutions, float spectra."),
+    ] = "fp32",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Pairs (.npz) to audit ranges on, for fp16 and mixed; else golden tiles only."
+        ),
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Pairs (.npz) with truth that fp16 and mixed are judged by."),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Export a checkpoint to ONNX, check it against PyTorch, and write it with its contract and golden
+    tiles."""
+    if precision == "fp32" and (calibration or check):
+        raise typer.BadParameter(
+            "--calibration and --check are for --precision fp16 or mixed; leave them out"
+        )
+    if precision != "fp32" and fourier == "plugin":
+        raise typer.BadParameter(
+            f"{precision} is decided by running the graph in ONNX Runtime, which has no kernel for the plugin's node; "
+            "export it in fp32",
+            param_hint="--precision",
+        )
+    options.refuse_existing(output, overwrite)
+    requires("export", *MODULES)
+    from sfiin.export import targets
+    from sfiin.export.exporter import export_model
+    from sfiin.export.lower_precision import Material
+    from sfiin.runtime.contract import Tile
+
+    wanted = targets.target(target) if target else None
+    report = export_model(
+        checkpoint,
+        output,
+        fourier,
+        Tile(*parse_tile(tile), overlap),
+        opset=opset,
+        target=wanted,
+        precision=precision,
+        material=Material(calibration, check),
+    )
+    if not quiet:
+        _print_parity(report)
+        if report.choice is not None:
+            _print_choice(report.choice)
+        if report.reduced:
+            _print_reduced(report.reduced)
+    lowering, size = report.contract.lowering, f"{output.stat().st_size / 1e6:.2f} MB"
+    say(f"{output}: {lowering}, {precision}, tile {tile}, opset {opset}, {size}, checked", quiet)
+
+
+def demo(
+    *,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="A folder for what it makes.")
+    ] = Path("demo"),
+    quiet: options.Quiet = False,
+) -> None:
+    """Go the whole way on a simulated scene with known truth: export, check, run, judge, and draw."""
+    requires("export", *MODULES, "matplotlib")
+    from sfiin.export.demo import demo as run_demo
+
+    result = run_demo(output, lambda text: say(f"- {text}", quiet))
+    if quiet:
+        return
+    _print_parity(result.export)
+    rows = [(name, f"{q.psnr:.2f}", f"{q.sam:.3f}", f"{q.ergas:.3f}") for name, q in result.quality.items()]
+    print_table("quality against the truth", rows, ("method", "PSNR dB", "SAM deg", "ERGAS"))
+    say(
+        f"{output / 'hrms.tif'}: {result.run.tiles} tiles in {result.run.seconds:.1f} s; picture: {output / 'demo.png'}"
+    )
+
+
+def parse_tile(text: str) -> tuple[int, int]:
+    """'128' or '96x160' as (height, width). Raises typer.BadParameter for anything else."""
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if not match:
+        raise typer.BadParameter(f"'{text}' is no tile; write a side (128), or height x width (96x160)")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _print_parity(report: ExportReport) -> None:
+    sets = (report.float64, report.float32, report.rounding)
+    rows = [
+        (tiles[0].name, *(f"{value:.1e}" for tile in tiles for value in (tile.relative_l2, tile.peak_share)))
+        for tiles in zip(*(parity.tiles for parity in sets), strict=True)
+    ]
+    rows.append(
+        ("all", *(f"{value:.1e}" for parity in sets for value in (parity.relative_l2, parity.peak_share)))
+    )
+    header = ("tile", "float64: L2", "max", "float32: L2", "max", "float32 to 64: L2", "max")
+    runner = "The plugin's reference" if report.contract.lowering == "plugin" else "ONNX Runtime"
+    print_table(f"{runner} against PyTorch (relative L2; largest difference / peak)", rows, header)
+
+
+def _print_choice(choice: Choice) -> None:
+    rows = [
+        (
+            it.lowering,
+            None if it.error is None else f"{it.error.relative_l2:.1e}",
+            None if it.milliseconds is None else f"{it.milliseconds:.1f}",
+            "chosen" if it.lowering == choice.lowering else it.why or "slower",
+        )
+        for it in choice.candidates
+    ]
+    print_table(
+        f"Lowerings for {choice.target}", rows, ("lowering", "L2", "ms a tile, ONNX Runtime, CPU", "")
+    )
+
+
+def _print_reduced(reduced: Reduced) -> None:
+    typed, lost = reduced.typed, reduced.loss
+    first = {island.rule: island for island in reversed(typed.islands)}
+    rules = [(rule, count, first[rule].node, first[rule].reason) for rule, count in typed.rules.items()]
+    shares = f"{typed.mac_share:.1%} of multiply-adds and {typed.node_share:.0%} of nodes in FP16, {typed.casts} Casts"
+    print_table(f"FP32 islands ({shares})", rules, ("rule", "nodes", "first", "why"))
+    header = ("", "PSNR dB", "SAM deg", "ERGAS", "shift DN", "largest DN")
+    _print_figures(
+        "difference from FP32 on golden tiles", header, rounded=reduced.rounded, unrounded=reduced.here
+    )
+    if lost:
+        apart = f"shift {lost.shift:.4f} DN, at most {lost.largest:.2f} DN"
+        title = f"against truth, {lost.pairs} pairs (from FP32: {apart})"
+        _print_figures(title, (*header[:4], "bias DN"), FP32=lost.single, rounded=lost.lower)
+
+
+def _print_figures(title: str, header: tuple[str, ...], **figures: Distance | Figures) -> None:
+    rows = [(name, *(f"{value:.4f}" for value in dataclasses.astuple(it))) for name, it in figures.items()]
+    print_table(title, rows, header)

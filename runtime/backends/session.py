@@ -1,0 +1,170 @@
+"""How is an open model run, whatever the backend? The session protocol, and ONNX Runtime behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfiin.runtime import models
+from sfiin.runtime.contract import NEEDS, Contract
+from sfiin.runtime.errors import InputError, SfiinError, UnavailableError
+
+Provider = Literal["cpu", "cuda", "tensorrt"]
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+# 1.25 and 1.26 load an inverse one-sided DFT and return a result of the wrong width without a word.
+OLDEST_ONNXRUNTIME = (1, 27)
+
+
+class Session(Protocol):
+    """An open model. `run` may be called any number of times; `close` frees what the backend holds."""
+
+    @property
+    def contract(self) -> Contract:
+        """What the model promises."""
+        ...
+
+    def run(self, ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Fuse a batch of tiles.
+
+        `ms`: (N, B, h, w) float32, DN; `pan`: (N, 1, h * ratio, w * ratio) float32, DN, both of the
+        contract's tile. Returns (N, B, h * ratio, w * ratio) float32, DN, neither rounded nor clipped.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the backend's memory; the session cannot be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Pipelined(Session, Protocol):
+    """A session that has the next batches under way while one is computed."""
+
+    def run_many(
+        self, batches: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]
+    ) -> Iterator[NDArray[np.float32]]:
+        """Fuse batches one after another, each as `run` would, in order."""
+        ...
+
+
+class OnnxSession:
+    """A model in ONNX Runtime.
+
+    `threads` bounds the threads inside an operator (0: ONNX Runtime's choice). Raises InputError for a file
+    that is no ONNX model, ContractError for one without a valid contract, UnavailableError without
+    onnxruntime or the provider, or for a model of the lowering `plugin`.
+    """
+
+    def __init__(self, model: Path, provider: Provider = "cpu", threads: int = 0) -> None:
+        ort = import_onnxruntime()
+        if PROVIDERS[provider] not in ort.get_available_providers():
+            raise UnavailableError(
+                f"onnxruntime here has no {PROVIDERS[provider]}; install sfiin[gpu] on a machine with CUDA, "
+                "or use --provider cpu"
+            )
+        if not model.is_file():
+            raise InputError(f"{model}: no such model file")
+        self._contract = models.contract(model)
+        options = session_options(ort, threads, self._contract.block)
+        try:
+            # What TensorRT does not take goes to CUDA, and what CUDA does not have to the CPU, which is
+            # always there.
+            wanted = [PROVIDERS[provider], *([PROVIDERS["cuda"]] if provider == "tensorrt" else [])]
+            self._session: Any = ort.InferenceSession(str(model), options, providers=wanted)
+        except _load_errors() as error:
+            raise _why_not(model, self._contract, error) from None
+        if PROVIDERS[provider] not in self._session.get_providers():
+            raise UnavailableError(
+                f"ONNX Runtime could not start its {PROVIDERS[provider]}, most likely for a missing CUDA library; "
+                "'sfiin doctor' says what is here, --provider cpu does without"
+            )
+
+    @property
+    def contract(self) -> Contract:
+        """What the model promises."""
+        return self._contract
+
+    def run(self, ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Fuse a batch of tiles; shapes and units as in `Session.run`."""
+        result: NDArray[np.float32] = self._session.run(["hrms"], {"ms": ms, "pan": pan})[0]
+        return result
+
+    def close(self) -> None:
+        """Drop the ONNX Runtime session."""
+        self._session = None
+
+    def __enter__(self) -> OnnxSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def import_onnxruntime() -> Any:
+    """The onnxruntime module. Raises UnavailableError when it is absent or older than 1.27."""
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        raise UnavailableError(
+            "onnxruntime is not installed; pip install 'sfiin[cpu]' or 'sfiin[gpu]'"
+        ) from None
+    found = tuple(int(part) for part in re.findall(r"\d+", ort.__version__)[:2])
+    if found < OLDEST_ONNXRUNTIME:
+        wanted = ".".join(map(str, OLDEST_ONNXRUNTIME))
+        raise UnavailableError(
+            f"onnxruntime {ort.__version__} is too old: before {wanted} it fails on, or silently mis-sizes, an inverse "
+            f"one-sided DFT; pip install 'onnxruntime>={wanted}'"
+        )
+    return ort
+
+
+def session_options(ort: Any, threads: int = 0, block: int = 1) -> Any:
+    """How sessions are set up: quiet, with so many threads inside an operator (0: ONNX Runtime's choice).
+
+    The last level of graph optimisation lays tensors out in blocks of 8 or 16 channels. It is for models
+    whose convolutions are arranged to fill them (`Contract.block`); in others, as narrow as this network, the
+    blocks would be half empty, and the reordering cost more than it saves.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if block > 1 else levels.ORT_ENABLE_EXTENDED
+    return options
+
+
+def _load_errors() -> tuple[type[Exception], ...]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NoModel,
+        state.NotImplemented,
+        state.RuntimeException,
+    )
+
+
+def _why_not(model: Path, contract: Contract, error: Exception) -> SfiinError:
+    """A model for the plugin is refused as such; of any other, ONNX Runtime's first line is told."""
+    if contract.lowering == "plugin":
+        return UnavailableError(
+            f"{model}: its frequency branches are nodes of a plugin, which ONNX Runtime does not have; it needs "
+            f"{NEEDS['plugin'].split(';')[0]}. Run it there, or export the checkpoint with --fourier matmul"
+        )
+    return InputError(f"{model}: ONNX Runtime cannot load it: {str(error).strip().splitlines()[0]}")

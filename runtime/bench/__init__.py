@@ -1,0 +1,1 @@
+"""How fast is a model here, and may the figure be believed?"""

@@ -1,0 +1,1 @@
+"""The runtime's own commands, and what all commands share: options and the console."""

@@ -1,0 +1,61 @@
+"""How does a person, or a script, learn what this machine can do? `sfiin doctor`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sfiin.runtime.commands.console import print_json, print_table
+from sfiin.runtime.commands.options import Json, Quiet
+
+
+def doctor(*, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Say what this machine can do, and how to get what it lacks."""
+    from sfiin.runtime.backends.machine import survey
+
+    facts = survey()
+    if as_json:
+        print_json(facts)
+    elif not quiet:
+        _print(facts)
+
+
+def _print(facts: dict[str, Any]) -> None:
+    python, system, cuda = facts["python"], facts["system"], facts["cuda"]
+    print_table(
+        "Machine",
+        [
+            ("Python", f"{python['version']} ({python['executable']})"),
+            ("system", system["platform"]),
+            ("CPUs", system["cpus"]),
+            ("Jetson", system["jetson"] or "no"),
+            ("CUDA", cuda["why"] or f"{cuda['version']}: {', '.join(cuda['devices'])}"),
+        ],
+    )
+    if found := facts["jetpack"]:
+        print_table("JetPack", found.items())
+    print_table("Packages", [*facts["packages"].items(), *facts["tensorrt"].items()])
+    backends = [
+        (name, "yes" if it["usable"] else "no", it["why"] or "") for name, it in facts["backends"].items()
+    ]
+    chosen = "cuda" if facts["backends"]["cuda"]["usable"] else "cpu"
+    print_table(
+        f"Backends of 'sfiin run' for models (.onnx); here it takes {chosen}",
+        backends,
+        ("provider", "usable", "why not"),
+    )
+    plans = [
+        (name, "yes" if it["usable"] else "no", it["library"] or "", it["why"] or "")
+        for name, it in facts["plans"].items()
+    ]
+    print_table("Backends of 'sfiin run' for plans", plans, ("flavour", "usable", "library", "why not"))
+    print_table("Fourier transforms of a model", facts["fourier"].items())
+    models = [
+        (it["file"], it.get("why") or f"{it['sensor']}: {it['bands']} bands, ratio {it['ratio']}")
+        for it in facts["models"]
+    ]
+    print_table("Shipped models", models or [("none", "give 'sfiin run' one with --model")])
+    extras = [
+        (name, ", ".join(it["missing"]) or "complete", it["install"] or "")
+        for name, it in facts["extras"].items()
+    ]
+    print_table("Extras", extras, ("extra", "missing", "to install"))

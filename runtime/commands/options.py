@@ -1,0 +1,118 @@
+"""Which options do several commands share? Each is here once, with its help and the values it accepts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from sfiin.runtime.errors import OutputError
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else, on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")]
+
+Pan = Annotated[Path, typer.Option("--pan", metavar="FILE", help="The panchromatic image.")]
+Ms = Annotated[
+    list[Path],
+    typer.Option("--ms", metavar="FILE", help="The multispectral image; once per file, in the bands' order."),
+]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        "--model", metavar="FILE", help="An exported model (.onnx) or a plan; else a shipped one that fits."
+    ),
+]
+
+# The names of sfiin.runtime.backends.select.Choice, repeated because that module loads NumPy, which `--help`
+# must not.
+Provider = Annotated[
+    Literal["auto", "cpu", "cuda", "tensorrt"],
+    typer.Option(
+        "--provider", help="What the model runs on; auto: the GPU where it can, and plans in TensorRT."
+    ),
+]
+Threads = Annotated[
+    int, typer.Option("--threads", min=0, metavar="N", help="CPU threads; 0: as many as the backend likes.")
+]
+Batch = Annotated[
+    int, typer.Option("--batch", min=1, metavar="N", help="Tiles that go through the model at once.")
+]
+Overlap = Annotated[
+    int | None,
+    typer.Option(
+        "--overlap", min=0, metavar="N", help="PAN pixels that tiles share; by default what the model says."
+    ),
+]
+
+
+# The same for one scene, which a list of scenes stands in for.
+OnePan = Annotated[Path | None, typer.Option("--pan", metavar="FILE", help="The panchromatic image.")]
+OneMs = Annotated[
+    list[Path] | None,
+    typer.Option("--ms", metavar="FILE", help="The multispectral image; once per file, in the bands' order."),
+]
+OneOutput = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")]
+Jobs = Annotated[
+    Path | None,
+    typer.Option(
+        "--jobs",
+        metavar="CSV",
+        help="Many scenes: a table of pan, ms (several divided by ';'), output and, "
+        "if not one for all, model.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Allow an --overlap that leaves seams.")]
+Format = Annotated[Literal["gtiff", "cog"], typer.Option("--format", help="A tiled GeoTIFF, or a COG.")]
+Compress = Annotated[
+    Literal["deflate", "zstd", "lzw", "none"],
+    typer.Option("--compress", help="How the product is compressed."),
+]
+Overviews = Annotated[bool, typer.Option("--overviews", help="Add overviews to a GeoTIFF; a COG has them.")]
+Gain = Annotated[
+    float,
+    typer.Option("--gain", min=0.0, help="How many DN make one of the files' numbers, such as reflectance."),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", metavar="SIZE", help="What the process may take at most, such as 2GiB."),
+]
+Coregister = Annotated[
+    bool, typer.Option("--coregister", help="Move MS onto PAN by the shift found between them.")
+]
+MaxShift = Annotated[
+    float,
+    typer.Option(
+        "--max-shift", min=0.0, metavar="PIXELS", help="The shift of PAN against MS that is accepted."
+    ),
+]
+Quicklook = Annotated[bool, typer.Option("--quicklook", help="Write a picture beside the product (.png).")]
+Stac = Annotated[bool, typer.Option("--stac", help="Write a STAC item beside the product (.json).")]
+Acquired = Annotated[
+    str | None,
+    typer.Option(
+        "--acquired", metavar="TIME", help="When the scene was acquired, for --stac; else its tags say."
+    ),
+]
+Report = Annotated[bool, typer.Option("--report", help="Write a quality report beside the product (.html).")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Predict memory and time, and write nothing.")]
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def parse_size(text: str) -> int:
+    """'512M' or '2GiB' as bytes. Raises typer.BadParameter for anything else."""
+    found = re.fullmatch(r"(\d+)([KMG]?)(?:i?B)?", text)
+    if not found or not int(found[1]):
+        raise typer.BadParameter(f"'{text}' is no size; write bytes, or 512M, or 2G")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise OutputError when `path` exists and may not be replaced; commands call it before they start
+    working."""
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: exists already; give another name, or --overwrite to replace it")

@@ -1,0 +1,170 @@
+"""How are scenes sharpened from the command line? `sfiin run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sfiin.runtime.commands import options
+from sfiin.runtime.commands.console import print_json, say, tally
+
+if TYPE_CHECKING:
+    from sfiin.runtime.station.runner import Settings
+
+
+def run(
+    *,
+    pan: options.OnePan = None,
+    ms: options.OneMs = None,
+    output: options.OneOutput = None,
+    jobs: options.Jobs = None,
+    model: options.Model = None,
+    provider: options.Provider = "auto",
+    threads: options.Threads = 0,
+    batch: options.Batch = 1,
+    overlap: options.Overlap = None,
+    force: options.Force = False,
+    kind: options.Format = "gtiff",
+    compress: options.Compress = "deflate",
+    overviews: options.Overviews = False,
+    gain: options.Gain = 1.0,
+    memory: options.Memory = None,
+    coregister: options.Coregister = False,
+    max_shift: options.MaxShift = 1.5,
+    quicklook: options.Quicklook = False,
+    stac: options.Stac = False,
+    acquired: options.Acquired = None,
+    report: options.Report = False,
+    dry_run: options.DryRun = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Sharpen a scene: PAN and MS become a GeoTIFF of the MS bands with PAN's pixels; or many, from a
+    list."""
+    limit = options.parse_size(memory) if memory else None
+    one = pan is not None and ms and output is not None
+    if jobs is None and not one:
+        raise typer.BadParameter("--pan, --ms and --output are wanted, or --jobs", param_hint="--pan")
+    if jobs is not None and (pan or ms or output or dry_run):
+        raise typer.BadParameter(
+            "the list names the files; leave out --pan, --ms, --output and --dry-run", param_hint="--jobs"
+        )
+    if output is not None:
+        options.refuse_existing(output, overwrite or dry_run)
+    from sfiin.runtime.scenes.pipeline import Form
+    from sfiin.runtime.station.runner import Job, Settings
+
+    settings = Settings(
+        provider=provider,
+        threads=threads,
+        batch=batch,
+        overlap=overlap,
+        force=force,
+        form=Form(kind, compress, overviews),
+        gain=gain,
+        memory=limit,
+        coregister=coregister,
+        max_shift=max_shift,
+        quicklook=quicklook,
+        stac=stac,
+        acquired=acquired,
+        report=report,
+        overwrite=overwrite,
+    )
+    if jobs is not None:
+        _many(jobs, settings, model, quiet=quiet, as_json=as_json)
+        return
+    assert pan is not None
+    assert ms is not None
+    assert output is not None
+    _one(Job(pan, tuple(ms), output, model), settings, dry_run=dry_run, quiet=quiet, as_json=as_json)
+
+
+def _one(job: Any, settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:
+    from sfiin.runtime.station.runner import Station
+
+    with Station(settings) as station:
+        if dry_run:
+            document = station.predict(job)
+        else:
+            with tally("sharpening", quiet or as_json) as progress:
+                document = station.run(job, progress)
+    if as_json:
+        print_json(document)
+    else:
+        say((_prediction if dry_run else summary)(document), quiet)
+
+
+def _many(jobs: Path, settings: Settings, model: Path | None, *, quiet: bool, as_json: bool) -> None:
+    from sfiin.runtime.station.jobs import read, run_all
+    from sfiin.runtime.station.runner import Station
+
+    listed = read(jobs, model)
+    with Station(settings) as station:
+        run_all(listed, station.run, lambda event: tell(event, quiet, as_json), settings.overwrite)
+
+
+def tell(event: dict[str, Any], quiet: bool, as_json: bool) -> None:
+    """A line for each scene; as JSON, one document a line."""
+    import json
+
+    if as_json:
+        print(json.dumps(event, ensure_ascii=False, allow_nan=False), flush=True)
+        return
+    texts = {
+        "failed": lambda: f"{event['output']}: failed: {event['error']}",
+        "done": lambda: summary(event["report"]),
+        "skipped": lambda: f"{event['output']}: is there already",
+        "given back": lambda: f"{event['scene']}: taken over from a process that is no more",
+        "end": lambda: f"{event['done']} of {event['count']} scenes sharpened, {event['failed']} failed",
+    }
+    say(texts[event["event"]](), quiet)
+
+
+def summary(it: dict[str, Any]) -> str:
+    """What a run did, for people."""
+    from sfiin.runtime.station.budget import in_mib
+
+    clipped = ", ".join(f"{name} {count}" for name, count in it["clipped"].items() if count)
+    lines = [
+        f"{it['output']}: {it['pixels'] / 1e6:.2f} MP with {Path(it['model']).name} in {it['seconds']:.1f} s "
+        f"({it['megapixels_per_second']:.2f} MP/s), at most {in_mib(it['memory']['peak'])}",
+        f"  {it['tiles']} tiles, {it['nodata']} pixels without data, clipped values: {clipped or 'none'}",
+    ]
+    seams = [
+        f"  seams show between {found['axis']} of tiles: steps there are {found['ratio']:.2f} times those elsewhere"
+        for found in it.get("seams", ())
+        if found["shows"]
+    ]
+    return "\n".join([*lines, *seams, *(f"  {note}" for note in it["notes"])])
+
+
+def _prediction(it: dict[str, Any]) -> str:
+    from sfiin.runtime.station.budget import in_mib
+
+    (height, width), disk = it["size"], in_mib(it["product_bytes_at_most"])
+    total, base, buffers, cache = (
+        in_mib(it["memory"][name]) for name in ("total", "base", "buffers", "cache")
+    )
+    lines = [
+        f"{it['output']}: {height} x {width} pixels with {Path(it['model']).name}, {it['tiles']} tiles, not written",
+        f"  about {_duration(it['seconds'])}; memory at most {total} ({base} Python and model, {buffers} rows of "
+        f"tiles, {cache} GDAL, the rest for what is not counted)",
+        f"  disk: the product, up to {disk}, and as much again until it is complete",
+    ]
+    return "\n".join([*lines, *(f"  {note}" for note in it["notes"])])
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes:02} min"
+        if hours
+        else f"{minutes} min {rest:02} s"
+        if minutes
+        else f"{seconds:.1f} s"
+    )

@@ -1,0 +1,179 @@
+"""How does a run that was killed go on? From the rows of tiles that a hidden folder beside the product keeps.
+
+`.sharp.tif.sfiin/` holds what the run is about (inputs, model, settings), each finished row's pixels and
+counts, what the last row leaves for the next one to be blended with, and the GeoTIFF so far. Files appear by
+rename, so each is whole or not there. The GeoTIFF itself is never continued: a resumed run writes it anew
+from the kept rows, by the same sequence of writes, so that the product is the same to the byte. A row costs
+its raw pixels on the disk until the end.
+
+Against a kill that is enough; nothing is forced to the disk, so after a power cut a kept file may be damaged.
+Then, or when the run is about something else, it begins anew. The folder is locked while a process works in
+it; the lock goes with the process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfiin.runtime.errors import OutputError
+from sfiin.runtime.files import check_target, settle
+
+Arrays = dict[str, NDArray[Any]]
+
+_ABOUT, _LOCK = "about.json", "lock"
+
+
+class Journal:
+    """The kept rows of one run, and `part`, where its product is made. `begun` says how it began: "", or a
+    note."""
+
+    def __init__(self, folder: Path, suffix: str, about: str) -> None:
+        self._folder = folder
+        self.part = folder / f"product{suffix}"
+        self.part.unlink(missing_ok=True)
+        self.rows, self.begun = self._found(about)
+        if not self.rows:
+            self._clear()
+            _write(folder / _ABOUT, about.encode())
+
+    def row(self, index: int) -> Arrays:
+        """A kept row."""
+        return _load(self._row(index))
+
+    def left(self) -> Arrays:
+        """What the last kept row leaves for the next one."""
+        return _load(self._left(self.rows - 1))
+
+    def keep(self, row: Arrays, left: Arrays) -> None:
+        """Keep the next row. Raises OSError."""
+        index = self.rows
+        _save(self._left(index), left)
+        _save(self._row(index), row)
+        self.rows += 1
+        if index:
+            self._left(index - 1).unlink(missing_ok=True)
+
+    def _found(self, about: str) -> tuple[int, str]:
+        there = self._folder / _ABOUT
+        if not there.is_file():
+            return 0, ""
+        if there.read_text("utf-8", errors="replace") != about:
+            return 0, "an unfinished run with other inputs, model or settings was dropped"
+        count = 0
+        while self._row(count).is_file():
+            count += 1
+        if count and not all(map(_is_whole, [*map(self._row, range(count)), self._left(count - 1)])):
+            return 0, "an unfinished run was dropped, as what it kept is damaged"
+        return count, f"resumed after {count} rows of tiles" if count else ""
+
+    def _clear(self) -> None:
+        for path in self._folder.iterdir():
+            if path.name != _LOCK:
+                path.unlink()
+
+    def _row(self, index: int) -> Path:
+        return self._folder / f"row-{index:06d}.npz"
+
+    def _left(self, index: int) -> Path:
+        return self._folder / f"left-{index:06d}.npz"
+
+
+@contextmanager
+def journal(out: Path, about: Mapping[str, Any]) -> Iterator[Journal]:
+    """The journal of the run that makes `out`; when the block ends well, its `part` becomes `out` and the
+    rest goes.
+
+    When the block fails, the rows stay if there are any, and `out` is as it was. Raises OutputError when
+    another process is at work on `out`, or for an OSError in the block.
+    """
+    check_target(out)
+    folder = out.with_name(f".{out.name}.sfiin")
+    try:
+        with _locked(folder, out):
+            book = None
+            try:
+                book = Journal(folder, out.suffix, json.dumps(about, sort_keys=True))
+                yield book
+                settle(book.part, out)
+                shutil.rmtree(folder)
+            except BaseException:
+                _leave(folder, book)
+                raise
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be written ({error.strerror or str(error).splitlines()[0]}); check the disk and "
+            "permissions, then start again: what is done is kept"
+        ) from error
+
+
+def _leave(folder: Path, book: Journal | None) -> None:
+    with suppress(OSError):
+        if book is None or not book.rows:
+            shutil.rmtree(folder)
+        else:
+            book.part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(folder: Path, out: Path) -> Iterator[None]:
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            continue  # another process has just finished and taken the folder away
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_there(descriptor, folder / _LOCK):
+                yield
+                return
+        except BlockingIOError:
+            raise OutputError(
+                f"{out}: another process is writing it; wait for it, or give another name"
+            ) from None
+        finally:
+            os.close(descriptor)
+
+
+def _is_there(descriptor: int, path: Path) -> bool:
+    """Whether a lock's file is still the one by its name."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _save(path: Path, arrays: Arrays) -> None:
+    temporary = path.with_suffix(".new")
+    with temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    temporary.replace(path)
+
+
+def _load(path: Path) -> Arrays:
+    with path.open("rb") as file, np.load(file) as arrays:
+        return dict(arrays)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False

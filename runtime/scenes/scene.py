@@ -1,0 +1,450 @@
+"""What do PAN and MS files hold, and how are windows of them read on their common grid
+(sfiin.runtime.scenes.grid)?
+
+A pixel is valid where its file says so: by a mask in the file or beside it (.msk), which as everywhere in
+GDAL stands above nodata values, else by the nodata value of each band; by an alpha band (above 0); and only
+where it is finite. What is not declared is data: a 0 is a 0. A scene's pixel is valid where PAN and all MS
+bands are; where MS is interpolated, its validity goes by the nearest pixel. A product marks what is not valid
+by MS' nodata; else, for floats, by NaN; else by PAN's nodata; else, if a file can lack pixels at all, by 0;
+of these, the first that its type holds.
+
+A product has MS' data type, or the smallest that holds all bands' types. It has MS' number of bits per sample
+(NBITS, such as 11 in UInt16) if all MS bands declare fewer than the type's and nodata fits in them.
+
+Digital numbers (DN) go into the model. Where files hold other numbers, such as reflectance, `gain` says how
+many DN make one; without it, floats that are fractions and numbers beyond twice the sensor's peak are
+refused, not guessed at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioIOError
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from sfiin.runtime.contract import SensorProfile
+from sfiin.runtime.errors import InputError, MismatchError, SceneError
+from sfiin.runtime.scenes import metadata, product
+from sfiin.runtime.scenes.grid import Axis, Grid, Span, common_grid, is_located, moved
+from sfiin.runtime.scenes.metadata import Metadata
+from sfiin.runtime.scenes.raster import describe, open_raster, reason
+
+__all__ = ["Scene", "describe", "open_raster", "open_scene"]
+
+_REFLECTANCE = 1.5  # the largest value of floats that are taken for reflectance
+_EXCESS = 2.0  # how often the sensor's peak may be exceeded
+_ZEROS = 0.01  # the share of zeros from which on they are mentioned
+_SAMPLES, _SAMPLE_SIDE = 4, 128  # windows per axis, pixels
+
+Image = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """An open file, those of its bands that are data, and how many DN make one of its numbers."""
+
+    file: Any
+    bands: tuple[int, ...]
+    gain: float
+
+    @classmethod
+    def of(cls, file: Any, wanted: int, gain: float) -> _Layer:
+        """All bands if they are as many as wanted, else those that are no alpha channel.
+
+        What is written without further ado as four bands of 8 bits says that the fourth is alpha; it is
+        infrared.
+        """
+        kinds = zip(file.indexes, file.colorinterp, strict=True)
+        return cls(
+            file, tuple(i for i, kind in kinds if file.count == wanted or kind != ColorInterp.alpha), gain
+        )
+
+    @property
+    def names(self) -> list[str | None]:
+        return [self.file.descriptions[i - 1] for i in self.bands]
+
+    @property
+    def colours(self) -> list[ColorInterp]:
+        return [self.file.colorinterp[i - 1] for i in self.bands]
+
+    @property
+    def dtypes(self) -> list[str]:
+        return [self.file.dtypes[i - 1] for i in self.bands]
+
+    @property
+    def nodata(self) -> list[float | None]:
+        return [self.file.nodatavals[i - 1] for i in self.bands]
+
+    @property
+    def may_lack(self) -> bool:
+        """Whether pixels may be invalid though no value is nodata: by a mask, or because they are not
+        finite."""
+        if any(np.dtype(it).kind == "f" for it in self.dtypes):
+            return True
+        unmasked = {MaskFlags.all_valid, MaskFlags.alpha}
+        flags = [self.file.mask_flag_enums[i - 1] for i in self.bands]
+        return len(self.bands) < self.file.count or any(unmasked.isdisjoint(each) for each in flags)
+
+    def load(self, window: Window) -> tuple[Image, Mask]:
+        """Pixels in DN, and where each is valid, both (bands, height, width)."""
+        try:
+            image: Image = self.file.read(self.bands, window=window, out_dtype=np.float32)
+            valid: Mask = np.isfinite(image)
+            # GDAL's own use of alpha depends on the number of bands.
+            if MaskFlags.alpha not in self.file.mask_flag_enums[self.bands[0] - 1]:
+                valid &= self.file.read_masks(self.bands, window=window) > 0
+            for alpha in set(self.file.indexes) - set(self.bands):
+                valid &= self.file.read(alpha, window=window) > 0
+        except RasterioIOError as error:
+            raise SceneError(
+                f"{self.file.name}: damaged or cut short ({reason(error)}); fetch it again"
+            ) from error
+        return image if self.gain == 1 else image * np.float32(self.gain), valid
+
+
+@dataclass(frozen=True, eq=False)
+class _Raster:
+    """Bands of one or more files of one grid, seen on the scene's grid."""
+
+    layers: Sequence[_Layer]
+    rows: Axis
+    cols: Axis
+
+    def read(self, row: int, col: int, height: int, width: int) -> tuple[Image, Mask]:
+        """Pixels (bands, height, width) float32, all finite, and where all bands are valid (height,
+        width)."""
+        rows, cols = self.rows.taps(row, height), self.cols.taps(col, width)
+        window, (top, left) = _window(rows, cols)
+        image, valid = map(np.concatenate, zip(*(layer.load(window) for layer in self.layers), strict=True))
+        everywhere: Mask = np.logical_and.reduce(valid)
+        if not everywhere.all():
+            image = np.stack([_fill(band, good) for band, good in zip(image, valid, strict=True)])
+        for axis, (taps, first) in enumerate([(rows, top), (cols, left)], start=-2):
+            image = _apply(image, taps, first, axis)
+        nearest = np.ix_(self.rows.nearest(row, height) - top, self.cols.nearest(col, width) - left)
+        return image, everywhere[nearest]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """An open pair of PAN and MS on the common grid.
+
+    `height` and `width` are in PAN pixels and need not be multiples of the sensor's ratio. `bands` are the MS
+    bands' names, `dtype` is MS' data type, `bits` how many of its bits a product uses (None: all), and
+    `nodata` marks, in a product, pixels that PAN or any MS band lacks (None when neither file can lack any).
+    `gain` is how many DN make one of the files' numbers. `crs` is None and `transform` the identity when the
+    files have no geotransform. `metadata` is what a product takes over; `notes` say what a user should know
+    about the pair, a sentence each.
+    """
+
+    sensor: SensorProfile
+    height: int
+    width: int
+    dtype: np.dtype[Any]
+    bits: int | None
+    nodata: float | None
+    gain: float
+    crs: Any
+    transform: Affine
+    metadata: Metadata
+    notes: tuple[str, ...]
+    _pan: _Raster
+    _ms: _Raster
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The MS bands' names, as the files give them, else as the model does."""
+        return self.metadata.names
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files' names, PAN's first."""
+        return tuple(layer.file.name for raster in (self._pan, self._ms) for layer in raster.layers)
+
+    @property
+    def placement(self) -> list[float]:
+        """Where MS lies on the common grid, which coregistration changes."""
+        return [number for axis in (self._ms.rows, self._ms.cols) for number in (axis.origin, axis.step)]
+
+    @property
+    def block_row(self) -> int:
+        """Bytes of one row of the files' blocks, as they are in memory."""
+        files = [layer.file for raster in (self._pan, self._ms) for layer in raster.layers]
+        return sum(
+            height * file.width * np.dtype(dtype).itemsize
+            for file in files
+            for (height, _), dtype in zip(file.block_shapes, file.dtypes, strict=True)
+        )
+
+    def coregistered(self, row: float, col: float) -> Scene:
+        """The same scene with MS moved down and to the right by so many PAN pixels, by interpolation."""
+        rows, cols = (
+            dataclasses.replace(axis, origin=axis.origin - axis.step * shift / self.sensor.ratio)
+            for axis, shift in ((self._ms.rows, row), (self._ms.cols, col))
+        )
+        return dataclasses.replace(self, _ms=dataclasses.replace(self._ms, rows=rows, cols=cols))
+
+    @property
+    def resampled(self) -> bool:
+        """Whether MS is interpolated onto the common grid."""
+        return self._ms.rows.resampled or self._ms.cols.resampled
+
+    def read(self, row: int, col: int, height: int, width: int) -> tuple[Image, Image, Mask]:
+        """Read a window given in PAN pixels, all four numbers multiples of the ratio.
+
+        Returns MS (B, height / ratio, width / ratio) and PAN (1, height, width), float32, DN, and a mask
+        (height, width) of where both are valid. Beyond the scene the outermost pixels repeat. Pixels that a
+        file marks as nodata, and such as are not finite, take the mean of the valid pixels around them.
+        Raises SceneError when a file turns out to be damaged.
+        """
+        ratio = self.sensor.ratio
+        if any(number % ratio for number in (row, col, height, width)):
+            raise ValueError(
+                f"window ({row}, {col}, {height}, {width}) is not on multiples of the ratio {ratio}"
+            )
+        ms, ms_valid = self._ms.read(row // ratio, col // ratio, height // ratio, width // ratio)
+        pan, pan_valid = self._pan.read(row, col, height, width)
+        return ms, pan, pan_valid & ms_valid.repeat(ratio, axis=0).repeat(ratio, axis=1)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest value that a product can hold, in the files' numbers."""
+        if self.dtype.kind == "f":
+            held = np.finfo(self.dtype)
+            return float(held.min), float(held.max)
+        low, high = np.iinfo(self.dtype).min, np.iinfo(self.dtype).max
+        return low, high if self.bits is None else (1 << self.bits) - 1
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """Creation options of a product, for rasterio: a tiled, compressed GeoTIFF of MS bands on the PAN
+        grid.
+
+        It has all bits of its type: who writes fewer of them, with `product.creation_options`, must keep to
+        `limits`.
+        """
+        return {
+            "driver": "GTiff",
+            "height": self.height,
+            "width": self.width,
+            "count": len(self.bands),
+            "dtype": self.dtype.name,
+            "nodata": self.nodata,
+            "crs": self.crs,
+            "transform": self.transform,
+        } | product.creation_options(self.dtype)
+
+    @property
+    def colours(self) -> tuple[ColorInterp, ...]:
+        """The bands' colour interpretation."""
+        return self.metadata.colours
+
+
+@contextmanager
+def open_scene(pan: Path, ms: Sequence[Path], sensor: SensorProfile, *, gain: float = 1.0) -> Iterator[Scene]:
+    """Open PAN and MS, the latter one file or one file per band in the sensor's order.
+
+    `gain` is how many DN make one of the files' numbers: 1 for files that hold DN, the DN of reflectance 1
+    for reflectance. Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError
+    when they are not what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`. Raises
+    InputError for a gain that is not positive.
+    """
+    if not 0 < gain < math.inf:
+        raise InputError(f"--gain: {gain:g} is no number of DN that make 1; give a positive one")
+    with ExitStack() as stack:
+        wanted = len(sensor.bands) if len(ms) == 1 else 1
+        pan_layer = _Layer.of(stack.enter_context(open_raster(pan)), 1, gain)
+        ms_layers = [_Layer.of(stack.enter_context(open_raster(path)), wanted, gain) for path in ms]
+        _check_bands(pan_layer, ms_layers, sensor)
+        grid = common_grid(pan_layer.file, [layer.file for layer in ms_layers], sensor.ratio)
+        zeros = {}
+        for layer in (pan_layer, *ms_layers):
+            values = _sample(layer)
+            if values.size:
+                _check_scale(layer, values, sensor)
+                zeros[Path(layer.file.name).name] = float((values == 0).mean())
+        yield _scene(pan_layer, ms_layers, sensor, grid, _zero_notes(zeros))
+
+
+# --- what the files are ---
+
+
+def _check_bands(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile) -> None:
+    names = [name for layer in ms for name in layer.names]
+    if len(pan.bands) != 1:
+        hint = "are PAN and MS swapped?" if len(names) == 1 else "give the panchromatic band alone"
+        raise SceneError(f"{pan.file.name}: PAN has {len(pan.bands)} bands instead of one; {hint}")
+    for layer in (pan, *ms):
+        if any("complex" in dtype for dtype in layer.dtypes):
+            raise SceneError(
+                f"{layer.file.name}: data of type {layer.dtypes[0]}; complex numbers cannot be sharpened"
+            )
+        if ColorInterp.palette in layer.colours:
+            raise SceneError(
+                f"{layer.file.name}: numbers of a colour table, not of light; give the original image"
+            )
+    if len(names) != len(sensor.bands):
+        wanted = ", ".join(sensor.bands)
+        raise MismatchError(f"bands: MS has {len(names)}, the model wants {len(sensor.bands)} ({wanted})")
+    _check_order([(name or "").casefold() for name in names], [name.casefold() for name in sensor.bands])
+
+
+def _check_order(found: list[str], wanted: list[str]) -> None:
+    if found != wanted and sorted(found) == sorted(wanted):
+        raise MismatchError(
+            f"bands: MS holds {', '.join(found)}; the model wants the order {', '.join(wanted)}"
+        )
+
+
+def _check_scale(layer: _Layer, values: Image, sensor: SensorProfile) -> None:
+    name = layer.file.name
+    if np.dtype(layer.dtypes[0]).kind == "f" and values.max() <= _REFLECTANCE < sensor.scale:
+        raise MismatchError(
+            f"scale: {name} holds fractions up to {values.max():.3g} (reflectance?), the model wants digital "
+            f"numbers up to {sensor.peak}; give the product in digital numbers, or --gain, how many make 1"
+        )
+    # A few hot pixels do not make another sensor.
+    bright = float(np.percentile(values, 99))
+    if bright > _EXCESS * sensor.peak:
+        raise MismatchError(
+            f"bits: {name} holds values around {bright:.0f}, the model wants {sensor.bits} bits "
+            f"(up to {sensor.peak}); use a model for this sensor, or the product in its original digital numbers, "
+            "or --gain, how many of them make 1"
+        )
+
+
+def _zero_notes(shares: dict[str, float]) -> tuple[str, ...]:
+    """What is to be said of the files' shares of valid values that are 0, which many writers mean as
+    nodata."""
+    many = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items() if share > _ZEROS)
+    if not many:
+        return ()
+    declare = "if they are not, declare them, e.g. with gdal_edit.py -a_nodata 0"
+    return (f"zeros are {many}: no file says that they are nodata, and they are taken as data; {declare}",)
+
+
+def _sample(layer: _Layer) -> Image:
+    """The valid pixels of some windows spread over the file."""
+    height, width = layer.file.shape
+    tops, lefts = (
+        sorted({int(start) for start in np.linspace(0, max(0, side - _SAMPLE_SIDE), _SAMPLES)})
+        for side in (height, width)
+    )
+    size = (min(_SAMPLE_SIDE, width), min(_SAMPLE_SIDE, height))
+    samples = [layer.load(Window(left, top, *size)) for top in tops for left in lefts]
+    return np.concatenate([image[valid] for image, valid in samples])
+
+
+def _scene(
+    pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile, grid: Grid, notes: tuple[str, ...]
+) -> Scene:
+    rows, cols, file = grid.rows, grid.cols, pan.file
+    dtype = np.result_type(*(dtype for layer in ms for dtype in layer.dtypes))
+    nodata = _product_nodata(pan, ms, dtype)
+    bits, bits_notes = _product_bits(ms, nodata, dtype)
+    passed = metadata.gather(file, _bands(ms), sensor.bands, rows.start, cols.start)
+    return Scene(
+        sensor=sensor,
+        height=rows.count,
+        width=cols.count,
+        dtype=dtype,
+        bits=bits,
+        nodata=nodata,
+        gain=pan.gain,
+        crs=file.crs,
+        transform=moved(file.transform, rows.start, cols.start) if is_located(file) else Affine.identity(),
+        metadata=passed,
+        notes=(*grid.notes, *passed.notes, *bits_notes, *notes),
+        _pan=_Raster([pan], _pan_axis(rows, file.height), _pan_axis(cols, file.width)),
+        _ms=_Raster(ms, rows.ms, cols.ms),
+    )
+
+
+def _bands(ms: Sequence[_Layer]) -> list[tuple[Any, int]]:
+    return [(layer.file, i) for layer in ms for i in layer.bands]
+
+
+def _pan_axis(span: Span, size: int) -> Axis:
+    return Axis(span.start, 1, span.count, size)
+
+
+def _product_nodata(pan: _Layer, ms: Sequence[_Layer], dtype: np.dtype[Any]) -> float | None:
+    """MS' nodata; else NaN for floats; else PAN's; else 0 if a file has a mask. What `dtype` cannot hold
+    is skipped."""
+    own, other = ([value for layer in layers for value in layer.nodata] for layers in (ms, [pan]))
+    for nodata in (*own, math.nan, *other):
+        if nodata is not None and _fits(nodata, dtype):
+            return float(nodata)
+    return 0.0 if any(layer.may_lack for layer in (pan, *ms)) else None
+
+
+def _product_bits(
+    ms: Sequence[_Layer], nodata: float | None, dtype: np.dtype[Any]
+) -> tuple[int | None, tuple[str, ...]]:
+    """MS' bits per sample if a product can have them too, and what is to be said where it cannot."""
+    bits = metadata.bits(_bands(ms)) if dtype.kind == "u" else None
+    if bits is None or nodata is None or nodata < 1 << bits:
+        return bits, ()
+    return None, (
+        f"the product has {8 * dtype.itemsize} bits, not MS' {bits}, to hold the nodata value {nodata:g}",
+    )
+
+
+def _fits(value: float, dtype: np.dtype[Any]) -> bool:
+    if dtype.kind == "f":
+        return not math.isfinite(value) or abs(value) <= np.finfo(dtype).max
+    return float(value).is_integer() and bool(np.iinfo(dtype).min <= value <= np.iinfo(dtype).max)
+
+
+# --- pixels ---
+
+
+def _fill(image: Image, valid: Mask) -> Image:
+    """Give each invalid pixel the mean of the smallest block of 2**k x 2**k around it with valid pixels; 0
+    if none."""
+    if valid.all():
+        return image
+    if not valid.any():
+        return np.zeros_like(image)
+    height, width = image.shape
+    padding = ((0, height % 2), (0, width % 2))
+    number = _blocks(np.pad(valid.astype(np.float32), padding))
+    mean = _blocks(np.pad(np.where(valid, image, 0), padding)) / np.maximum(number, 1)
+    coarse = _fill(mean.astype(np.float32), number > 0).repeat(2, axis=0).repeat(2, axis=1)
+    return np.where(valid, image, coarse[:height, :width])
+
+
+def _blocks(image: Image) -> Image:
+    """Sums of 2 x 2 pixels."""
+    return image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]
+
+
+def _window(rows: list[Any], cols: list[Any]) -> tuple[Window, tuple[int, int]]:
+    """The smallest window of the file that holds all taps, and its first row and column."""
+    (top, bottom), (left, right) = (
+        (min(int(index.min()) for index, _ in taps), max(int(index.max()) for index, _ in taps))
+        for taps in (rows, cols)
+    )
+    return Window(left, top, right - left + 1, bottom - top + 1), (top, left)
+
+
+def _apply(image: Image, taps: list[Any], first: int, axis: int) -> Image:
+    """Sum of weighted taps along an axis, -2 for rows or -1 for columns, of an image that begins at pixel
+    `first`."""
+    total: Image = np.zeros(1, np.float32)
+    for index, weight in taps:
+        shaped = weight[:, np.newaxis] if axis == -2 else weight
+        total = total + np.take(image, index - first, axis) * shaped
+    return total

@@ -1,0 +1,1 @@
+"""Many scenes, unattended: the runner, lists of jobs, the inbox, budgets."""

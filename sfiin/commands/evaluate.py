@@ -1,0 +1,138 @@
+"""Which command judges? `evaluate`.
+
+Imported for `sfiin --help` even where torch is not installed, so what is heavy is imported inside the
+command.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sfiin.runtime import files
+from sfiin.runtime.cli import requires
+from sfiin.runtime.commands import options
+from sfiin.runtime.commands.console import print_json, print_table, progress, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sfiin.evaluation.judging import Score
+    from sfiin.evaluation.report_data import Request
+    from sfiin.runtime.contract import Tile
+
+Several = list[Path] | None
+
+
+def evaluate(
+    *,
+    model: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A checkpoint (.safetensors) or a model (.onnx).")
+    ],
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", exists=True, file_okay=False, help="A folder of .npz pairs."),
+    ],
+    tile: Annotated[
+        int, typer.Option(min=16, help="A checkpoint's tile in PAN pixels; a model knows its own.")
+    ] = 128,
+    overlap: Annotated[int, typer.Option(min=0, help="PAN pixels that a checkpoint's tiles share.")] = 32,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html", help="Write a report with all classical methods; a Markdown goes beside it."
+        ),
+    ] = None,
+    beside: Annotated[
+        Several,
+        typer.Option(metavar="FILE", help="In the report: another model to compare with, several times."),
+    ] = None,
+    ablation: Annotated[
+        Several,
+        typer.Option(metavar="RUNS.json", help="In the report: what 'sfiin ablate' wrote, several times."),
+    ] = None,
+    as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Score a model on pairs with known truth, beside bicubic and Brovey; or write a full report."""
+    if report is None and (beside or ablation):
+        raise typer.BadParameter(
+            "belongs to a report; give --report FILE.html", param_hint="--beside, --ablation"
+        )
+    if report is not None:
+        _check_target(report, overwrite)
+    requires("train", "torch", "safetensors", "scipy")
+    from sfiin.runtime.contract import Tile
+
+    size = Tile(tile, tile, overlap)
+    if report is None:
+        scores = _scores(model, data, size, quiet)
+    else:
+        requires("train", "matplotlib")
+        from sfiin.evaluation.report_data import Request
+
+        command = shlex.join(["sfiin", *sys.argv[1:]])
+        scores = _report(
+            report, Request(model, data, size, tuple(beside or ()), tuple(ablation or ()), command), quiet
+        )
+    _print_scores(model, scores, as_json, quiet)
+    if report is not None and not as_json:
+        say(f"{report}: written, and {report.with_suffix('.md')}", quiet)
+
+
+def _check_target(report: Path, overwrite: bool) -> None:
+    """Refuse, before the work, what could not be written after it."""
+    if report.suffix != ".html":
+        raise typer.BadParameter(f"{report}: a report's name ends in .html", param_hint="--report")
+    for path in (report, report.with_suffix(".md")):
+        files.check_target(path)
+        options.refuse_existing(path, overwrite)
+
+
+def _scores(model: Path, data: Path, tile: Tile, quiet: bool) -> Sequence[Score]:
+    from sfiin.data import pairs
+    from sfiin.evaluation import judging
+
+    opened = judging.open_model(model, tile)
+    found = pairs.load_folder(data, len(opened.sensor.bands), opened.sensor.ratio)
+    judged = [pair for pair in found if pair.truth is not None] or [pairs.reduced(pair) for pair in found]
+    scores = []
+    with progress("evaluating", len(judged) * (1 + len(judging.BASELINES)), quiet) as advance:
+        for score in judging.evaluate(opened, judged):
+            scores.append(score)
+            advance(1, score.pair)
+    return scores
+
+
+def _report(path: Path, request: Request, quiet: bool) -> Sequence[Score]:
+    from sfiin.evaluation import report, report_data
+
+    found = report_data.gather(request)
+    with progress("report", found.steps + len(report.SECTIONS), quiet) as advance:
+        measured = report_data.measure(found, lambda pair: advance(1, pair))
+        document = report.assemble(found, measured, lambda section: advance(1, section))
+    report.write(path, document)
+    return measured.scores
+
+
+def _print_scores(model: Path, scores: Sequence[Score], as_json: bool, quiet: bool) -> None:
+    from sfiin.evaluation import judging
+
+    means = judging.means(scores)
+    if as_json:
+        keys = ("sensor", "method", "pairs", "mean")
+        document: dict[str, Any] = {
+            "model": str(model),
+            "means": [dict(zip(keys, row, strict=True)) for row in means],
+            "scores": [dataclasses.asdict(score) for score in scores],
+        }
+        print_json(document)
+    elif not quiet:
+        rows = [(s, m, n, f"{q['psnr']:.2f}", f"{q['sam']:.3f}", f"{q['ergas']:.3f}") for s, m, n, q in means]
+        print_table("mean quality", rows, ("sensor", "method", "pairs", "PSNR dB", "SAM deg", "ERGAS"))

@@ -1,0 +1,344 @@
+"""Which commands train? `train`, `ablate` and `import`.
+
+Imported for `sfiin --help` even where torch is not installed, so what is heavy is imported inside the
+commands.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
+
+import typer
+
+from sfiin.runtime.cli import requires
+from sfiin.runtime.commands import options
+from sfiin.runtime.commands.console import print_table, progress, say
+from sfiin.runtime.errors import MismatchError, OutputError, UnavailableError
+from sfiin.runtime.files import check_target
+
+if TYPE_CHECKING:
+    from sfiin.data import pairs
+    from sfiin.data.pairs import Pair, Source
+    from sfiin.data.sensors import Sensor
+    from sfiin.evaluation.ablation import Variant
+    from sfiin.model.checkpoint import Architecture
+    from sfiin.model.network import PanSharpener
+    from sfiin.training.train import Progress
+
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        exists=True,
+        file_okay=False,
+        help="A folder of pairs: .npz files, and sub-folders with pan.tif and ms.tif.",
+    ),
+]
+SensorName = Annotated[str, typer.Option("--sensor", metavar="NAME|FILE.toml", help="The sensor's profile.")]
+Checkpoint = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="The checkpoint to write (.safetensors).")
+]
+Reduction = Annotated[
+    list[str],
+    typer.Option(
+        metavar="given|mtf|bicubic",
+        help="How MS comes about: as given in the file, by the sensor's MTF, or by bicubic reduction of the truth; "
+        "several times for a mix.",
+    ),
+]
+Steps = Annotated[int, typer.Option(min=1, help="Batches to learn from.")]
+Batch = Annotated[int, typer.Option(min=1, help="Patches in a batch.")]
+Patch = Annotated[int, typer.Option(min=16, help="A patch's side in PAN pixels; the tile to deploy on.")]
+Rate = Annotated[float, typer.Option(min=0, help="Learning rate at the start; it falls along a cosine.")]
+
+
+def train(
+    context: typer.Context,
+    *,
+    output: Checkpoint,
+    data: Data,
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="FILE", help="A checkpoint to begin with.")
+    ] = None,
+    sensor: SensorName = "vhr4",
+    architecture: Annotated[
+        Literal["sfiin", "pnn", "pannet"], typer.Option(help="The network; pnn and pannet are baselines.")
+    ] = "sfiin",
+    channels: Annotated[int, typer.Option(min=4, help="SFIIN's feature channels, a multiple of 4.")] = 8,
+    blocks: Annotated[int, typer.Option(min=1, help="SFIIN's core blocks.")] = 5,
+    spatial: Annotated[
+        Literal["convolution", "invertible"], typer.Option(help="SFIIN's spatial branch.")
+    ] = "convolution",
+    branches: Annotated[
+        Literal["both", "spatial", "frequency"],
+        typer.Option(help="SFIIN with one branch only, for experiments."),
+    ] = "both",
+    interaction: Annotated[
+        Literal["dual", "none"],
+        typer.Option(help="SFIIN without exchange between branches, for experiments."),
+    ] = "dual",
+    reduction: Reduction = ["given"],  # noqa: B006 (typer copies it)
+    steps: Steps = 20000,
+    batch: Batch = 4,
+    patch: Patch = 128,
+    rate: Rate = 8e-4,
+    weight: Annotated[float, typer.Option(min=0, help="The loss's lambda: how much frequency counts.")] = 0.1,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Determines the weights at the start and the patches.")
+    ] = 0,
+    validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 250,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="What to train on.")] = "cpu",
+    precision: Annotated[
+        Literal["fp32", "mixed"], typer.Option(help="mixed: half-precision convolutions, float32 spectra.")
+    ] = "fp32",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
+    threads: options.Threads = 0,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a network on pairs of PAN and MS at reduced resolution; keep the best by ERGAS on held-out pairs.
+
+    The learning curve is written beside the checkpoint as .csv. A training that was stopped leaves a .state
+    file there, from which --resume goes on.
+    """
+    state, curve = _beside(output, overwrite, resume)
+    _four(channels)
+    requires("train", "torch", "safetensors", "scipy")
+    import torch
+
+    from sfiin.model import checkpoint
+    from sfiin.training import train
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UnavailableError("this PyTorch sees no CUDA device; train with --device cpu")
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads or torch.get_num_threads())
+    shape: dict[str, Any] = {
+        "channels": channels,
+        "blocks": blocks,
+        "spatial": spatial,
+        "branches": branches,
+        "interaction": interaction,
+    }
+    if init:
+        given = [name for name in ("architecture", *shape) if _is_given(context, name)]
+        if given:
+            raise typer.BadParameter(f"the network is the one in {init}", param_hint=f"--{given[0]}")
+        network, found = _from_checkpoint(init, sensor if _is_given(context, "sensor") else None)
+    else:
+        network, found = _untrained(sensor, architecture, shape if architecture == "sfiin" else {})
+    config = train.TrainingConfig(steps, batch, patch, rate, weight, seed, validate_every, precision)
+    origin = {"reduction": list(reduction)} | ({"init": init.name} if init else {})
+    with ExitStack() as stack:
+        used, held_out = _pairs(data, found, reduction, patch, stack)
+        advance, done = stack.enter_context(progress("training", steps, quiet)), 0
+
+        def watch(at: Progress) -> None:
+            nonlocal done
+            advance(
+                at.step - done, f"loss {at.loss:.5f}, ERGAS {at.ergas:.3f}"
+            )  # more than one after a resumption
+            done = at.step
+
+        result = train.train(
+            network.to(device),
+            used,
+            held_out,
+            config,
+            watch,
+            state_file=state,
+            origin=origin,
+        )
+    checkpoint.save(output, checkpoint.Checkpoint(result.network, {**result.training, **origin}))
+    train.write_curve(curve, result.training["curve"])
+    state.unlink(missing_ok=True)
+    say(f"{output}: ERGAS {result.training['validation_ergas']:.3f} on {len(held_out)} held-out pairs", quiet)
+
+
+def _beside(output: Path, overwrite: bool, resume: bool) -> tuple[Path, Path]:
+    """Where the state and the curve of a training lie; refuses what would replace something, before any
+    work."""
+    state, curve = output.with_suffix(".state"), output.with_suffix(".csv")
+    if output in (state, curve):
+        raise typer.BadParameter(
+            f"{output.suffix} is for what lies beside the checkpoint", param_hint="--output"
+        )
+    for path in (output, curve):
+        options.refuse_existing(path, overwrite)
+        check_target(path)
+    if state.exists() and not resume:
+        raise OutputError(f"{state}: a training that was stopped; --resume to go on with it, or remove it")
+    return state, curve
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _from_checkpoint(init: Path, sensor: str | None) -> tuple[PanSharpener, Sensor]:
+    """The network to go on with, and its sensor: the shipped one of its name, if no other is given."""
+    from sfiin.data import sensors
+    from sfiin.model import checkpoint
+
+    network = checkpoint.load(init).network
+    name = network.sensor.name
+    found = sensors.find(sensor) if sensor else sensors.known(name)
+    if found is None:
+        raise MismatchError(
+            f"sensor: {init} is for '{name}', which is not shipped; give it with --sensor {name}.toml"
+        )
+    shapes = [(len(profile.bands), profile.ratio) for profile in (network.sensor, found.profile)]
+    if shapes[0] != shapes[1]:
+        raise MismatchError(
+            f"sensor: {init} is for '{name}' of {shapes[0][0]} bands at ratio {shapes[0][1]}, not "
+            f"for '{found.name}' of {shapes[1][0]} at ratio {shapes[1][1]}; give its own sensor with --sensor"
+        )
+    return network, found
+
+
+def _untrained(
+    sensor: str, architecture: Architecture, changes: dict[str, Any]
+) -> tuple[PanSharpener, Sensor]:
+    from sfiin.data import sensors
+    from sfiin.evaluation.ablation import Variant
+
+    found = sensors.find(sensor)
+    return Variant(architecture, architecture, changes).build(found.profile), found
+
+
+def ablate(
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The runs, JSON; added to.")],
+    data: Data,
+    check: Annotated[
+        Path, typer.Option("--check", metavar="DIR", exists=True, file_okay=False, help="Pairs to judge by.")
+    ],
+    variant: Annotated[
+        list[str] | None, typer.Option(help="A variant's name, several times; default: all.")
+    ] = None,
+    sensor: SensorName = "vhr4",
+    reduction: Reduction = ["given"],  # noqa: B006 (typer copies it)
+    steps: Steps = 500,
+    batch: Batch = 4,
+    patch: Patch = 128,
+    rate: Rate = 1.5e-3,
+    seed: Annotated[list[int], typer.Option(min=0, help="Several times for a spread.")] = [0, 1, 2],  # noqa: B006
+    threads: options.Threads = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train variants of the network and the learned baselines alike, and judge them on the same pairs.
+
+    Runs are added to the file one by one; what it holds already is not trained again.
+    """
+    check_target(output)
+    requires("train", "torch", "safetensors", "scipy")
+    import torch
+
+    from sfiin.data import sensors
+    from sfiin.data.pairs import load_folder, reduced
+    from sfiin.evaluation import ablation
+    from sfiin.training import train
+
+    torch.set_num_threads(threads or torch.get_num_threads())
+    found = sensors.find(sensor)
+    profile = found.profile
+    variants = [_variant(name) for name in variant or ablation.VARIANTS]
+    judged = [
+        pair for pair in load_folder(check, len(profile.bands), profile.ratio) if pair.truth is not None
+    ]
+    if not judged:
+        raise typer.BadParameter(f"{check}: no pair with truth of this sensor's bands", param_hint="--check")
+    config = train.TrainingConfig(steps, batch, patch, rate, validate_every=max(1, steps // 2))
+    with ExitStack() as stack:
+        used, held_out = _pairs(data, found, reduction, patch, stack)
+        advance = stack.enter_context(progress("ablation", len(variants) * len(seed) * steps, quiet))
+        bench = ablation.Bench(
+            profile,
+            used,
+            held_out,
+            [reduced(pair, _reduction(reduction[0]), found) for pair in judged],
+            config,
+        )
+        runs = ablation.run(
+            output, variants, seed, bench, lambda name, at: advance(1, f"{name}, ERGAS {at.ergas:.3f}")
+        )
+    if not quiet:
+        rows = [
+            (
+                run["variant"],
+                run["training"]["seed"],
+                run["parameters"],
+                name,
+                f"{q['psnr']:.2f}",
+                f"{q['ergas']:.3f}",
+            )
+            for run in runs
+            for name, q in run["quality"].items()
+        ]
+        print_table("ablation", rows, ("variant", "seed", "parameters", "sensor", "PSNR dB", "ERGAS"))
+
+
+def import_(
+    *,
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="The authors' checkpoint (.pth).")],
+    output: Checkpoint,
+    sensor: SensorName = "vhr4",
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Turn a .pth of the authors' release into a checkpoint; a pickle that holds more than tensors is
+    refused."""
+    options.refuse_existing(output, overwrite)
+    requires("train", "torch", "safetensors", "scipy")
+    from sfiin.data import sensors
+    from sfiin.model import checkpoint
+
+    result = checkpoint.load_authors(source, sensors.find(sensor).profile)
+    checkpoint.save(output, result)
+    say(f"{output}: {result.network.config}", quiet)
+
+
+def _pairs(
+    data: Path, sensor: Sensor, reductions: list[str], patch: int, stack: ExitStack
+) -> tuple[list[Source], list[Pair]]:
+    """What to train on and what to hold out: .npz pairs are split, scenes are all trained on."""
+    from sfiin.data import pairs
+
+    profile = sensor.profile
+    known = pairs.load_folder(data, len(profile.bands), profile.ratio)
+    used: list[Source] = []
+    held_out: list[Pair] = []
+    for reduction in dict.fromkeys(map(_reduction, reductions)):
+        first, second = pairs.split([pairs.reduced(pair, reduction, sensor) for pair in known], patch)
+        used += [*first, *pairs.open_scenes(data, sensor, reduction, stack)]
+        held_out += second
+    return used, held_out
+
+
+def _reduction(name: str) -> pairs.Reduction:
+    from sfiin.data.pairs import Reduction
+
+    if name not in get_args(Reduction):
+        raise typer.BadParameter(
+            f"'{name}' is not {', '.join(get_args(Reduction))}", param_hint="--reduction"
+        )
+    return cast("pairs.Reduction", name)
+
+
+def _variant(name: str) -> Variant:
+    from sfiin.evaluation.ablation import VARIANTS
+
+    if name not in VARIANTS:
+        raise typer.BadParameter(
+            f"unknown variant '{name}'; known: {', '.join(VARIANTS)}", param_hint="--variant"
+        )
+    return VARIANTS[name]
+
+
+def _four(channels: int) -> None:
+    if channels % 4:
+        raise typer.BadParameter(f"{channels} is no multiple of 4", param_hint="--channels")

@@ -1,0 +1,1 @@
+"""How good a network is: scores beside other methods, ablations, reports."""

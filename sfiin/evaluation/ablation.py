@@ -1,0 +1,146 @@
+"""What is each part of the network worth? Variants trained alike, from several seeds, and judged on the
+same pairs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sfiin.data.pairs import Pair, Source
+from sfiin.evaluation.judging import MEASURES, Model, means, score
+from sfiin.model.checkpoint import ARCHITECTURES, Architecture, fuser
+from sfiin.model.network import PanSharpener
+from sfiin.runtime.contract import SensorProfile, Tile
+from sfiin.runtime.errors import InputError
+from sfiin.runtime.files import publish
+from sfiin.training.train import Progress, TrainingConfig, train
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network to train: an architecture, and what differs from its default configuration."""
+
+    name: str
+    architecture: Architecture = "sfiin"
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, sensor: SensorProfile) -> PanSharpener:
+        """The untrained network, from torch's present random state."""
+        configuration, kind = ARCHITECTURES[self.architecture]
+        network: PanSharpener = kind(
+            configuration(bands=len(sensor.bands), ratio=sensor.ratio, **self.changes), sensor
+        )
+        return network
+
+
+VARIANTS: dict[str, Variant] = {
+    variant.name: variant
+    for variant in (
+        Variant("sfiin"),
+        *(Variant(f"blocks-{count}", changes={"blocks": count}) for count in (1, 2, 3, 4, 6)),
+        Variant("no-frequency", changes={"branches": "spatial"}),
+        Variant("no-spatial", changes={"branches": "frequency"}),
+        Variant("no-interaction", changes={"interaction": "none"}),
+        Variant("channels-16", changes={"channels": 16}),
+        Variant("invertible", changes={"spatial": "invertible"}),
+        Variant("pnn", "pnn"),
+        Variant("pannet", "pannet"),
+    )
+}
+"""By name; `sfiin` is the default configuration: five core blocks, eight channels, all parts."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all variants share: the sensor, the pairs to train on, to choose the best checkpoint by, to
+    judge on."""
+
+    sensor: SensorProfile
+    used: Sequence[Source]
+    held_out: Sequence[Pair]
+    judged: Sequence[Pair]
+    config: TrainingConfig
+
+
+def run(
+    path: Path,
+    variants: Sequence[Variant],
+    seeds: Sequence[int],
+    bench: Bench,
+    watch: Callable[[str, Progress], None] = lambda _, __: None,
+) -> list[dict[str, Any]]:
+    """Train each variant from each seed and add its figures to the JSON file at `path`, one run at a time.
+
+    What the file holds already, trained with the same settings, is not trained again. Returns all runs in the
+    file. Raises InputError for a file that is none of ours, SfiinError when a training diverges.
+    """
+    runs = read(path) if path.exists() else []
+    done = {key(run) for run in runs}
+    for variant, seed in ((variant, seed) for seed in seeds for variant in variants):
+        config = replace(bench.config, seed=seed)
+        if key({"variant": variant.name, "training": asdict(config)}) in done:
+            continue
+        runs.append(_run(variant, bench, config, watch))
+        done.add(key(runs[-1]))
+        with publish(path) as part:
+            part.write_text(json.dumps({"runs": runs}, indent=1) + "\n", encoding="utf-8")
+    return runs
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The runs in a file that `run` wrote. Raises InputError for another."""
+    problem = "a run lacks a part"
+    try:
+        runs: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["runs"]
+        if all(_is_complete(run_) for run_ in runs):
+            return runs
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        problem = repr(error)
+    raise InputError(f"{path}: not the runs that 'sfiin ablate' writes ({problem})")
+
+
+def _run(
+    variant: Variant, bench: Bench, config: TrainingConfig, watch: Callable[[str, Progress], None]
+) -> dict[str, Any]:
+    torch.manual_seed(config.seed)
+    network, start = variant.build(bench.sensor), time.perf_counter()
+    label = f"{variant.name}, seed {config.seed}"
+    result = train(network, bench.used, bench.held_out, config, lambda progress: watch(label, progress))
+    seconds = (time.perf_counter() - start) / config.steps
+    model = Model(variant.name, bench.sensor, Tile(config.patch, config.patch, 0), fuser(result.network))
+    return {
+        "variant": variant.name,
+        "network": {"architecture": variant.architecture} | asdict(result.network.config),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "training": asdict(config),
+        "validation_ergas": result.training["validation_ergas"],
+        "seconds_per_step": round(seconds, 3),
+        "device": result.training["device"],
+        "torch": torch.__version__,
+        "quality": _quality(model, bench.judged),
+    }
+
+
+def _quality(model: Model, pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
+    """Mean measures by sensor."""
+    found = means([score(model, pair) for pair in pairs], MEASURES)
+    return {sensor: {"pairs": count, **quality} for sensor, _, count, quality in sorted(found)}
+
+
+def _is_complete(run_: dict[str, Any]) -> bool:
+    """Whether all is there that runs are told apart by and shown with."""
+    parts = {"variant", "training", "parameters", "quality"} <= set(run_) and "seed" in run_["training"]
+    return parts and all(set(MEASURES) <= set(quality) for quality in run_["quality"].values())
+
+
+def key(run_: Mapping[str, Any]) -> str:
+    """By what runs are told apart: the variant and how it was trained, seed included."""
+    return json.dumps([run_["variant"], run_["training"]], sort_keys=True)

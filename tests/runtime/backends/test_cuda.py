@@ -1,0 +1,98 @@
+"""The device layers against the bindings' real surface; without a GPU every call ends in CUDA's own error."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sfiin.runtime.backends import cuda, machine
+from sfiin.runtime.backends.cuda import Cuda, CudaBindings, CudaError, PyCuda
+from sfiin.runtime.backends.fake_device import FakeCuda
+from sfiin.runtime.errors import UnavailableError
+
+PROTOCOL = {
+    name: it for name, it in vars(Cuda).items() if inspect.isfunction(it) and not name.startswith("_")
+}
+
+needs_bindings = pytest.mark.skipif(
+    importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None,
+    reason="cuda-bindings is not installed",
+)
+
+
+@pytest.mark.parametrize("layer", [CudaBindings, PyCuda, FakeCuda])
+@pytest.mark.parametrize("name", PROTOCOL)
+def test_every_layer_has_every_call(layer: type, name: str) -> None:
+    """With the protocol's parameters, in its order."""
+    assert list(inspect.signature(getattr(layer, name)).parameters) == list(
+        inspect.signature(PROTOCOL[name]).parameters
+    )
+
+
+@needs_bindings
+def test_the_bindings_have_every_function_with_so_many_parameters() -> None:
+    """Function names and argument counts in the source of the layer, against the docstrings of the real
+    functions."""
+    from cuda.bindings import runtime
+
+    calls = re.findall(
+        r'self\._call\("(\w+)"((?:, [^,()]+(?:\([^()]*\))?)*)\)', inspect.getsource(CudaBindings)
+    )
+    assert len(calls) >= 19
+    for name, arguments in calls:
+        declared = getattr(runtime, name).__doc__.splitlines()[0]
+        parameters = [
+            it for it in declared[declared.index("(") + 1 : declared.rindex(")")].split(",") if it.strip()
+        ]
+        assert len([it for it in arguments.split(", ") if it]) == len(parameters), name
+    for name in ("cudaHostAllocDefault", "cudaStreamNonBlocking", "cudaEventDefault"):
+        assert isinstance(getattr(runtime, name), int)
+
+
+@needs_bindings
+@pytest.mark.skipif(not machine.cuda_driver()["why"], reason="there is a GPU")
+@pytest.mark.parametrize(
+    "call", [lambda it: it.allocate(16), lambda it: it.stream(), lambda it: it.free_memory()]
+)
+def test_a_failing_call_names_cudas_error(call: Any) -> None:
+    with pytest.raises(CudaError, match=r"the GPU: cuda\w+: cudaError\w+"):
+        call(CudaBindings())
+
+
+def test_pycuda_has_no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = object.__new__(PyCuda)
+    assert not layer.has_graphs
+    for call in (lambda: layer.begin_capture(1), lambda: layer.end_capture(1), lambda: layer.launch(1, 1)):
+        with pytest.raises(CudaError, match="pycuda has no CUDA graphs"):
+            call()
+
+
+def test_pycudas_errors_become_ours() -> None:
+    layer = object.__new__(PyCuda)
+    layer._driver = SimpleNamespace(Error=ValueError)
+
+    def fail() -> None:
+        raise ValueError("cuMemAlloc failed: out of memory")
+
+    with pytest.raises(CudaError, match="the GPU: cuMemAlloc failed: out of memory"):
+        layer._call(fail)
+
+
+@pytest.mark.parametrize(
+    ("installed", "taken"),
+    [({"cuda", "cuda.bindings", "pycuda"}, "cuda-bindings"), ({"pycuda"}, "pycuda"), (set(), None)],
+)
+def test_which_layer_is_taken(
+    monkeypatch: pytest.MonkeyPatch, installed: set[str], taken: str | None
+) -> None:
+    monkeypatch.setattr(cuda, "find_spec", lambda name: name in installed or None)
+    if taken:
+        assert cuda.require() == taken
+    else:
+        with pytest.raises(UnavailableError, match="neither cuda-bindings nor pycuda"):
+            cuda.open_cuda()

@@ -1,0 +1,65 @@
+"""Which backend opens which file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sfiin.runtime.backends import machine, select
+from sfiin.runtime.backends.session import OnnxSession
+from sfiin.runtime.errors import InputError, MismatchError, UnavailableError
+
+
+@pytest.fixture
+def a_plan(tmp_path: Path) -> Path:
+    """Bytes with a plan's header, under a model's name."""
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"ftrt" + bytes(20) + bytes((10, 3, 0, 26)))
+    return path
+
+
+def test_a_model_opens_on_the_cpu_where_there_is_no_gpu(
+    small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cuda_driver", lambda: {"why": "no NVIDIA driver"})
+    session = select.open_session(small_model, threads=1)
+    assert isinstance(session, OnnxSession)
+    assert session.run(np.ones((1, 4, 8, 8), np.float32), np.ones((1, 1, 32, 32), np.float32)).shape == (
+        1,
+        4,
+        32,
+        32,
+    )
+    session.close()
+
+
+@pytest.mark.parametrize(("usable", "provider"), [(True, "cuda"), (False, "cpu")])
+def test_the_gpu_is_taken_where_it_can_be(
+    monkeypatch: pytest.MonkeyPatch, usable: bool, provider: str
+) -> None:
+    monkeypatch.setattr(machine, "backend", lambda _name: {"usable": usable, "why": None})
+    assert select.best_provider() == provider
+
+
+@pytest.mark.parametrize("choice", ["cpu", "cuda"])
+def test_a_plan_runs_in_tensorrt_only(a_plan: Path, choice: Any) -> None:
+    with pytest.raises(MismatchError, match=f"only TensorRT runs; leave out --provider {choice}"):
+        select.open_session(a_plan, choice)
+
+
+def test_a_plan_is_known_by_its_bytes_and_wants_its_sidecar(a_plan: Path) -> None:
+    for choice in ("auto", "tensorrt"):
+        with pytest.raises(InputError, match=r"net\.onnx\.json: a plan's sidecar cannot be read"):
+            select.open_session(a_plan, choice)  # type: ignore[arg-type]
+
+
+def test_a_missing_file_and_a_missing_provider_are_told(small_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such model"):
+        select.open_session(tmp_path / "none.onnx")
+    if machine.backend("tensorrt")["usable"]:
+        pytest.skip("ONNX Runtime here has TensorRT")
+    with pytest.raises(UnavailableError, match="no TensorrtExecutionProvider"):
+        select.open_session(small_model, "tensorrt")

@@ -1,0 +1,317 @@
+"""Measurements with a clock that tests move, conditions of boards whose files are known, and verdicts with
+reasons."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sfiin.runtime import golden, models
+from sfiin.runtime.bench import measure as benchmark
+from sfiin.runtime.bench.compare import compare, read
+from sfiin.runtime.bench.measure import Settings, bench, scene, variants, verdict
+from sfiin.runtime.bench.statistics import enough
+from sfiin.runtime.errors import CheckFailedError, InputError, UnavailableError
+
+Invoke = Callable[..., tuple[int, str, str]]
+
+
+class Clock:
+    """Every look takes a millisecond, so every run does; other threads' looks, such as the sampler's, take
+    none."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.owner = threading.get_ident()
+
+    def __call__(self) -> float:
+        if threading.get_ident() == self.owner:
+            self.now += 1e-3
+        return self.now
+
+
+def measured(model: Path, root: Path, **options: Any) -> dict[str, Any]:
+    """A second of the clock and more, with three looks a run."""
+    settings = {
+        "threads": 1,
+        "seconds": 1.5,
+        "idle": 0.0,
+        "warm_up": 1.0,
+        "percent": 90.0,
+        "clock": Clock(),
+    } | options
+    return bench([model], Settings(root=root, **settings))
+
+
+def test_a_fake_orin_is_valid(boards: Any, small_model: Path, tmp_path: Path) -> None:
+    found = measured(small_model, boards.orin(tmp_path))
+    assert found["verdict"] == {"state": "VALID", "reasons": []}
+    total = found["milliseconds"]["total"]
+    assert total["count"] >= enough(90.0)
+    assert total["minimum"] == pytest.approx(1.0)
+    assert total["variation"] < 1e-6
+    assert found["throughput"]["tiles_per_second"] == pytest.approx(1000, rel=0.01)
+    assert found["throughput"]["megapixels_per_second"] == pytest.approx(1.024, rel=0.01)
+    assert found["throughput"]["square_kilometres_per_second"] is None
+    assert found["energy"]["watts"] == pytest.approx(10.08)
+    assert found["energy"]["joules_per_tile"] > 0
+    assert found["environment"]["power_mode"]["name"] == "MAXN"
+    assert json.loads(json.dumps(found, allow_nan=False)) == json.loads(json.dumps(found))
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "reason"),
+    [
+        (lambda boards, root: boards.orin(root, throttled=True), "INVALID", "it was throttled"),
+        (lambda boards, root: boards.orin(root, mode=1), "INVALID", "the power mode is 10W, not the highest"),
+        (
+            lambda boards, root: boards.write(boards.orin(root), {"proc/loadavg": "64.0 1 1 1/2 3"}),
+            "INVALID",
+            "other load",
+        ),
+        (
+            lambda boards, root: boards.write(
+                boards.orin(root),
+                {
+                    "sys/class/power_supply/b/type": "Battery",
+                    "sys/class/power_supply/b/status": "Discharging",
+                },
+            ),
+            "INVALID",
+            "it runs on a battery",
+        ),
+        (
+            lambda boards, root: (boards.orin(root) / "etc/nvpmodel.conf").unlink(),
+            "UNKNOWN",
+            "the power mode cannot be read",
+        ),
+        (
+            lambda boards, root: boards.write(
+                boards.orin(root), {"sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "<unknown>"}
+            ),
+            "UNKNOWN",
+            "the CPU's clock cannot be read",
+        ),
+        (lambda boards, root: None, "UNKNOWN", "other load cannot be read"),
+    ],
+)
+def test_conditions_decide(
+    boards: Any, small_model: Path, tmp_path: Path, change: Any, state: str, reason: str
+) -> None:
+    change(boards, tmp_path)
+    found = measured(small_model, tmp_path)["verdict"]
+    assert found["state"] == state
+    assert any(it.startswith(reason) for it in found["reasons"]), found["reasons"]
+
+
+def test_clocks_that_move_and_times_that_vary(boards: Any, small_model: Path, tmp_path: Path) -> None:
+    found = measured(small_model, boards.orin(tmp_path))
+    found["after"]["gpu_mhz"] = 600.0
+    found["milliseconds"]["total"]["variation"] = 0.5
+    found["warm_up"]["settled"] = False
+    reasons = verdict(found, 99.0)["reasons"]
+    assert any("the GPU's clock moved between 600 and 918 MHz" in it for it in reasons)
+    assert any("times vary by 50%" in it for it in reasons)
+    assert any("did not settle" in it for it in reasons)
+    few = f"samples do not bound the 99.9th percentile; {enough(99.9)} would"
+    assert any(few in it for it in verdict(found, 99.9)["reasons"])
+
+
+def test_models_take_turns_and_are_compared_in_pairs(boards: Any, small_model: Path, tmp_path: Path) -> None:
+    root, order = boards.orin(tmp_path), []
+    once = benchmark.Run.once
+
+    def noted(self: benchmark.Run, i: int, clock: Callable[[], float]) -> float:
+        order.append(id(self))
+        return once(self, i, clock)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark.Run, "once", noted)
+        found = bench(
+            [small_model, small_model], Settings(root=root, seconds=0.2, idle=0, threads=1, clock=Clock())
+        )
+    first, second = order[-2:]
+    assert first != second
+    assert order[-20:] == [first, second] * 10
+    (other,) = found["against"]
+    assert other["ratio"]["value"] == pytest.approx(1.0)
+
+
+def test_inputs_differ_are_never_empty_and_are_whole_numbers(small_model: Path, tmp_path: Path) -> None:
+    contract = models.contract(small_model)
+    for path in (small_model, tmp_path / "none.onnx"):  # with golden tiles, and without
+        found = variants(contract, path, 3)
+        assert len(found) == benchmark.VARIANTS
+        for ms, pan in found:
+            assert ms.shape == (3, *contract.shapes["ms"])
+            assert pan.shape == (3, *contract.shapes["pan"])
+            assert pan.std() > 1
+            assert (pan == np.rint(pan)).all()
+        assert len({pan.tobytes() for _, pan in found}) == benchmark.VARIANTS
+
+
+def test_a_scenes_budget_follows_from_the_rate(small_model: Path) -> None:
+    contract = models.contract(models.choose(4, 4))
+    slow, fast = scene(contract, 10.0), scene(contract, 1e6)
+    assert slow["tiles"] == fast["tiles"] == 417**2
+    assert slow["seconds"] == pytest.approx(417**2 / 10)
+    assert (slow["fits"], fast["fits"]) == (False, True)
+
+
+def test_a_plans_time_is_told_apart(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the fake device, whose copies and launches take known times."""
+    import shutil
+
+    from sfiin.runtime.backends import plan
+    from sfiin.runtime.backends.fake_device import COMPUTE, COPY, FakeCuda, FakeTensorRT
+    from sfiin.runtime.backends.plan import Build, Sidecar
+    from sfiin.runtime.backends.tensorrt_session import TensorRTSession
+    from sfiin.runtime.files import sha256
+
+    path = tmp_path / "net.plan"
+    path.write_bytes(b"ftrt" + bytes(20) + bytes((10, 3, 0, 26)) + b"the rest")
+    shutil.copy(golden.beside(small_model), golden.beside(path))
+    contract = models.contract(small_model)
+    build = Build(
+        "tensorrt",
+        "10.3.0.26",
+        "Orin",
+        ("8.7",),
+        (1, 1, 1),
+        "",
+        sha256(path),
+        False,
+        False,
+        False,
+        "none",
+        "",
+        False,
+        {},
+        1.0,
+    )
+    plan.update(path, Sidecar(contract, build))
+    device = FakeCuda()
+    monkeypatch.setattr(
+        benchmark,
+        "open_session",
+        lambda *_: TensorRTSession(path, Sidecar(contract, build), device, FakeTensorRT(device, small_model)),
+    )
+    found = bench([path], Settings(root=tmp_path, seconds=0.1, idle=0, warm_up=0.2, clock=Clock()))
+    medians = {
+        name: next(it["value"] for it in parts["quantiles"] if it["percent"] == 50)
+        for name, parts in found["milliseconds"].items()
+    }
+    size = sum(4 * int(np.prod(contract.shapes[name])) for name in ("ms", "pan"))
+    assert medians["upload"] == pytest.approx(1e3 * COPY * size)
+    assert medians["compute"] == pytest.approx(1e3 * COMPUTE)
+    assert medians["download"] == pytest.approx(1e3 * COPY * 4 * int(np.prod(contract.shapes["hrms"])))
+    assert medians["enqueue"] > 0
+    assert found["backend"] == "tensorrt"
+    floats = sum(int(np.prod(shape)) for shape in contract.shapes.values())
+    assert found["device_bytes"] == 2 * 4 * floats  # two slots of a batch of one
+    assert not device.living
+
+
+# --- comparing ---
+
+
+def test_what_is_slower_by_more_than_its_spread_is_told(
+    boards: Any, small_model: Path, tmp_path: Path
+) -> None:
+    before = measured(small_model, boards.orin(tmp_path))
+    same = compare(before, before)
+    assert (same.ratio, same.exceeds, same.slower, dict(same.changes)) == (1.0, False, False, {})
+    same.require()
+    after = json.loads(json.dumps(before))
+    for it in after["milliseconds"]["total"]["quantiles"]:
+        for key in ("value", "low", "high"):
+            it[key] = it[key] and 1.2 * it[key]
+    after["environment"]["governor"] = "powersave"
+    found = compare(before, after)
+    assert found.ratio == pytest.approx(1.2)
+    assert found.changes == {"environment.governor": ("schedutil", "powersave")}
+    with pytest.raises(CheckFailedError, match=r"slower: 1\.200 times the median before"):
+        found.require()
+    compare(after, before).require()
+    for it in after["milliseconds"]["total"]["quantiles"]:
+        it["high"] = None
+    assert not compare(before, after).exceeds  # too few samples to tell
+
+
+@pytest.mark.parametrize("content", [None, "no JSON", "[]", '{"format": "other"}'])
+def test_what_is_no_result_is_refused(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "r.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=r"r\.json"):
+        read(path)
+
+
+# --- the command ---
+
+
+def test_the_command(
+    invoke: Invoke, small_model: Path, tmp_path: Path, html_page: Callable[[str], Any]
+) -> None:
+    names = {"-o": "r.json", "--markdown": "r.md", "--report": "r.html"}
+    files = [part for option, name in names.items() for part in (option, tmp_path / name)]
+    short = ("--seconds", 0.2, "--threads", 1, "--percentile", 50)
+    code, said, errors = invoke("bench", small_model, "--against", small_model, *short, *files, "--gsd", 0.5)
+    assert (code, errors) == (0, "")
+    assert "tiles/s" in said
+    document = read(tmp_path / "r.json")
+    assert document["verdict"]["state"] in ("VALID", "INVALID", "UNKNOWN")
+    assert document["throughput"]["square_kilometres_per_second"] > 0
+    assert (tmp_path / "r.md").read_text().count("\n|") == 3
+    page = html_page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "img" in page.tags
+    code, said, _ = invoke("bench", "--compare", tmp_path / "r.json", tmp_path / "r.json")
+    assert (code, "1.000 times" in said) == (0, True)
+    assert invoke("bench", small_model, *short, "-o", tmp_path / "r.json")[0] == 7
+    code, said, _ = invoke("bench", small_model, "--suite", *short, "--json")
+    assert code == 0
+    assert json.loads(said)["backend"].endswith("cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 2, "name a model, or --suite"),
+        (["a.onnx", "b.onnx"], 2, "--against"),
+        (["none.onnx"], 3, "no such model file"),
+        (["--compare", "one.json"], 2, "two results are wanted"),
+        (["--compare", "one.json", "two.json"], 3, "cannot be read"),
+        (["a.onnx", "-o", "nowhere/r.json"], 7, "there is no folder"),
+        (["a.onnx", "--seconds", "0"], 2, "--seconds"),
+    ],
+)
+def test_bad_options_are_refused(
+    invoke: Invoke,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, _, errors = invoke("bench", *arguments)
+    assert found == code, errors
+    assert said in " ".join(errors.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_backend_there_is_no_suite(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sfiin.runtime.backends import machine
+
+    monkeypatch.setattr(machine, "backend", lambda name: {"usable": False, "why": "none"})
+    code, _, errors = invoke("bench", "--suite")
+    assert code == UnavailableError.exit_code
+    assert "no backend here" in errors

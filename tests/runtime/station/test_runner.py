@@ -1,0 +1,260 @@
+"""A scene's whole way: what lies beside the product, memory, coregistration, prediction, and models that
+stay open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import Affine
+from scipy import ndimage
+
+from sfiin.runtime.backends import select
+from sfiin.runtime.backends.session import OnnxSession
+from sfiin.runtime.errors import AlignmentError, InputError, MismatchError, OutputError
+from sfiin.runtime.scenes.pipeline import Form
+from sfiin.runtime.scenes.scene import open_scene
+from sfiin.runtime.scenes.tiles import plan
+from sfiin.runtime.station import budget
+from sfiin.runtime.station.runner import Job, Settings, Station
+
+Invoke = Callable[..., tuple[int, str, str]]
+
+
+def write(path: Path, image: np.ndarray, pixel: float, **profile: Any) -> None:
+    options = {
+        "driver": "GTiff",
+        "count": len(image),
+        "height": image.shape[1],
+        "width": image.shape[2],
+        "dtype": "uint16",
+        "crs": "EPSG:32650",
+        "transform": Affine(pixel, 0, 5e5, 0, -pixel, 4e6),
+    }
+    with rasterio.open(path, "w", **options | profile) as file:
+        file.write(np.rint(image).astype(np.uint16))
+
+
+def blocks(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape
+    return image.reshape(height // 4, 4, width // 4, 4).mean((1, 3))
+
+
+def scene(folder: Path, side: int = 128, shift: tuple[float, float] = (0, 0)) -> Job:
+    """Ground with a natural spectrum, periodic; PAN's lies further down and to the right by a shift."""
+    random = np.random.default_rng(7)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
+    spectrum = np.fft.fft2(random.normal(size=(side, side))) / np.maximum(frequency, 1 / side) ** 1.2
+    ground = np.fft.ifft2(spectrum).real
+    ground = 500 + 80 * ground / ground.std()
+    pan = np.fft.ifft2(ndimage.fourier_shift(np.fft.fft2(ground), shift)).real
+    write(folder / "pan.tif", pan[None], 0.5)
+    write(folder / "ms.tif", np.stack([blocks(ground)] * 4), 2.0)
+    return Job(folder / "pan.tif", (folder / "ms.tif",), folder / "sharp.tif")
+
+
+def with_model(job: Job, model: Path) -> Job:
+    return Job(job.pan, job.ms, job.output, model)
+
+
+def test_everything_beside_the_product(
+    small_model: Path, tmp_path: Path, html_page: Callable[[str], Any]
+) -> None:
+    job = with_model(scene(tmp_path), small_model)
+    settings = Settings(
+        threads=1,
+        form=Form("cog", "zstd"),
+        quicklook=True,
+        stac=True,
+        acquired="2024-05-01T10:00:00Z",
+        report=True,
+    )
+    with Station(settings) as station:
+        document = station.run(job)
+        with pytest.raises(OutputError, match=r"sharp\.tif: exists already"):
+            station.run(job)
+    names = {"sharp.tif", "sharp.png", "sharp.json", "sharp.html"}
+    assert {path.name for path in tmp_path.iterdir()} == names | {"pan.tif", "ms.tif"}
+    assert json.loads(json.dumps(document, allow_nan=False)) == json.loads(json.dumps(document))
+    assert document["pixels"] == 128 * 128
+    assert document["memory"]["peak"] > 0
+    assert [it["axis"] for it in document["seams"]] == ["rows", "columns"]
+    item = json.loads((tmp_path / "sharp.json").read_text())
+    assert item["properties"]["datetime"] == "2024-05-01T10:00:00Z"
+    page = html_page((tmp_path / "sharp.html").read_text(encoding="utf-8"))
+    assert "img" in page.tags
+    with rasterio.open(tmp_path / "sharp.tif") as file:
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert file.tags()["SFIIN_GOLDEN"]
+
+
+def test_companions_are_not_overwritten_either(small_model: Path, tmp_path: Path) -> None:
+    job = with_model(scene(tmp_path), small_model)
+    (tmp_path / "sharp.png").write_text("precious")
+    with (
+        Station(Settings(threads=1, quicklook=True)) as station,
+        pytest.raises(OutputError, match=r"sharp\.png: exists"),
+    ):
+        station.run(job)
+    assert not job.output.exists()
+
+
+def test_a_product_without_a_time_is_refused_before_the_work(small_model: Path, tmp_path: Path) -> None:
+    job = with_model(scene(tmp_path), small_model)
+    with Station(Settings(threads=1, stac=True)) as station, pytest.raises(InputError, match="--acquired"):
+        station.run(job)
+    assert {path.name for path in tmp_path.iterdir()} == {"pan.tif", "ms.tif"}
+
+
+def test_a_model_is_opened_once(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    real = select.open_session
+    monkeypatch.setattr(
+        "sfiin.runtime.station.runner.open_session", lambda *it: opened.append(it) or real(*it)
+    )
+    job = with_model(scene(tmp_path), small_model)
+    with Station(Settings(threads=1)) as station:
+        for name in ("a.tif", "b.tif"):
+            station.run(Job(job.pan, job.ms, tmp_path / name, job.model))
+    assert len(opened) == 1
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+
+
+def test_what_is_shifted_is_refused_accepted_or_corrected(small_model: Path, tmp_path: Path) -> None:
+    job = with_model(scene(tmp_path, 512, (3.0, -2.0)), small_model)
+    with Station(Settings(threads=1)) as station, pytest.raises(AlignmentError, match=r"PAN lies \+[23]"):
+        station.run(job)
+    with Station(Settings(threads=1, max_shift=5.0)) as station:
+        assert not station.run(job)["shift"]["corrected"]
+    with Station(Settings(threads=1, coregister=True, overwrite=True)) as station:
+        document = station.run(job)
+    assert document["shift"]["corrected"]
+    assert (document["shift"]["row"], document["shift"]["col"]) == pytest.approx((3, -2), abs=0.4)
+
+
+def test_coregistration_moves_ms_onto_pan(tmp_path: Path, small_model: Path) -> None:
+    """MS is what PAN shows, so after it both agree, but for interpolation."""
+    job = scene(tmp_path, 512, (4.0, -8.0))
+    with OnnxSession(small_model) as session, open_scene(job.pan, job.ms, session.contract.sensor) as found:
+        window = 64, 64, 256, 256
+        ms, pan, _ = found.coregistered(4.0, -8.0).read(*window)
+        before, _, _ = found.read(*window)
+    sharp = blocks(pan[0])
+    assert np.abs(ms[0] - sharp).mean() < 1
+    assert np.abs(before[0] - sharp).mean() > 10
+
+
+def test_an_unsafe_overlap_is_refused_unless_forced(small_model: Path, tmp_path: Path) -> None:
+    job = with_model(scene(tmp_path), small_model)
+    with OnnxSession(small_model) as session:
+        safe = session.contract.safe_overlap
+    assert safe > 0
+    with (
+        Station(Settings(threads=1, overlap=0)) as station,
+        pytest.raises(MismatchError, match=f"must share {safe}"),
+    ):
+        station.run(job)
+    with Station(Settings(threads=1, overlap=0, force=True)) as station:
+        assert station.run(job)["tiles"] == 16
+    with Station(Settings(threads=1, overlap=safe, overwrite=True)) as station:
+        assert station.run(job)["tiles"] > 16
+
+
+# --- memory and prediction ---
+
+
+def test_a_prediction_writes_nothing_and_counts_right(
+    invoke: Invoke, small_model: Path, tmp_path: Path
+) -> None:
+    job = scene(tmp_path)
+    files = ("--pan", job.pan, "--ms", job.ms[0], "-o", job.output, "--model", small_model, "--threads", 1)
+    code, said, _ = invoke("run", *files, "--dry-run", "--json")
+    assert code == 0
+    predicted = json.loads(said)
+    code, said, _ = invoke("run", *files, "--dry-run")
+    assert (code, "not written" in said) == (0, True)
+    assert {path.name for path in tmp_path.iterdir()} == {"pan.tif", "ms.tif"}
+    code, said, _ = invoke("run", *files, "--json")
+    done = json.loads(said)
+    assert code == 0
+    for name in ("tiles", "pixels", "size"):
+        assert predicted[name] == done[name]
+    assert predicted["seconds"] > 0
+
+
+def sparse(folder: Path, height: int, width: int) -> Job:
+    """A scene without pixels, of any size, in a few kilobytes."""
+    tiled = {"tiled": True, "blockxsize": 256, "blockysize": 256, "SPARSE_OK": True, "BIGTIFF": "YES"}
+    for name, count, pixel, ratio in (("pan", 1, 0.5, 1), ("ms", 4, 2.0, 4)):
+        profile = {
+            "driver": "GTiff",
+            "count": count,
+            "height": height // ratio,
+            "width": width // ratio,
+            "dtype": "uint16",
+            "transform": Affine(pixel, 0, 5e5, 0, -pixel, 4e6),
+        }
+        with rasterio.open(folder / f"{name}.tif", "w", **profile | tiled):
+            pass
+    return Job(folder / "pan.tif", (folder / "ms.tif",), folder / "sharp.tif")
+
+
+def test_a_scene_of_1600_megapixels_is_predicted(small_model: Path, tmp_path: Path) -> None:
+    job = with_model(sparse(tmp_path, 40000, 40000), small_model)
+    with Station(Settings(threads=1)) as station:
+        whole = station.predict(job)
+        wide = whole["memory"]
+    assert whole["pixels"] == 1_600_000_000
+    assert whole["tiles"] == len(range(0, 40000 - 32, 24)) ** 2 or whole["tiles"] > 2_500_000
+    assert whole["product_bytes_at_most"] == 8 * 1_600_000_000
+    (tmp_path / "flat").mkdir()
+    job = with_model(sparse(tmp_path / "flat", 400, 40000), small_model)
+    with Station(Settings(threads=1)) as station:
+        flat = station.predict(job)["memory"]
+    assert (flat["buffers"], flat["cache"]) == (wide["buffers"], wide["cache"])  # the height does not matter
+
+
+def test_memory_is_divided_and_a_limit_kept(tmp_path: Path, small_model: Path) -> None:
+    job = sparse(tmp_path, 400, 16000)
+    with OnnxSession(small_model) as session, open_scene(job.pan, job.ms, session.contract.sensor) as found:
+        tiles = plan(found.height, found.width, session.contract.tile, 4)
+        free = budget.budget(found, tiles, 1, 100 * budget.MIB)
+        assert free.cache == 2 * (256 * 16000 * 2 + 4 * 256 * 4000 * 2) + 256 * 16000 * 4 * 2
+        low = budget.budget(found, tiles, 1, 100 * budget.MIB, free.total - 10 * budget.MIB)
+        assert low.total == free.total - 10 * budget.MIB
+        assert budget.budget(found, tiles, 1, 0, 10 * free.total).cache == free.cache
+        assert budget.budget(found, tiles, 64, 0).buffers > free.buffers
+        with pytest.raises(
+            InputError, match=r"--memory 50 MiB: a scene 16000 pixels wide takes \d+ MiB at least"
+        ):
+            budget.budget(found, tiles, 1, 100 * budget.MIB, 50 * budget.MIB)
+
+
+def test_resident_memory_is_this_process() -> None:
+    before = budget.resident()
+    block = np.ones(64 * budget.MIB, np.uint8)
+    grown = budget.resident() - before
+    assert grown == pytest.approx(block.nbytes, rel=0.2)
+    assert budget.peak() >= budget.resident() * 0.9
+    assert budget.in_mib(budget.MIB + 1) == "2 MiB"
+
+
+def test_jobs_by_the_command(invoke: Invoke, small_model: Path, tmp_path: Path) -> None:
+    scene(tmp_path)
+    (tmp_path / "bad.tif").write_text("no image")
+    (tmp_path / "jobs.csv").write_text("pan,ms,output\npan.tif,ms.tif,a.tif\nbad.tif,ms.tif,b.tif\n")
+    arguments = ("run", "--jobs", tmp_path / "jobs.csv", "--model", small_model, "--threads", 1)
+    code, said, errors = invoke(*arguments)
+    assert code == 9
+    assert "1 of 2 scenes failed" in errors
+    assert "b.tif: failed:" in said
+    code, said, _ = invoke(*arguments, "--json")
+    assert code == 9
+    assert [json.loads(line)["event"] for line in said.splitlines()] == ["skipped", "failed", "end"]
+    assert (tmp_path / "a.tif").exists()
+    assert not (tmp_path / "b.tif").exists()
