@@ -136,6 +136,14 @@ class Slots:
             return self._save(replace(state, trial="", starts=0)).active
         return self._save(State(state.count, state.previous, FACTORY)).active
 
+    def survey(self) -> dict[Slot, str]:
+        """Why each slot is not sound, "" for one that is."""
+        found: dict[Slot, str] = {}
+        for slot in get_args(Slot):
+            notes: list[str] = []
+            found[slot] = "" if self._is_sound(slot, notes) else notes[0]
+        return found
+
     def _put(self, folder: Path, target: Path) -> None:
         """Exchange what lies at `target` for `folder`; between the two moves there is neither, which is no harm."""
         self._disk.remove(self.folder / _OUTGOING)

@@ -29,6 +29,7 @@ FLOORS = {  # the folders of each package; upper ones may import lower ones
 COMMANDS = (
     "ablate",
     "build",
+    "bundle",
     "demo",
     "doctor",
     "evaluate",
@@ -38,6 +39,7 @@ COMMANDS = (
     "preflight",
     "refit",
     "run",
+    "slots",
     "train",
 )
 
