@@ -32,6 +32,7 @@ from sfiin.runtime.backends.session import Session
 from sfiin.runtime.check import GATES, Parity, parity
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import CheckFailedError, MismatchError, UnavailableError
+from sfiin.runtime.extras import install
 from sfiin.runtime.files import check_target, publish, sha256
 
 TIMEOUT = 4 * 3600.0
@@ -189,7 +190,7 @@ def require_possible(settings: Settings) -> Device | None:
     if not find_spec(LIBRARIES["tensorrt"]):
         raise UnavailableError(
             "TensorRT is not installed; it comes with JetPack on a Jetson (use its Python, or a virtual environment "
-            "with --system-site-packages), elsewhere by pip install 'sfiin[gpu]'"
+            f"with --system-site-packages), elsewhere by {install('gpu')}"
         )
     return machine.gpu()
 

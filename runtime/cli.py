@@ -56,9 +56,9 @@ def requires(extra: str, *modules: str) -> None:
     """
     for module in modules:
         if find_spec(module) is None:
-            raise UnavailableError(
-                f"{module} is not installed; this command needs the extra '{extra}': pip install 'sfiin[{extra}]'"
-            )
+            from sfiin.runtime.extras import missing
+
+            raise UnavailableError(missing(module, extra))
 
 
 def _run() -> int:

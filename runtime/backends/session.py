@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sfiin.runtime import models
 from sfiin.runtime.contract import NEEDS, Contract
 from sfiin.runtime.errors import InputError, SfiinError, UnavailableError
+from sfiin.runtime.extras import install
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 PROVIDERS = {
@@ -22,8 +23,11 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 
+OLDEST_ONNXRUNTIME = (1, 23)
+"""The newest that Python 3.10 has, as on JetPack 6; models without a DFT run in it as in later ones."""
+
 # 1.25 and 1.26 load an inverse one-sided DFT and return a result of the wrong width without a word.
-OLDEST_ONNXRUNTIME = (1, 27)
+OLDEST_WITH_DFT = (1, 27)
 
 
 class Session(Protocol):
@@ -70,12 +74,17 @@ class OnnxSession:
         ort = import_onnxruntime()
         if PROVIDERS[provider] not in ort.get_available_providers():
             raise UnavailableError(
-                f"onnxruntime here has no {PROVIDERS[provider]}; install sfiin[gpu] on a machine with CUDA, "
+                f"onnxruntime here has no {PROVIDERS[provider]}; on a machine with CUDA {install('gpu')}, "
                 "or use --provider cpu"
             )
         if not model.is_file():
             raise InputError(f"{model}: no such model file")
         self._contract = models.contract(model)
+        if self._contract.lowering == "dft" and _version(ort) < OLDEST_WITH_DFT:
+            raise UnavailableError(
+                f"{model}: its Fourier transforms are ONNX DFT, which onnxruntime {ort.__version__} refuses or gets "
+                f"wrong; it needs {_text(OLDEST_WITH_DFT)} or later, or a model of --fourier matmul"
+            )
         options = session_options(ort, threads, self._contract.block)
         try:
             # What TensorRT does not take goes to CUDA, and what CUDA does not have to the CPU, which is
@@ -114,21 +123,28 @@ class OnnxSession:
 
 
 def import_onnxruntime() -> Any:
-    """The onnxruntime module. Raises UnavailableError when it is absent or older than 1.27."""
+    """The onnxruntime module. Raises UnavailableError when it is absent or older than 1.23."""
     try:
         import onnxruntime as ort
     except ImportError:
         raise UnavailableError(
-            "onnxruntime is not installed; pip install 'sfiin[cpu]' or 'sfiin[gpu]'"
+            f"onnxruntime is not installed; {install('cpu')}, or with CUDA {install('gpu')}"
         ) from None
-    found = tuple(int(part) for part in re.findall(r"\d+", ort.__version__)[:2])
-    if found < OLDEST_ONNXRUNTIME:
-        wanted = ".".join(map(str, OLDEST_ONNXRUNTIME))
+    if _version(ort) < OLDEST_ONNXRUNTIME:
+        wanted = _text(OLDEST_ONNXRUNTIME)
         raise UnavailableError(
-            f"onnxruntime {ort.__version__} is too old: before {wanted} it fails on, or silently mis-sizes, an inverse "
-            f"one-sided DFT; pip install 'onnxruntime>={wanted}'"
+            f"onnxruntime {ort.__version__} is too old, sfiin was tried from {wanted} on; "
+            f"pip install 'onnxruntime>={wanted}'"
         )
     return ort
+
+
+def _version(ort: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", ort.__version__)[:2])
+
+
+def _text(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def session_options(ort: Any, threads: int = 0, block: int = 1) -> Any:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sfiin.runtime.backends.triton_repository import CONTRACT
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import ContractError, MismatchError, SfiinError, UnavailableError
+from sfiin.runtime.extras import missing
 
 Tiles = NDArray[np.float32]
 T = TypeVar("T")
@@ -212,7 +213,5 @@ def _library() -> Any:
     try:
         from tritonclient import grpc
     except ImportError:
-        raise UnavailableError(
-            "tritonclient is not installed; a served model needs the extra 'triton': pip install 'sfiin[triton]'"
-        ) from None
+        raise UnavailableError(missing("tritonclient", "triton", "a served model")) from None
     return grpc

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sfiin.runtime.errors import InputError, MismatchError, UnavailableError
+from sfiin.runtime.extras import missing
 
 Kind = Literal["beat", "scene", "event"]
 Value = int | float | str | bytes | tuple[int, ...]
@@ -208,7 +209,5 @@ def _library() -> Any:
     try:
         from spacepackets.ccsds import spacepacket
     except ImportError:
-        raise UnavailableError(
-            "spacepackets is not installed; telemetry needs the extra 'flight': pip install 'sfiin[flight]'"
-        ) from None
+        raise UnavailableError(missing("spacepackets", "flight", "telemetry")) from None
     return spacepacket

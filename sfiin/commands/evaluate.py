@@ -17,14 +17,13 @@ import typer
 from sfiin.runtime import files
 from sfiin.runtime.cli import requires
 from sfiin.runtime.commands import options
-from sfiin.runtime.commands.console import print_json, print_table, progress, say
+from sfiin.runtime.commands.console import print_json, print_table, progress, say, tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sfiin.evaluation.judging import Score
     from sfiin.evaluation.report_data import Request
-    from sfiin.runtime.contract import Tile
 
 Several = list[Path] | None
 
@@ -68,11 +67,19 @@ def evaluate(
     if report is not None:
         _check_target(report, overwrite)
     requires("train", "torch", "safetensors", "scipy")
+    from sfiin.evaluation import api
     from sfiin.runtime.contract import Tile
 
     size = Tile(tile, tile, overlap)
     if report is None:
-        scores = _scores(model, data, size, quiet)
+        with tally("evaluating", quiet) as advance:
+            scores: Sequence[Score] = api.evaluate(
+                model,
+                data,
+                tile=tile,
+                overlap=overlap,
+                progress=lambda done, total, _pair: advance(done, total),
+            )
     else:
         requires("train", "matplotlib")
         from sfiin.evaluation.report_data import Request
@@ -93,21 +100,6 @@ def _check_target(report: Path, overwrite: bool) -> None:
     for path in (report, report.with_suffix(".md")):
         files.check_target(path)
         options.refuse_existing(path, overwrite)
-
-
-def _scores(model: Path, data: Path, tile: Tile, quiet: bool) -> Sequence[Score]:
-    from sfiin.data import pairs
-    from sfiin.evaluation import judging
-
-    opened = judging.open_model(model, tile)
-    found = pairs.load_folder(data, len(opened.sensor.bands), opened.sensor.ratio)
-    judged = [pair for pair in found if pair.truth is not None] or [pairs.reduced(pair) for pair in found]
-    scores = []
-    with progress("evaluating", len(judged) * (1 + len(judging.BASELINES)), quiet) as advance:
-        for score in judging.evaluate(opened, judged):
-            scores.append(score)
-            advance(1, score.pair)
-    return scores
 
 
 def _report(path: Path, request: Request, quiet: bool) -> Sequence[Score]:
