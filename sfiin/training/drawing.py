@@ -87,7 +87,6 @@ class Varied:
     pair: Pair
     drawing: Drawing
     peak: float
-    given: bool = True
     weight: float = 1.0
     mixed: int = 0
 
@@ -110,7 +109,7 @@ class Varied:
     def keep(self) -> float:
         """The share of patches that stay as given."""
         of = str(self.pair.meta.get("sensor", ""))
-        return self.drawing.keep_of.get(of, self.drawing.keep) if self.given else 0.0
+        return self.drawing.keep_of.get(of, self.drawing.keep)
 
     @cached_property
     def sharpness(self) -> tuple[list[float], list[float]]:
@@ -193,7 +192,7 @@ def varied(pairs: Sequence[Pair], drawing: Drawing, bands: int, sensor: sensors.
         )
         peak = float(sensor.profile.peak)
         found += [
-            Varied(it, drawing, peak, pair.truth is not None, weight / len(made), 0 if own else bands)
+            Varied(it, drawing, peak, weight / len(made), 0 if own else bands)
             for it in made
         ]
     if not found:

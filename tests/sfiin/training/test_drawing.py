@@ -98,7 +98,6 @@ def test_a_pair_without_truth_comes_by_several_gains() -> None:
     assert [it.size for it in found] == [(8, 8)] * 2
     assert sum(it.weight for it in found) == 1
     assert crispness(found[0].pair.pan) < crispness(found[1].pair.pan)
-    assert {it.keep for it in found} == {0.0}
 
 
 def test_pairs_of_other_bands_lend_their_share() -> None:
