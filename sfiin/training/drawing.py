@@ -30,20 +30,12 @@ from sfiin.data import sensors
 from sfiin.data.pairs import Image, Pair, gains
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.quality.degradation import bicubic_reduce, block_mean, degrade
+from sfiin.runtime.quality.detail import SIGMAS, crispness, gaussian
 from sfiin.runtime.quality.filters import correlate
 from sfiin.runtime.toml import parse
 
 MARGIN = 24
 """PAN pixels around a patch that filters may see, cut off in the end."""
-
-FINE = 0.9
-"""Sigma, PAN pixels, of the Gaussian above which contrast is fine."""
-
-MIDDLE = (1.5, 4.0)
-"""Sigmas between which contrast is of the middle scales, to which fine contrast is related."""
-
-SIGMAS = (0.0, 0.25, 0.35, 0.45, 0.55, 0.65, 0.8, 1.0, 1.3)
-"""Blurs that are tried, to know which makes an image how sharp."""
 
 
 @dataclass(frozen=True)
@@ -191,10 +183,7 @@ def varied(pairs: Sequence[Pair], drawing: Drawing, bands: int, sensor: sensors.
             [pair] if pair.truth is not None else [_by_wald(pair, gain, sensor) for gain in drawing.pan_gains]
         )
         peak = float(sensor.profile.peak)
-        found += [
-            Varied(it, drawing, peak, weight / len(made), 0 if own else bands)
-            for it in made
-        ]
+        found += [Varied(it, drawing, peak, weight / len(made), 0 if own else bands) for it in made]
     if not found:
         raise InputError(f"no pair of {bands} bands to draw from")
     return _lending(found, drawing.lent)
@@ -260,26 +249,9 @@ def around(image: NDArray[Any], row: int, col: int, side: int) -> NDArray[np.flo
     return np.asarray(image[:, rows[:, None], cols], np.float64)
 
 
-def gaussian(image: NDArray[Any], sigma: float) -> NDArray[np.float64]:
-    """Blur (C, H, W) by a Gaussian of sigma pixels; edges are replicated."""
-    if sigma < 0.05:
-        return np.asarray(image, np.float64)
-    reach = max(1, int(np.ceil(4 * sigma)))
-    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    return correlate(correlate(image, taps / taps.sum(), 1), taps / taps.sum(), 2)
-
-
 def single(image: NDArray[Any]) -> Image:
     """As float32, in one piece."""
     return np.ascontiguousarray(image, np.float32)
-
-
-def crispness(image: NDArray[Any]) -> float:
-    """Fine contrast over that of the middle scales, the mean over bands (C, H, W); of another gain the same."""
-    fine = np.asarray(image, np.float64) - gaussian(image, FINE)
-    middle = gaussian(image, MIDDLE[0]) - gaussian(image, MIDDLE[1])
-    energies = [(part**2).mean((1, 2)) for part in (fine, middle)]
-    return float(np.sqrt(energies[0] / np.maximum(energies[1], 1e-12)).mean())
 
 
 def named(name: str) -> Drawing:

@@ -12,8 +12,9 @@ from sfiin.data.pairs import Pair, draw
 from sfiin.data.simulate import simulate
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.quality.degradation import bicubic_reduce, block_mean, degrade
+from sfiin.runtime.quality.detail import crispness, gaussian
 from sfiin.training import drawing
-from sfiin.training.drawing import MARGIN, Drawing, Varied, crispness, degrade_off, gaussian
+from sfiin.training.drawing import MARGIN, Drawing, Varied, degrade_off
 
 SENSOR = sensors.find("vhr4")
 CLEAN = {"soften": 0.0, "noise": 0.0, "keep": 0.0}
