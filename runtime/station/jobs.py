@@ -15,7 +15,7 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event as Flag
-from typing import Any
+from typing import Any, TextIO
 
 from sfiin.runtime.errors import InputError, PartialError, StoppedError, TotalError
 from sfiin.runtime.station.attempts import MOST
@@ -35,7 +35,7 @@ def read(path: Path, model: Path | None = None) -> list[Job]:
     with it."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
+            table = _table(file)
             missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
             if missing:
                 raise InputError(
@@ -106,6 +106,20 @@ def require_all(failed: int, count: int) -> None:
     if failed:
         kind, which = (TotalError, "all") if failed == count else (PartialError, f"{failed} of")
         raise kind(f"{which} {count} scenes failed; their errors stand above")
+
+
+def _table(file: TextIO) -> csv.DictReader[str]:
+    """The rows, by names of columns without spaces around and in small letters.
+
+    Spreadsheets of many countries divide columns by ';' and not by ','. Then several MS files in one cell
+    are within quotes, as the program that wrote the list has put them.
+    """
+    first = file.readline()
+    file.seek(0)
+    divider = ";" if first.count(";") > first.count(",") else ","
+    table = csv.DictReader(file, delimiter=divider, skipinitialspace=True)
+    table.fieldnames = [name.strip().casefold() for name in table.fieldnames or ()]
+    return table
 
 
 def _job(row: dict[str, Any], folder: Path, model: Path | None) -> Job:

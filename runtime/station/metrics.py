@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sfiin.runtime.errors import InputError, OutputError, UnavailableError
+from sfiin.runtime.extras import missing
 
 Event = dict[str, Any]
 
@@ -157,7 +158,5 @@ def _client() -> Any:
     try:
         import prometheus_client
     except ImportError:
-        raise UnavailableError(
-            "prometheus-client is not installed; --metrics needs the extra 'station': pip install 'sfiin[station]'"
-        ) from None
+        raise UnavailableError(missing("prometheus-client", "station", "--metrics")) from None
     return prometheus_client

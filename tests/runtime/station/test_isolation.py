@@ -123,7 +123,7 @@ def setup(**changes: Any) -> dict[str, Any]:
 def test_a_model_that_cannot_be_opened_is_refused_at_the_start(tmp_path: Path) -> None:
     with (
         Worker(setup(model=str(tmp_path / "none.onnx"))) as worker,
-        pytest.raises(RefusedError, match="cannot be read") as error,
+        pytest.raises(RefusedError, match="no such model file") as error,
     ):
         worker.start()
     assert error.value.exit_code == 3

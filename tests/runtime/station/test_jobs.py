@@ -51,6 +51,27 @@ def test_a_list_is_read_relative_to_its_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "pan;ms;output\np.tif;b.tif;o.tif\n",
+        'pan;ms;output\np.tif;"b.tif";o.tif\n',
+        "PAN, MS, Output\np.tif, b.tif, o.tif\n",
+        "\ufeff Pan ;Ms;OUTPUT;note\r\np.tif;b.tif;o.tif;x\r\n",
+    ],
+)
+def test_a_list_as_spreadsheets_write_it(tmp_path: Path, text: str) -> None:
+    path = listed(tmp_path, text, "p.tif", "b.tif")
+    assert read(path) == [Job(tmp_path / "p.tif", (tmp_path / "b.tif",), tmp_path / "o.tif")]
+
+
+@pytest.mark.parametrize("divider", [",", ";"])
+def test_several_files_in_one_cell(tmp_path: Path, divider: str) -> None:
+    row = divider.join(("p.tif", '"b.tif; g.tif"', "o.tif"))
+    path = listed(tmp_path, divider.join(("pan", "ms", "output")) + f"\n{row}\n", "p.tif", "b.tif", "g.tif")
+    assert read(path)[0].ms == (tmp_path / "b.tif", tmp_path / "g.tif")
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "has no column pan and ms and output"),
