@@ -26,6 +26,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import sfiin
+from sfiin.runtime.commands.signals import raise_on_term
 from sfiin.runtime.errors import SfiinError, UnavailableError
 
 GROUP = "sfiin.commands"
@@ -36,6 +37,7 @@ def main() -> None:
 
     With SFIIN_DEBUG=1 in the environment the traceback comes first.
     """
+    raise_on_term()
     try:
         try:
             code = _run()

@@ -11,7 +11,8 @@
     ├── OutputError           7  a product that could not be written
     ├── AlignmentError        8  PAN and MS that do not lie on one another
     ├── PartialError          9  some of many scenes failed
-    └── TotalError           10  all of many scenes failed
+    ├── TotalError           10  all of many scenes failed
+    └── StoppedError        143  told to end (SIGTERM); what is done is kept
 
 Codes 0 (success), 2 (wrong command line) and 130 (interrupted) are the shell's usual ones.
 """
@@ -86,3 +87,9 @@ class OutputError(SfiinError):
     """The product could not be written; nothing half-written is left."""
 
     exit_code = 7
+
+
+class StoppedError(SfiinError):
+    """The work was told to end before it was done; what is done is kept."""
+
+    exit_code = 143

@@ -12,6 +12,7 @@ import rasterio
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 
 from sfiin.runtime.errors import SceneError
+from sfiin.runtime.scenes import access
 from sfiin.runtime.scenes.grid import is_located
 
 
@@ -19,10 +20,14 @@ from sfiin.runtime.scenes.grid import is_located
 def open_raster(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
     """Open a raster with rasterio, without warnings about what it lacks.
 
-    Raises SceneError when a file to read is missing or is no image.
+    Raises SceneError when a file to read is missing, is no image, or may not be opened
+    (`sfiin.runtime.scenes.access`).
     """
-    if mode == "r" and not path.exists():
-        raise SceneError(f"{path}: no such file")
+    policy = access.current() if mode == "r" else None
+    if mode == "r":
+        _require_file(path)
+    if policy:
+        profile["driver"] = policy.driver(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         warnings.simplefilter("ignore", NodataShadowWarning)
@@ -33,7 +38,19 @@ def open_raster(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
                 raise
             raise SceneError(f"{path}: no image that GDAL can read ({reason(error)})") from error
         with file:
+            if policy:
+                policy.check_opened(file)
             yield file
+
+
+def _require_file(path: Path) -> None:
+    """What is no file of this machine is left to GDAL, but for what is not there, or would never end."""
+    if str(path).startswith("/vsi"):
+        return
+    if not path.exists():
+        raise SceneError(f"{path}: no such file")
+    if not path.is_file() and not path.is_dir():
+        raise SceneError(f"{path}: a pipe or a device; give a file")
 
 
 def describe(path: Path) -> dict[str, Any]:

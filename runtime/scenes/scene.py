@@ -35,9 +35,10 @@ from rasterio.windows import Window
 
 from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.errors import InputError, MismatchError, SceneError
-from sfiin.runtime.scenes import metadata, product
+from sfiin.runtime.scenes import limits, metadata, product
 from sfiin.runtime.scenes.grid import Axis, Grid, Span, common_grid, is_located, moved
 from sfiin.runtime.scenes.metadata import Metadata
+from sfiin.runtime.scenes.outliers import Outliers
 from sfiin.runtime.scenes.raster import describe, open_raster, reason
 
 __all__ = ["Scene", "describe", "open_raster", "open_scene"]
@@ -58,9 +59,10 @@ class _Layer:
     file: Any
     bands: tuple[int, ...]
     gain: float
+    outliers: Outliers
 
     @classmethod
-    def of(cls, file: Any, wanted: int, gain: float) -> _Layer:
+    def of(cls, file: Any, wanted: int, gain: float, outliers: Outliers) -> _Layer:
         """All bands if they are as many as wanted, else those that are no alpha channel.
 
         What is written without further ado as four bands of 8 bits says that the fourth is alpha; it is
@@ -68,7 +70,10 @@ class _Layer:
         """
         kinds = zip(file.indexes, file.colorinterp, strict=True)
         return cls(
-            file, tuple(i for i, kind in kinds if file.count == wanted or kind != ColorInterp.alpha), gain
+            file,
+            tuple(i for i, kind in kinds if file.count == wanted or kind != ColorInterp.alpha),
+            gain,
+            outliers,
         )
 
     @property
@@ -99,6 +104,13 @@ class _Layer:
 
     def load(self, window: Window) -> tuple[Image, Mask]:
         """Pixels in DN, and where each is valid, both (bands, height, width)."""
+        image, valid = self.load_raw(window)
+        if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
+            self.outliers.sift(image, valid, int(window.row_off), int(window.col_off), self.file.name)
+        return image, valid
+
+    def load_raw(self, window: Window) -> tuple[Image, Mask]:
+        """The same, with what no sensor delivers."""
         try:
             image: Image = self.file.read(self.bands, window=window, out_dtype=np.float32)
             valid: Mask = np.isfinite(image)
@@ -111,7 +123,10 @@ class _Layer:
             raise SceneError(
                 f"{self.file.name}: damaged or cut short ({reason(error)}); fetch it again"
             ) from error
-        return image if self.gain == 1 else image * np.float32(self.gain), valid
+        if self.gain != 1:
+            with np.errstate(over="ignore"):
+                image = image * np.float32(self.gain)
+        return image, valid
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,9 +184,14 @@ class Scene:
         return self.metadata.names
 
     @property
-    def files(self) -> tuple[str, ...]:
-        """The files' names, PAN's first."""
-        return tuple(layer.file.name for raster in (self._pan, self._ms) for layer in raster.layers)
+    def datasets(self) -> tuple[Any, ...]:
+        """The open files, PAN first."""
+        return tuple(layer.file for raster in (self._pan, self._ms) for layer in raster.layers)
+
+    def found(self) -> tuple[str, ...]:
+        """What reading has shown so far that a user should know, a sentence each."""
+        layers = [layer for raster in (self._pan, self._ms) for layer in raster.layers]
+        return tuple(note for layer in layers for note in layer.outliers.notes(Path(layer.file.name).name))
 
     @property
     def placement(self) -> list[float]:
@@ -253,20 +273,34 @@ class Scene:
 
 
 @contextmanager
-def open_scene(pan: Path, ms: Sequence[Path], sensor: SensorProfile, *, gain: float = 1.0) -> Iterator[Scene]:
+def open_scene(
+    pan: Path,
+    ms: Sequence[Path],
+    sensor: SensorProfile,
+    *,
+    gain: float = 1.0,
+    refuse_outliers: bool = False,
+) -> Iterator[Scene]:
     """Open PAN and MS, the latter one file or one file per band in the sensor's order.
 
     `gain` is how many DN make one of the files' numbers: 1 for files that hold DN, the DN of reflectance 1
-    for reflectance. Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError
-    when they are not what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`. Raises
-    InputError for a gain that is not positive.
+    for reflectance. Of floats, values that no sensor delivers are no data, or an error with
+    `refuse_outliers` (`sfiin.runtime.scenes.outliers`). Raises SceneError when a file cannot be used or the
+    two cannot be aligned, MismatchError when they are not what the sensor delivers; the message names
+    `bands`, `ratio`, `bits` or `scale`. Raises InputError for a gain that is not positive.
     """
     if not 0 < gain < math.inf:
         raise InputError(f"--gain: {gain:g} is no number of DN that make 1; give a positive one")
     with ExitStack() as stack:
         wanted = len(sensor.bands) if len(ms) == 1 else 1
-        pan_layer = _Layer.of(stack.enter_context(open_raster(pan)), 1, gain)
-        ms_layers = [_Layer.of(stack.enter_context(open_raster(path)), wanted, gain) for path in ms]
+
+        def layer_of(path: Path, bands: int) -> _Layer:
+            file = stack.enter_context(open_raster(path))
+            limits.check_file(file)
+            return _Layer.of(file, bands, gain, Outliers.of(sensor.peak, refuse_outliers))
+
+        pan_layer = layer_of(pan, 1)
+        ms_layers = [layer_of(path, wanted) for path in ms]
         _check_bands(pan_layer, ms_layers, sensor)
         grid = common_grid(pan_layer.file, [layer.file for layer in ms_layers], sensor.ratio)
         zeros = {}
@@ -310,9 +344,12 @@ def _check_order(found: list[str], wanted: list[str]) -> None:
 
 def _check_scale(layer: _Layer, values: Image, sensor: SensorProfile) -> None:
     name = layer.file.name
-    if np.dtype(layer.dtypes[0]).kind == "f" and values.max() <= _REFLECTANCE < sensor.scale:
+    likely = values[(values >= layer.outliers.low) & (values <= layer.outliers.high)]
+    most = float(likely.max()) if likely.size else 0.0
+    fractions = np.dtype(layer.dtypes[0]).kind == "f" or layer.gain != 1
+    if fractions and likely.size and most <= _REFLECTANCE < sensor.scale:
         raise MismatchError(
-            f"scale: {name} holds fractions up to {values.max():.3g} (reflectance?), the model wants digital "
+            f"scale: {name} holds fractions up to {most:.3g} (reflectance?), the model wants digital "
             f"numbers up to {sensor.peak}; give the product in digital numbers, or --gain, how many make 1"
         )
     # A few hot pixels do not make another sensor.
@@ -343,7 +380,7 @@ def _sample(layer: _Layer) -> Image:
         for side in (height, width)
     )
     size = (min(_SAMPLE_SIDE, width), min(_SAMPLE_SIDE, height))
-    samples = [layer.load(Window(left, top, *size)) for top in tops for left in lefts]
+    samples = [layer.load_raw(Window(left, top, *size)) for top in tops for left in lefts]
     return np.concatenate([image[valid] for image, valid in samples])
 
 

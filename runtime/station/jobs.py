@@ -3,8 +3,10 @@ verdict.
 
 The list is a CSV file with the columns `pan`, `ms` (several files divided by ';'), `output` and, if not one
 for all, `model`; paths are relative to the list's folder. It is checked as a whole before the first scene:
-what it names must be there, and no two scenes may have one output. A scene whose output exists is left as it
-is, so that a list that was stopped goes on where it was.
+what it names must be there, and no two scenes may have one output. A scene that is done
+(`sfiin.runtime.station.done`) is left as it is, and one that is not quite is completed, so that a list that
+was stopped goes on where it was. Each is worked on by a process of its own
+(`sfiin.runtime.station.isolation`).
 """
 
 from __future__ import annotations
@@ -12,20 +14,18 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from threading import Event as Flag
+from typing import Any, TextIO
 
-from rasterio.errors import RasterioError
-
-from sfiin.runtime.errors import InputError, PartialError, SfiinError, TotalError
+from sfiin.runtime.errors import InputError, PartialError, StoppedError, TotalError
+from sfiin.runtime.station.attempts import MOST
 from sfiin.runtime.station.runner import Job
 
 Event = dict[str, Any]
-Run = Callable[[Job], dict[str, Any]]
+Ask = Callable[[dict[str, Any]], Event]
+"""Ask a worker (`sfiin.runtime.station.worker`) for a scene; what became of it."""
 
 COLUMNS = ("pan", "ms", "output")
-
-FAILURES = (SfiinError, OSError, RasterioError, MemoryError)
-"""What ends one scene and not the others."""
 
 _SHOWN = 5
 
@@ -35,7 +35,7 @@ def read(path: Path, model: Path | None = None) -> list[Job]:
     with it."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
+            table = _table(file)
             missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
             if missing:
                 raise InputError(
@@ -56,38 +56,49 @@ def read(path: Path, model: Path | None = None) -> list[Job]:
     return list(jobs.values())
 
 
-def run_all(jobs: Sequence[Job], run: Run, tell: Callable[[Event], None], overwrite: bool = False) -> None:
+def run_all(jobs: Sequence[Job], ask: Ask, tell: Callable[[Event], None], stop: Flag | None = None) -> None:
     """Run all jobs; `tell` is told of each one's end, and of the end of all.
 
-    Raises PartialError when some failed, TotalError when all.
+    What nobody foresaw, such as a crash, is tried `MOST` times. Raises PartialError when some failed,
+    TotalError when all, StoppedError when `stop` was set before the end.
     """
     done = failed = 0
     for job in jobs:
-        if job.output.exists() and not overwrite:
-            tell({"event": "skipped", "output": str(job.output)})
-            done += 1
-            continue
-        event = outcome(job, run)
+        event = _tried(job, ask)
+        if event["event"] == "stopped" or (stop is not None and stop.is_set()):
+            raise StoppedError(
+                f"stopped; {done} of {len(jobs)} scenes are done, and what is done of the others is kept"
+            )
         tell(event)
-        done += event["event"] == "done"
+        done += event["event"] in ("done", "skipped")
         failed += event["event"] == "failed"
     tell({"event": "end", "count": len(jobs), "done": done, "failed": failed})
     require_all(failed, len(jobs))
 
 
-def outcome(job: Job, run: Run) -> Event:
-    """What became of a job: "done" with its report, or "failed" with its error and exit code."""
-    try:
-        return {"event": "done", "output": str(job.output), "report": run(job)}
-    except FAILURES as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        return {
-            "event": "failed",
+def request(job: Job) -> dict[str, Any]:
+    """What a worker is asked."""
+    return {
+        "job": {
+            "pan": str(job.pan),
+            "ms": [str(path) for path in job.ms],
             "output": str(job.output),
-            "error": text,
-            "kind": type(error).__name__,
-            "exit_code": getattr(error, "exit_code", 1),
+            "model": None if job.model is None else str(job.model),
         }
+    }
+
+
+def _tried(job: Job, ask: Ask) -> Event:
+    for number in range(1, MOST + 1):
+        event = ask(request(job)) | {"output": str(job.output)}
+        if event["event"] == "done" and event["report"].get("standing") == "equal":
+            return {"event": "skipped", "output": str(job.output)}
+        again = event["event"] == "crashed" or event.get("blame") == "unknown"
+        if not again or number == MOST:
+            break
+    if event["event"] == "crashed":
+        event |= {"event": "failed", "kind": "Crash", "exit_code": 1}
+    return event
 
 
 def require_all(failed: int, count: int) -> None:
@@ -95,6 +106,20 @@ def require_all(failed: int, count: int) -> None:
     if failed:
         kind, which = (TotalError, "all") if failed == count else (PartialError, f"{failed} of")
         raise kind(f"{which} {count} scenes failed; their errors stand above")
+
+
+def _table(file: TextIO) -> csv.DictReader[str]:
+    """The rows, by names of columns without spaces around and in small letters.
+
+    Spreadsheets of many countries divide columns by ';' and not by ','. Then several MS files in one cell
+    are within quotes, as the program that wrote the list has put them.
+    """
+    first = file.readline()
+    file.seek(0)
+    divider = ";" if first.count(";") > first.count(",") else ","
+    table = csv.DictReader(file, delimiter=divider, skipinitialspace=True)
+    table.fieldnames = [name.strip().casefold() for name in table.fieldnames or ()]
+    return table
 
 
 def _job(row: dict[str, Any], folder: Path, model: Path | None) -> Job:
