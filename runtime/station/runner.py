@@ -219,7 +219,7 @@ class Station:
             "pan": str(job.pan),
             "ms": [str(path) for path in job.ms],
             "model": str(self._model(job)),
-            "model_sha256": sha256(self._model(job)),
+            "model_sha256": getattr(session, "sha256", "") or sha256(self._model(job)),
             "precision": contract.precision,
             "sensor": dataclasses.asdict(contract.sensor),
             "gain": scene.gain,
