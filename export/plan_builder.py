@@ -22,10 +22,11 @@ from typing import Any
 
 import onnx
 
+from sfiin.export import vouched
 from sfiin.export.preflight import require
 from sfiin.export.targets import Target, targets
 from sfiin.export.trt_process import LIBRARIES, Compiled, CompilerError, Watch, compile_models
-from sfiin.runtime import golden, models
+from sfiin.runtime import golden
 from sfiin.runtime.backends import machine, plan, plugin
 from sfiin.runtime.backends.plan import Build, Compatibility, Device, Flavour, Sidecar
 from sfiin.runtime.backends.session import Session
@@ -119,14 +120,13 @@ def build(model: Path, out: Path, settings: Settings, watch: Watch = lambda _don
     model or the plan is too far from the golden tiles, OutputError.
     """
     check_target(out)
-    contract = models.contract(model)
+    loaded, contract, _ = vouched.load(model)
     golden.read(golden.beside(model), contract)
     device = require_possible(settings)
     require_plugin(model, contract, settings)
     library = LIBRARIES[settings.flavour]
     version, _ = compile_models(library, [], None, TIMEOUT)
     target = target_for(settings.flavour, version)
-    loaded = onnx.load(model)
     require(loaded, target)
     with (
         TemporaryDirectory() as folder,

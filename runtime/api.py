@@ -212,7 +212,7 @@ def sharpen_files(
         stac=stac,
         acquired=acquired,
         report=report,
-        overwrite=overwrite,
+        existing="overwrite" if overwrite else "refuse",
     )
     job = Job(Path(pan), tuple(map(Path, several)), Path(out), None if model is None else _model(model))
     with Station(settings) as station:

@@ -23,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 
-from sfiin.runtime import golden, models
+from sfiin.runtime import golden, vouching
 from sfiin.runtime.backends import plan, plugin
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError, MismatchError, OutputError
@@ -90,7 +90,7 @@ def write(
     folder, part = repository / name, repository / f".{name}.part"
     if folder.exists():
         raise OutputError(f"{folder}: exists already; give another --name, or remove it first")
-    contract = plan.read(artefact).contract if is_plan else models.contract(artefact)
+    contract = plan.read(artefact).contract if is_plan else vouching.vouched_contract(artefact)
     tiles = golden.read(golden.beside(artefact), contract)
     try:
         shutil.rmtree(part, ignore_errors=True)

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from sfiin.runtime import golden, models
+from sfiin.runtime import golden, vouching
 from sfiin.runtime.backends import plan, plugin
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError, MismatchError
@@ -191,7 +191,7 @@ def _one_sensor(artefacts: Sequence[Path]) -> str:
 
 
 def _contract(artefact: Path) -> Contract:
-    return plan.read(artefact).contract if plan.is_plan(artefact) else models.contract(artefact)
+    return plan.read(artefact).contract if plan.is_plan(artefact) else vouching.vouched_contract(artefact)
 
 
 def _belonging(artefact: Path) -> Iterator[Path]:

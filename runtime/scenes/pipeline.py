@@ -116,7 +116,7 @@ def sharpen(
     told = _about(session, scene, tiles, batch) | {"files": inputs.digests, "more": dict(about or {})}
     with journal(out, told) as book:
         done = book.rows
-        product = _Product(scene, book.part, contract, form)
+        product = _Product(scene, book.part, contract, form, _tags(session))
         with Behind(ROWS_BEHIND) as behind:
             rows = _Rows(scene, tiles, book, product, behind)
             rows.replay()
@@ -152,6 +152,7 @@ def _about(session: Session, scene: Scene, tiles: TilePlan, batch: int) -> dict[
         "gain": scene.gain,
         "ms": scene.placement,
         "model": session.contract.to_json(),
+        "bytes": getattr(session, "sha256", ""),
         "session": type(session).__qualname__,
         "batch": batch,
         "tile": dataclasses.asdict(tiles.tile),
@@ -306,14 +307,16 @@ class _Product:
     what else is in its cache.
     """
 
-    def __init__(self, scene: Scene, part: Path, contract: Contract, form: Form) -> None:
+    def __init__(
+        self, scene: Scene, part: Path, contract: Contract, form: Form, tags: Mapping[str, str]
+    ) -> None:
         self.nodata = 0
         self.clipped = dict.fromkeys(scene.bands, 0)
         self._scene, self._part, self._form = scene, part, form
         self._profile = (
             scene.profile | creation_options(scene.dtype, form.compress, scene.bits) | {"SPARSE_OK": True}
         )
-        self._tags = _tags(contract)
+        self._tags = tags
         self._waiting: list[NDArray[Any]] = []
         self._row = 0
         self._written: list[tuple[Window, int]] = []
@@ -376,13 +379,16 @@ class _Product:
             finish(self._part, self._form.kind, self._form.compress)
 
 
-def _tags(contract: Contract) -> dict[str, str]:
+def _tags(session: Session) -> dict[str, str]:
+    contract = session.contract
     return {
         "SFIIN_MODEL": contract.checkpoint,
         "SFIIN_GOLDEN": contract.golden,
         "SFIIN_LOWERING": contract.lowering,
         "SFIIN_PRECISION": contract.precision,
         "SFIIN_VERSION": sfiin.__version__,
+        # Of the bytes that ran; a session elsewhere, such as on a server, does not know them.
+        **({"SFIIN_MODEL_SHA256": ran} if (ran := getattr(session, "sha256", "")) else {}),
     }
 
 

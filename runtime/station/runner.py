@@ -351,7 +351,7 @@ class Station:
             "pan": str(job.pan),
             "ms": [str(path) for path in job.ms],
             "model": str(self._model(job)),
-            "model_sha256": self._opened(self._model(job)).file_sha256,
+            "model_sha256": getattr(session, "sha256", "") or self._opened(self._model(job)).file_sha256,
             "precision": contract.precision,
             "sensor": dataclasses.asdict(contract.sensor),
             "gain": scene.gain,

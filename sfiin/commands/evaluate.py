@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sfiin.evaluation.judging import Score
     from sfiin.evaluation.report_data import Request
+    from sfiin.runtime.contract import Tile
 
 Several = list[Path] | None
 

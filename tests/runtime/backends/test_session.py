@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from sfiin.export.vouched import with_contract
 from sfiin.runtime import models
 from sfiin.runtime.backends.session import OnnxSession, import_onnxruntime, session_options
 from sfiin.runtime.contract import Tile
@@ -77,6 +78,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 def test_a_model_that_onnxruntime_refuses_is_refused(tmp_path: Path) -> None:
     model = onnx.load(models.choose(4, 4))
     model.graph.node[-1].op_type = "NoSuchOperator"
+    with_contract(model, models.contract(models.choose(4, 4)))
     onnx.save(model, tmp_path / "odd.onnx")
     with pytest.raises(InputError, match=r"ONNX Runtime cannot load it: .*NoSuchOperator"):
         OnnxSession(tmp_path / "odd.onnx")
