@@ -1,4 +1,7 @@
-"""How is a checkpoint exported, and a plan built, from Python? As `sfiin export` and `sfiin build` do it."""
+"""How is a checkpoint exported, and a plan built, from Python? As `sfiin export` and `sfiin build` do it.
+
+A device builds without torch, so what needs it is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,19 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sfiin.export import targets
-from sfiin.export.exporter import ExportReport, export_model
-from sfiin.export.lower_precision import Material
 from sfiin.export.lowering_choice import Fourier
 from sfiin.export.plan_builder import Built, Settings, default_flavour
 from sfiin.export.plan_builder import build as build_plan
 from sfiin.runtime.backends.plan import Compatibility, Flavour
 from sfiin.runtime.contract import Precision, Tile
 from sfiin.runtime.errors import ContractError, OutputError
+from sfiin.runtime.extras import requires
+
+if TYPE_CHECKING:
+    from sfiin.export.exporter import ExportReport
 
 Name = str | os.PathLike[str]
 
@@ -40,6 +46,10 @@ def export(
     the options of `sfiin export`. Raises as `export_model`; OutputError for a file that exists; nothing is written
     then.
     """
+    requires("export", "torch", "onnx", "safetensors", "scipy", what="sfiin.export")
+    from sfiin.export.exporter import export_model
+    from sfiin.export.lower_precision import Material
+
     out = Path(output)
     if out.exists() and not overwrite:
         raise OutputError(f"{out}: exists already; give another name, or overwrite=True to replace it")

@@ -18,7 +18,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
-from importlib.util import find_spec
 from typing import Annotated, Any, cast
 
 import typer
@@ -28,6 +27,9 @@ from typer.main import get_command
 import sfiin
 from sfiin.runtime.commands.signals import raise_on_term
 from sfiin.runtime.errors import SfiinError, UnavailableError
+from sfiin.runtime.extras import requires
+
+__all__ = ["GROUP", "main", "requires"]
 
 GROUP = "sfiin.commands"
 
@@ -49,18 +51,6 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)
-
-
-def requires(extra: str, *modules: str) -> None:
-    """Check that top-level `modules` can be found, without importing them.
-
-    Raises UnavailableError that names the first one missing and the extra that brings it.
-    """
-    for module in modules:
-        if find_spec(module) is None:
-            from sfiin.runtime.extras import missing
-
-            raise UnavailableError(missing(module, extra))
 
 
 def _run() -> int:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 from importlib import metadata
+from importlib.util import find_spec
 from urllib.parse import unquote, urlsplit
+
+from sfiin.runtime.errors import UnavailableError
 
 
 def install(extra: str) -> str:
@@ -22,8 +25,25 @@ def install(extra: str) -> str:
 
 
 def missing(module: str, extra: str, what: str = "this command") -> str:
-    """One sentence for a package that is not there: what needs it, and how to get it."""
+    """One sentence for a package that is not there: what needs it, and how to get it.
+
+    ONNX Runtime is brought by `cpu` or by `gpu` and by no other extra, for both own the folder onnxruntime/.
+    """
+    if module == "onnxruntime":
+        return (
+            f"{module} is not installed; {what} needs the extra 'cpu', or with CUDA 'gpu': {install('cpu')}"
+        )
     return f"{module} is not installed; {what} needs the extra '{extra}': {install(extra)}"
+
+
+def requires(extra: str, *modules: str, what: str = "this command") -> None:
+    """Check that top-level `modules` can be found, without importing them.
+
+    Raises UnavailableError that names the first one missing, the extra that brings it, and `what` needs it.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise UnavailableError(missing(module, extra, what))
 
 
 def _origin() -> str:

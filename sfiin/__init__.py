@@ -101,7 +101,7 @@ def _loaded(name: str) -> Any:
         from sfiin.runtime.errors import UnavailableError
         from sfiin.runtime.extras import missing
 
-        extra = "export" if name == "build" else "train"
+        extra = "gpu" if name == "build" else "train"
         raise UnavailableError(missing(str(error.name), extra, f"sfiin.{name}")) from None
     globals()[name] = found
     return found

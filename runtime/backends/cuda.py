@@ -128,8 +128,8 @@ def require() -> str:
     if find_spec("pycuda"):
         return "pycuda"
     raise UnavailableError(
-        "neither cuda-bindings nor pycuda is installed, by which plans get their data: pip install cuda-bindings (of "
-        f"the major version of CUDA here), or for pycuda {install('jetson')}"
+        "neither cuda-bindings nor pycuda is installed, by which plans get their data: on a Jetson "
+        f"{install('jetson')}, elsewhere pip install cuda-bindings (of the major version of CUDA here)"
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sfiin.runtime import extras
+from sfiin.runtime.toml import parse
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (
@@ -25,6 +26,10 @@ FOLDERS = (
     "export",
     "calibration",
 )
+
+
+MODULES = {"onnxruntime-gpu": "onnxruntime", "cuda-bindings": "cuda"}
+"""Packages whose module has another name."""
 
 
 def sources() -> Iterator[tuple[Path, ast.AST]]:
@@ -42,12 +47,58 @@ def texts(tree: ast.AST) -> Iterator[str]:
             yield node.value
 
 
+def project() -> dict[str, Any]:
+    """What is declared; what is installed may be older."""
+    declared: dict[str, Any] = parse((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return declared
+
+
 def known_extras() -> set[str]:
-    return set(metadata.metadata("sfiin").get_all("Provides-Extra") or [])
+    return set(project()["optional-dependencies"])
 
 
 def known_commands() -> set[str]:
-    return {point.name for point in metadata.entry_points(group="sfiin.commands")}
+    return set(project()["entry-points"]["sfiin.commands"])
+
+
+def names(extra: str) -> set[str]:
+    """The packages of an extra, with those of the extras inside it."""
+    found = set()
+    for line in project()["optional-dependencies"][extra]:
+        parts = re.match(r"([\w.-]+)(?:\[([\w, -]+)\])?", line)
+        assert parts, line
+        if parts[1] == "sfiin":
+            found.update(*(names(inner.strip()) for inner in parts[2].split(",")))
+        else:
+            found.add(parts[1])
+    return found
+
+
+def brought(extra: str) -> set[str]:
+    """The modules of an extra's packages."""
+    return {MODULES.get(name, name.replace("-", "_")) for name in names(extra)}
+
+
+def required() -> Iterator[tuple[str, str, set[str]]]:
+    """Each call of `requires`: the file, the extra, and the modules as far as they are written there."""
+    for path, tree in sources():
+        lists = {
+            node.targets[0].id: ast.literal_eval(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id == "MODULES"
+        }
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "requires"):
+                continue
+            modules: set[str] = set()
+            for value in node.args[1:]:
+                if isinstance(value, ast.Constant):
+                    modules.add(str(value.value))
+                elif isinstance(value, ast.Starred) and isinstance(value.value, ast.Name):
+                    modules.update(lists.get(value.value.id, ()))
+            yield path.name, ast.literal_eval(node.args[0]), modules
 
 
 def test_every_extra_that_is_named_exists() -> None:
@@ -66,6 +117,26 @@ def test_every_extra_that_is_named_exists() -> None:
     named = {extra for _, extra in found} - {"sfiin"}  # what Python's `metadata.requires` is asked for
     assert {"cpu", "gpu", "train", "export", "report", "flight", "triton"} <= named
     assert named <= known_extras(), found
+
+
+def test_the_extra_that_is_named_brings_what_is_missing() -> None:
+    calls = list(required())
+    assert len(calls) > 10
+    # ONNX Runtime comes with 'cpu' or 'gpu', and `missing` says so.
+    lacking = {(name, extra, module) for name, extra, modules in calls for module in modules - brought(extra)}
+    assert {module for _, _, module in lacking} <= {"onnxruntime"}, lacking
+
+
+def test_onnxruntime_is_brought_by_another_extra() -> None:
+    assert "onnxruntime" in brought("cpu") & brought("gpu")
+    assert "onnxruntime" not in brought("export")
+    assert "needs the extra 'cpu', or with CUDA 'gpu': pip install" in extras.missing("onnxruntime", "export")
+
+
+def test_the_extras_have_no_two_packages_of_one_folder() -> None:
+    """onnxruntime and onnxruntime-gpu overwrite one another."""
+    for extra in known_extras():
+        assert not {"onnxruntime", "onnxruntime-gpu"} <= names(extra), extra
 
 
 def test_nobody_writes_an_install_command_by_hand() -> None:
