@@ -279,7 +279,7 @@ class _Product:
         self._profile = (
             scene.profile | creation_options(scene.dtype, form.compress, scene.bits) | {"SPARSE_OK": True}
         )
-        self._tags = _tags(contract)
+        self._tags = {**_tags(contract), **scene.tags}
         self._waiting: list[NDArray[Any]] = []
         self._row = 0
         self._written: list[tuple[Window, int]] = []

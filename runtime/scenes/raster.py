@@ -12,31 +12,46 @@ import rasterio
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 
 from sfiin.runtime.errors import SceneError
+from sfiin.runtime.scenes import names
 from sfiin.runtime.scenes.grid import is_located
+from sfiin.runtime.scenes.names import Name
+
+_SHOWN = 8
 
 
 @contextmanager
-def open_raster(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
-    """Open a raster with rasterio, without warnings about what it lacks.
+def open_raster(path: Name, mode: str = "r", **profile: Any) -> Iterator[Any]:
+    """Open a raster with rasterio, by any name that GDAL opens, without warnings about what it lacks.
 
-    Raises SceneError when a file to read is missing or is no image.
+    Raises SceneError when a file to read is missing, is no image, or holds several, which it names.
     """
-    if mode == "r" and not path.exists():
+    if mode == "r" and names.is_local(path) and not Path(path).exists():
         raise SceneError(f"{path}: no such file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         warnings.simplefilter("ignore", NodataShadowWarning)
         try:
-            file = rasterio.open(path, mode, **profile)
+            file = rasterio.open(names.gdal(path), mode, **profile)
         except (RasterioError, OSError) as error:
             if mode != "r":
                 raise
             raise SceneError(f"{path}: no image that GDAL can read ({reason(error)})") from error
         with file:
+            if mode == "r" and not file.count:
+                raise SceneError(f"{path}: {_contents(file)}")
             yield file
 
 
-def describe(path: Path) -> dict[str, Any]:
+def _contents(file: Any) -> str:
+    """What is in a container that has no bands of its own."""
+    inside = list(file.subdatasets)
+    if not inside:
+        return "has no band"
+    more = f", and {len(inside) - _SHOWN} more" if len(inside) > _SHOWN else ""
+    return f"holds several images; name one of them: {', '.join(inside[:_SHOWN])}{more}"
+
+
+def describe(path: Name) -> dict[str, Any]:
     """What an image file holds, as plain values: size and pixel size as (height, width), bands, georeference.
 
     `crs` and `transform` (GDAL's six numbers a, b, c, d, e, f of rasterio's order) are None where the file

@@ -19,8 +19,9 @@ refused, not guessed at.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,11 @@ from rasterio.windows import Window
 from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.errors import InputError, MismatchError, SceneError
 from sfiin.runtime.scenes import metadata, product
+from sfiin.runtime.scenes.cubic import cubic
+from sfiin.runtime.scenes.drift import Drift
 from sfiin.runtime.scenes.grid import Axis, Grid, Span, common_grid, is_located, moved
 from sfiin.runtime.scenes.metadata import Metadata
+from sfiin.runtime.scenes.names import Name
 from sfiin.runtime.scenes.raster import describe, open_raster, reason
 
 __all__ = ["Scene", "describe", "open_raster", "open_scene"]
@@ -121,20 +125,60 @@ class _Raster:
     layers: Sequence[_Layer]
     rows: Axis
     cols: Axis
+    drift: Drift | None = None
+    ratio: int = 1
 
     def read(self, row: int, col: int, height: int, width: int) -> tuple[Image, Mask]:
         """Pixels (bands, height, width) float32, all finite, and where all bands are valid (height,
         width)."""
+        if self.drift is not None:
+            return self._read_drifted(self.drift, row, col, height, width)
         rows, cols = self.rows.taps(row, height), self.cols.taps(col, width)
         window, (top, left) = _window(rows, cols)
-        image, valid = map(np.concatenate, zip(*(layer.load(window) for layer in self.layers), strict=True))
-        everywhere: Mask = np.logical_and.reduce(valid)
-        if not everywhere.all():
-            image = np.stack([_fill(band, good) for band, good in zip(image, valid, strict=True)])
+        image, everywhere = self._load(window)
         for axis, (taps, first) in enumerate([(rows, top), (cols, left)], start=-2):
             image = _apply(image, taps, first, axis)
         nearest = np.ix_(self.rows.nearest(row, height) - top, self.cols.nearest(col, width) - left)
         return image, everywhere[nearest]
+
+    def _load(self, window: Window) -> tuple[Image, Mask]:
+        """A window of the files, with gaps filled, and where all bands are valid."""
+        image, valid = map(np.concatenate, zip(*(layer.load(window) for layer in self.layers), strict=True))
+        everywhere: Mask = np.logical_and.reduce(valid)
+        if not everywhere.all():
+            image = np.stack([_fill(band, good) for band, good in zip(image, valid, strict=True)])
+        return image, everywhere
+
+    def _read_drifted(self, drift: Drift, row: int, col: int, height: int, width: int) -> tuple[Image, Mask]:
+        """As `read`, each pixel from where its content lies, by cubic convolution."""
+        down, right = np.meshgrid(
+            (np.arange(row, row + height) + 0.5) * self.ratio,
+            (np.arange(col, col + width) + 0.5) * self.ratio,
+            indexing="ij",
+        )
+        by = drift(down.ravel(), right.ravel()).reshape(height, width, 2) / self.ratio
+        places = (
+            self.rows.centres(row, height)[:, np.newaxis] - by[..., 0] * self.rows.step,
+            self.cols.centres(col, width)[np.newaxis, :] - by[..., 1] * self.cols.step,
+        )
+        nearest = [np.floor(place).astype(np.intp) for place in places]
+        taps = [
+            [
+                (np.clip(first + k, 0, size - 1), cubic(place - first - k).astype(np.float32))
+                for k in (-1, 0, 1, 2)
+            ]
+            for place, first, size in zip(places, nearest, (self.rows.size, self.cols.size), strict=True)
+        ]
+        window, (top, left) = _window(*taps)
+        image, everywhere = self._load(window)
+        total = np.zeros((len(image), height, width), np.float32)
+        for (i, down_weight), (j, right_weight) in itertools.product(*taps):
+            total += image[:, i - top, j - left] * (down_weight * right_weight)
+        rows, cols = (
+            np.clip(np.rint(place).astype(np.intp), 0, size - 1)
+            for place, size in zip(places, (self.rows.size, self.cols.size), strict=True)
+        )
+        return total, everywhere[rows - top, cols - left]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +189,8 @@ class Scene:
     bands' names, `dtype` is MS' data type, `bits` how many of its bits a product uses (None: all), and
     `nodata` marks, in a product, pixels that PAN or any MS band lacks (None when neither file can lack any).
     `gain` is how many DN make one of the files' numbers. `crs` is None and `transform` the identity when the
-    files have no geotransform. `metadata` is what a product takes over; `notes` say what a user should know
-    about the pair, a sentence each.
+    files have no geotransform. `metadata` is what a product takes over, `tags` what else is written into it;
+    `notes` say what a user should know about the pair, a sentence each.
     """
 
     sensor: SensorProfile
@@ -162,6 +206,7 @@ class Scene:
     notes: tuple[str, ...]
     _pan: _Raster
     _ms: _Raster
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -176,7 +221,11 @@ class Scene:
     @property
     def placement(self) -> list[float]:
         """Where MS lies on the common grid, which coregistration changes."""
-        return [number for axis in (self._ms.rows, self._ms.cols) for number in (axis.origin, axis.step)]
+        drift = [] if self._ms.drift is None else self._ms.drift.numbers.ravel().tolist()
+        return [
+            *(number for axis in (self._ms.rows, self._ms.cols) for number in (axis.origin, axis.step)),
+            *drift,
+        ]
 
     @property
     def block_row(self) -> int:
@@ -196,10 +245,20 @@ class Scene:
         )
         return dataclasses.replace(self, _ms=dataclasses.replace(self._ms, rows=rows, cols=cols))
 
+    def drifted(self, drift: Drift) -> Scene:
+        """The same scene with MS moved by so many PAN pixels as `drift` says for each place."""
+        return dataclasses.replace(
+            self, _ms=dataclasses.replace(self._ms, drift=drift, ratio=self.sensor.ratio)
+        )
+
+    def told(self, *notes: str, **tags: str) -> Scene:
+        """The same scene with more notes, and more tags for its product."""
+        return dataclasses.replace(self, notes=(*self.notes, *notes), tags={**self.tags, **tags})
+
     @property
     def resampled(self) -> bool:
         """Whether MS is interpolated onto the common grid."""
-        return self._ms.rows.resampled or self._ms.cols.resampled
+        return self._ms.drift is not None or self._ms.rows.resampled or self._ms.cols.resampled
 
     def read(self, row: int, col: int, height: int, width: int) -> tuple[Image, Image, Mask]:
         """Read a window given in PAN pixels, all four numbers multiples of the ratio.
@@ -253,7 +312,7 @@ class Scene:
 
 
 @contextmanager
-def open_scene(pan: Path, ms: Sequence[Path], sensor: SensorProfile, *, gain: float = 1.0) -> Iterator[Scene]:
+def open_scene(pan: Name, ms: Sequence[Name], sensor: SensorProfile, *, gain: float = 1.0) -> Iterator[Scene]:
     """Open PAN and MS, the latter one file or one file per band in the sensor's order.
 
     `gain` is how many DN make one of the files' numbers: 1 for files that hold DN, the DN of reflectance 1

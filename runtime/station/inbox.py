@@ -73,7 +73,7 @@ class Inbox:
 
     def end(self, job: Job, event: Event) -> None:
         """Put a scene where it ends: `.done`, or `.failed` with its error."""
-        taken = job.pan.parent
+        taken = Path(job.pan).parent
         where = self._folder / (".done" if event["event"] == "done" else ".failed")
         where.mkdir(exist_ok=True)
         if event["event"] == "failed":

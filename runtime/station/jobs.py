@@ -1,8 +1,9 @@
 """How are many scenes done, so that one bad scene does not cost the night? A list, one after another, and a
 verdict.
 
-The list is a CSV file with the columns `pan`, `ms` (several files divided by ';'), `output` and, if not one
-for all, `model`; paths are relative to the list's folder. It is checked as a whole before the first scene:
+The list is a CSV file (divided by commas, semicolons or tabs) with the columns `pan`, `ms` (several files
+divided by ';' or '|'), `output` and, if not one for all, `model`; paths are relative to the list's folder.
+It is checked as a whole before the first scene:
 what it names must be there, and no two scenes may have one output. A scene whose output exists is left as it
 is, so that a list that was stopped goes on where it was.
 """
@@ -10,6 +11,7 @@ is, so that a list that was stopped goes on where it was.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 from rasterio.errors import RasterioError
 
 from sfiin.runtime.errors import InputError, PartialError, SfiinError, TotalError
+from sfiin.runtime.scenes.names import beside, is_local
 from sfiin.runtime.station.runner import Job
 
 Event = dict[str, Any]
@@ -28,21 +31,25 @@ FAILURES = (SfiinError, OSError, RasterioError, MemoryError)
 """What ends one scene and not the others."""
 
 _SHOWN = 5
+_NAMED = {
+    "panchromatic": "pan",
+    "panfile": "pan",
+    "mul": "ms",
+    "multispectral": "ms",
+    "msfile": "ms",
+    "out": "output",
+    "outfile": "output",
+    "outputfile": "output",
+    "product": "output",
+}
+"""Other names of columns, in lower case and letters only."""
 
 
 def read(path: Path, model: Path | None = None) -> list[Job]:
     """The jobs of a list; `model` is for those that name none. Raises InputError that tells what is wrong
     with it."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
-            if missing:
-                raise InputError(
-                    f"{path}: has no column {' and '.join(missing)}; the first line names the columns "
-                    "pan, ms, output and, if wanted, model"
-                )
-            jobs = dict((table.line_num, _job(row, path.parent, model)) for row in table)  # noqa: C402 - the key changes
+        jobs = {number: _job(row, path.parent, model) for number, row in _rows(path)}
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (csv.Error, UnicodeDecodeError) as error:
@@ -97,21 +104,48 @@ def require_all(failed: int, count: int) -> None:
         raise kind(f"{which} {count} scenes failed; their errors stand above")
 
 
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The numbered lines of a list as spreadsheets write it: divided by commas, semicolons or tabs, in UTF-8 or
+    UTF-16, with the columns' names in any spelling."""
+    text = path.read_bytes()
+    lines = text.decode("utf-16" if text[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig").splitlines(True)
+    first = 0
+    divider = ""
+    if lines and lines[0].lower().startswith("sep="):  # a line for spreadsheets only
+        first, divider = 1, lines[0][4:5]
+    header = lines[first] if len(lines) > first else ""
+    divider = divider or max(",;\t", key=header.count)
+    named = [
+        re.sub(r"[^a-z]", "", name.casefold()) for name in next(csv.reader([header], delimiter=divider), [])
+    ]
+    fields = [_NAMED.get(name, name) for name in named]
+    missing = [name for name in COLUMNS if name not in fields]
+    if missing:
+        raise InputError(
+            f"{path}: has no column {' and '.join(missing)}; the first line names the columns "
+            "pan, ms, output and, if wanted, model"
+        )
+    table = csv.DictReader(lines[first + 1 :], fields, delimiter=divider)
+    for row in table:
+        yield table.line_num + first + 1, row
+
+
 def _job(row: dict[str, Any], folder: Path, model: Path | None) -> Job:
     values = {name: (row.get(name) or "").strip() for name in (*COLUMNS, "model")}
-    ms = tuple(folder / name.strip() for name in values["ms"].split(";") if name.strip())
+    # Where semicolons divide the columns, files are divided by '|'.
+    ms = tuple(beside(folder, name.strip()) for name in re.split(r"[;|]", values["ms"]) if name.strip())
     own = folder / values["model"] if values["model"] else model
-    return Job(folder / values["pan"], ms, folder / values["output"], own)
+    return Job(beside(folder, values["pan"]), ms, folder / values["output"], own)
 
 
 def _problems(jobs: dict[int, Job]) -> Iterator[str]:
     outputs: dict[Path, int] = {}
     for line, job in jobs.items():
-        folders = [name for name, path in (("pan", job.pan), ("output", job.output)) if path.is_dir()]
+        folders = [name for name, path in (("pan", job.pan), ("output", job.output)) if Path(path).is_dir()]
         if folders or not job.ms:
             yield f"line {line}: no file under {' and '.join(folders) or 'ms'}"
         for path in (job.pan, *job.ms, *([job.model] if job.model else [])):
-            if not path.exists():
+            if is_local(path) and not Path(path).exists():
                 yield f"line {line}: {path}: no such file"
         if not job.output.parent.is_dir():
             yield f"line {line}: {job.output}: there is no folder {job.output.parent}"

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import rasterio
 
@@ -26,7 +26,8 @@ from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import MismatchError, OutputError
 from sfiin.runtime.files import check_target, sha256
 from sfiin.runtime.scenes import product, seams, stac
-from sfiin.runtime.scenes.alignment import LIMIT, Shift, estimate
+from sfiin.runtime.scenes.alignment import LIMIT, SEARCH, Shift, corrected, estimate
+from sfiin.runtime.scenes.names import Name, gdal, is_local
 from sfiin.runtime.scenes.pipeline import Form, Progress, Report, sharpen
 from sfiin.runtime.scenes.raster import describe
 from sfiin.runtime.scenes.scene import Scene, open_scene
@@ -34,6 +35,7 @@ from sfiin.runtime.scenes.tiles import TilePlan, plan
 from sfiin.runtime.station import budget
 
 Document = dict[str, Any]
+Coregister = Literal["no", "shift", "local"]
 
 TRIED = 5
 """Batches that run before memory is divided, and from which a dry run predicts its time."""
@@ -43,8 +45,8 @@ TRIED = 5
 class Job:
     """One scene: its files, where the product goes, and the model, None for a shipped one that fits."""
 
-    pan: Path
-    ms: tuple[Path, ...]
+    pan: Name
+    ms: tuple[Name, ...]
     output: Path
     model: Path | None = None
 
@@ -55,8 +57,10 @@ class Settings:
 
     `overlap` is in PAN pixels, None for the model's, and refused below the model's safe one unless `force`;
     `gain` is how many DN make one of the files' numbers; `memory` in bytes bounds the process; a shift of PAN
-    against MS above `max_shift` PAN pixels is refused, or corrected with `coregister`; `acquired` is the time
-    of acquisition for `stac`, None for what the files state.
+    against MS above `max_shift` PAN pixels, looked for within `search`, is refused, or corrected with
+    `coregister`, and with `require_alignment` one that could not be told is refused, too; `bands` says which of
+    MS' bands the model's are, None for what the files state; `method` names a classical method in place of a
+    model; `acquired` is the time of acquisition for `stac`, None for what the files state.
     """
 
     provider: Choice = "auto"
@@ -67,8 +71,12 @@ class Settings:
     form: Form = field(default_factory=Form)
     gain: float = 1.0
     memory: int | None = None
-    coregister: bool = False
+    coregister: Coregister = "no"
     max_shift: float = LIMIT
+    search: float = SEARCH
+    require_alignment: bool = False
+    bands: str | None = None
+    method: str | None = None
     quicklook: bool = False
     stac: bool = False
     acquired: str | None = None
@@ -109,7 +117,7 @@ class Station:
                     progress=progress,
                 )
                 document = self._document(job, session, scene, done) | {
-                    "shift": dataclasses.asdict(shift) | {"corrected": settings.coregister and shift.known},
+                    "shift": self._shift(shift),
                     "memory": _memory(memory) | {"peak": budget.peak()},
                 }
                 self._beside(job, session.contract, tiles, document, when)
@@ -130,7 +138,7 @@ class Station:
                 "pixels": pixels,
                 "size": [scene.height, scene.width],
                 "overlap": tiles.tile.overlap,
-                "shift": dataclasses.asdict(shift),
+                "shift": self._shift(shift),
                 "memory": _memory(memory),
                 "seconds": seconds * batches,
                 "product_bytes_at_most": raw,
@@ -156,14 +164,22 @@ class Station:
         require_safe(settings.overlap, session, settings.force)
         with ExitStack() as stack:
             scene = stack.enter_context(open_scene(job.pan, job.ms, contract.sensor, gain=settings.gain))
-            shift = estimate(scene)
-            if settings.coregister and shift.known:
-                scene = scene.coregistered(shift.row, shift.col)
-            else:
-                shift.require(settings.max_shift)
+            shift = estimate(scene, settings.search)
+            scene = self._aligned(scene, shift)
             overlap = contract.tile.overlap if settings.overlap is None else settings.overlap
             tile = dataclasses.replace(contract.tile, overlap=overlap)
             yield session, scene, shift, plan(scene.height, scene.width, tile, contract.sensor.ratio)
+
+    def _aligned(self, scene: Scene, shift: Shift) -> Scene:
+        settings, found = self._settings, shift.sentence()
+        if settings.coregister != "no":
+            scene = corrected(scene, shift, settings.coregister, settings.max_shift)
+            return scene.told(f"MS was moved onto PAN: {found}", SFIIN_ALIGNMENT=f"corrected: {found}")
+        shift.require(settings.max_shift, settings.require_alignment)
+        notes = [] if shift.known else [found]
+        if shift.is_local(settings.max_shift):
+            notes.append(f"{found}; --coregister local follows it")
+        return scene.told(*notes, SFIIN_ALIGNMENT=f"{shift.verdict(settings.max_shift)}: {found}")
 
     def _session(self, model: Path) -> Session:
         if model not in self._open:
@@ -172,6 +188,10 @@ class Station:
 
     def _model(self, job: Job) -> Path:
         return job.model or models.choose(*bands_and_ratio(job.pan, job.ms))
+
+    def _shift(self, shift: Shift) -> Document:
+        how = self._settings.coregister
+        return shift.document(self._settings.max_shift) | {"corrected": "" if how == "no" else how}
 
     def _warm_up(self, session: Session, scene: Scene, tiles: TilePlan) -> float:
         """Median seconds of reading and computing one of the scene's batches, after a first one."""
@@ -197,9 +217,8 @@ class Station:
         for path in (job.output, *self._companions(job.output).values()):
             if path.exists() and not self._settings.overwrite:
                 raise OutputError(f"{path}: exists already; give another name, or --overwrite to replace it")
-        if any(
-            path.exists() and job.output.exists() and path.samefile(job.output) for path in (job.pan, *job.ms)
-        ):
+        inputs = [Path(gdal(name)) for name in (job.pan, *job.ms) if is_local(name)]
+        if any(path.exists() and job.output.exists() and path.samefile(job.output) for path in inputs):
             raise OutputError(f"{job.output}: is one of the scene's own files; give another name")
 
     def _companions(self, output: Path) -> dict[str, Path]:
@@ -265,7 +284,7 @@ def require_safe(overlap: int | None, session: Session, force: bool) -> None:
         )
 
 
-def bands_and_ratio(pan: Path, ms: Sequence[Path]) -> tuple[int, int]:
+def bands_and_ratio(pan: Name, ms: Sequence[Name]) -> tuple[int, int]:
     """The scene's number of MS bands, and MS pixel size over PAN pixel size, by size where there is no
     georeference."""
     sharp, files = describe(pan), [describe(path) for path in ms]
