@@ -9,6 +9,7 @@ import typer
 
 from sfiin.runtime.commands import options
 from sfiin.runtime.commands.console import print_json, say, tally
+from sfiin.runtime.scenes.beside import check_name
 
 if TYPE_CHECKING:
     from sfiin.runtime.station.runner import Settings
@@ -56,8 +57,9 @@ def run(
         raise typer.BadParameter(
             "the list names the files; leave out --pan, --ms, --output and --dry-run", param_hint="--jobs"
         )
-    if output is not None:
-        options.refuse_existing(output, overwrite or dry_run)
+    if output is not None and not dry_run:
+        check_name(output)
+        options.refuse_existing(output, overwrite)
     from sfiin.runtime.scenes.pipeline import Form
     from sfiin.runtime.station.runner import Job, Settings
 

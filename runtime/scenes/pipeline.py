@@ -27,6 +27,7 @@ import sfiin
 from sfiin.runtime.backends.session import Pipelined, Session
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import MismatchError, SceneError, SfiinError
+from sfiin.runtime.scenes import beside
 from sfiin.runtime.scenes.concurrency import Behind, ahead
 from sfiin.runtime.scenes.journal import Arrays, Journal, journal
 from sfiin.runtime.scenes.product import Compression, Kind, creation_options, finish
@@ -77,7 +78,8 @@ def sharpen(
     form: Form | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Fuse a scene into a GeoTIFF of MS' data type on PAN's grid; `out` appears only when it is complete.
+    """Fuse a scene into a GeoTIFF of MS' data type on PAN's grid; `out` appears only when it is complete, and
+    what lies beside it of an older product goes (`sfiin.runtime.scenes.beside`).
 
     `batch` tiles go to the session at once; `overlap` is another than the model's, in PAN pixels, the one
     part of the tile that a model does not fix; `progress` is told the number of tiles done and of all. Memory
@@ -104,6 +106,7 @@ def sharpen(
             rows.replay()
             rows.compute(session, batch, progress)
         product.complete()
+        beside.remove(out)
     notes = (*scene.notes, *([book.begun] if book.begun else []))
     seconds = time.perf_counter() - began
     return Report(

@@ -219,6 +219,12 @@ class Scene:
         return tuple(layer.file.name for raster in (self._pan, self._ms) for layer in raster.layers)
 
     @property
+    def parts(self) -> list[str]:
+        """The names of all files that GDAL reads for the scene, with what lies beside them."""
+        layers = [layer for raster in (self._pan, self._ms) for layer in raster.layers]
+        return [name for layer in layers for name in layer.file.files]
+
+    @property
     def placement(self) -> list[float]:
         """Where MS lies on the common grid, which coregistration changes."""
         drift = [] if self._ms.drift is None else self._ms.drift.numbers.ravel().tolist()

@@ -18,7 +18,8 @@ from typing import Any
 
 from rasterio.errors import RasterioError
 
-from sfiin.runtime.errors import InputError, PartialError, SfiinError, TotalError
+from sfiin.runtime.errors import InputError, OutputError, PartialError, SfiinError, TotalError
+from sfiin.runtime.scenes.beside import check_name
 from sfiin.runtime.scenes.names import beside, is_local
 from sfiin.runtime.station.runner import Job
 
@@ -149,6 +150,10 @@ def _problems(jobs: dict[int, Job]) -> Iterator[str]:
                 yield f"line {line}: {path}: no such file"
         if not job.output.parent.is_dir():
             yield f"line {line}: {job.output}: there is no folder {job.output.parent}"
+        try:
+            check_name(job.output)
+        except OutputError as error:
+            yield f"line {line}: {error}"
         first = outputs.setdefault(job.output.resolve(), line)
         if first != line:
             yield f"line {line}: {job.output}: line {first} has the same output"

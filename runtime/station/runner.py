@@ -25,7 +25,7 @@ from sfiin.runtime.backends.session import Session
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import MismatchError, OutputError
 from sfiin.runtime.files import check_target, sha256
-from sfiin.runtime.scenes import product, seams, stac
+from sfiin.runtime.scenes import beside, product, seams, stac
 from sfiin.runtime.scenes.alignment import LIMIT, SEARCH, Shift, corrected, estimate
 from sfiin.runtime.scenes.names import Name, gdal, is_local
 from sfiin.runtime.scenes.pipeline import Form, Progress, Report, sharpen
@@ -103,6 +103,7 @@ class Station:
         """
         self._refuse_existing(job)
         with self._prepared(job) as (session, scene, shift, tiles):
+            beside.refuse(job.output, self._settings.overwrite, scene.parts)
             memory = self._budget(session, scene, tiles)
             settings = self._settings
             when = stac.acquired(settings.acquired, scene.metadata.acquired) if settings.stac else None
@@ -214,6 +215,7 @@ class Station:
 
     def _refuse_existing(self, job: Job) -> None:
         check_target(job.output)
+        beside.check_name(job.output)
         for path in (job.output, *self._companions(job.output).values()):
             if path.exists() and not self._settings.overwrite:
                 raise OutputError(f"{path}: exists already; give another name, or --overwrite to replace it")
@@ -250,14 +252,14 @@ class Station:
 
     def _beside(self, job: Job, contract: Contract, tiles: TilePlan, document: Document, when: Any) -> None:
         """What lies beside the product; the product itself is there already."""
-        beside = self._companions(job.output)
-        if "quicklook" in beside:
-            product.quicklook(job.output, beside["quicklook"])
-        if "stac" in beside:
+        companions = self._companions(job.output)
+        if "quicklook" in companions:
+            product.quicklook(job.output, companions["quicklook"])
+        if "stac" in companions:
             item = stac.item(
-                job.output, contract, when, sources=[job.pan, *job.ms], picture=beside.get("quicklook")
+                job.output, contract, when, sources=[job.pan, *job.ms], picture=companions.get("quicklook")
             )
-            stac.write(beside["stac"], item)
+            stac.write(companions["stac"], item)
         if self._render:
             found = seams.measure(job.output, tiles)
             document["seams"] = [
@@ -270,7 +272,7 @@ class Station:
                 }
                 for it in found
             ]
-            self._render(document, beside["report"])
+            self._render(document, companions["report"])
 
 
 def require_safe(overlap: int | None, session: Session, force: bool) -> None:
