@@ -24,7 +24,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,12 +35,12 @@ from rasterio.windows import Window
 
 from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.errors import InputError, MismatchError, SceneError
-from sfiin.runtime.scenes import metadata, product
+from sfiin.runtime.scenes import bands, metadata, product
 from sfiin.runtime.scenes.cubic import cubic
 from sfiin.runtime.scenes.drift import Drift
 from sfiin.runtime.scenes.grid import Axis, Grid, Span, common_grid, is_located, moved
 from sfiin.runtime.scenes.metadata import Metadata
-from sfiin.runtime.scenes.names import Name
+from sfiin.runtime.scenes.names import Name, title
 from sfiin.runtime.scenes.raster import describe, open_raster, reason
 
 __all__ = ["Scene", "describe", "open_raster", "open_scene"]
@@ -57,23 +56,19 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """An open file, those of its bands that are data, and how many DN make one of its numbers."""
+    """An open file, those of its bands that are data, how many DN make one of its numbers, and its alpha
+    bands."""
 
     file: Any
     bands: tuple[int, ...]
     gain: float
+    alphas: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, file: Any, wanted: int, gain: float) -> _Layer:
-        """All bands if they are as many as wanted, else those that are no alpha channel.
-
-        What is written without further ado as four bands of 8 bits says that the fourth is alpha; it is
-        infrared.
-        """
-        kinds = zip(file.indexes, file.colorinterp, strict=True)
-        return cls(
-            file, tuple(i for i, kind in kinds if file.count == wanted or kind != ColorInterp.alpha), gain
-        )
+    def of(cls, file: Any, indices: Sequence[int], gain: float, wanted: int | None = None) -> _Layer:
+        """Some of a file's bands, which are images (`sfiin.runtime.scenes.bands`); the others are alpha."""
+        images = bands.images(file, wanted)
+        return cls(file, tuple(indices), gain, tuple(i for i in file.indexes if i not in images))
 
     @property
     def names(self) -> list[str | None]:
@@ -99,7 +94,7 @@ class _Layer:
             return True
         unmasked = {MaskFlags.all_valid, MaskFlags.alpha}
         flags = [self.file.mask_flag_enums[i - 1] for i in self.bands]
-        return len(self.bands) < self.file.count or any(unmasked.isdisjoint(each) for each in flags)
+        return bool(self.alphas) or any(unmasked.isdisjoint(each) for each in flags)
 
     def load(self, window: Window) -> tuple[Image, Mask]:
         """Pixels in DN, and where each is valid, both (bands, height, width)."""
@@ -109,7 +104,7 @@ class _Layer:
             # GDAL's own use of alpha depends on the number of bands.
             if MaskFlags.alpha not in self.file.mask_flag_enums[self.bands[0] - 1]:
                 valid &= self.file.read_masks(self.bands, window=window) > 0
-            for alpha in set(self.file.indexes) - set(self.bands):
+            for alpha in self.alphas:
                 valid &= self.file.read(alpha, window=window) > 0
         except RasterioIOError as error:
             raise SceneError(
@@ -318,40 +313,55 @@ class Scene:
 
 
 @contextmanager
-def open_scene(pan: Name, ms: Sequence[Name], sensor: SensorProfile, *, gain: float = 1.0) -> Iterator[Scene]:
-    """Open PAN and MS, the latter one file or one file per band in the sensor's order.
+def open_scene(
+    pan: Name, ms: Sequence[Name], sensor: SensorProfile, *, gain: float = 1.0, chosen: str | None = None
+) -> Iterator[Scene]:
+    """Open PAN and MS, the latter one file or several.
 
-    `gain` is how many DN make one of the files' numbers: 1 for files that hold DN, the DN of reflectance 1
-    for reflectance. Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError
-    when they are not what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`. Raises
-    InputError for a gain that is not positive.
+    Which of MS' bands are the sensor's goes by what the files say, else by position; `chosen` overrides it
+    (`sfiin.runtime.scenes.bands`). `gain` is how many DN make one of the files' numbers: 1 for files that hold
+    DN, the DN of reflectance 1 for reflectance. Raises SceneError when a file cannot be used or the two cannot
+    be aligned, MismatchError when they are not what the sensor delivers; the message names `bands`, `ratio`,
+    `bits` or `scale`. Raises InputError for a gain that is not positive, or a choice that is none.
     """
     if not 0 < gain < math.inf:
         raise InputError(f"--gain: {gain:g} is no number of DN that make 1; give a positive one")
     with ExitStack() as stack:
-        wanted = len(sensor.bands) if len(ms) == 1 else 1
-        pan_layer = _Layer.of(stack.enter_context(open_raster(pan)), 1, gain)
-        ms_layers = [_Layer.of(stack.enter_context(open_raster(path)), wanted, gain) for path in ms]
-        _check_bands(pan_layer, ms_layers, sensor)
-        grid = common_grid(pan_layer.file, [layer.file for layer in ms_layers], sensor.ratio)
-        zeros = {}
+        pan_file = stack.enter_context(open_raster(pan))
+        files = [stack.enter_context(open_raster(path)) for path in ms]
+        pan_layer = _Layer.of(pan_file, bands.images(pan_file, 1), gain, 1)
+        _check_pan(pan_layer, files)
+        choice = bands.choose(bands.look(files), sensor.bands, chosen)
+        ms_layers = [
+            _Layer.of(file, [band.index for band in group], gain)
+            for file, group in itertools.groupby(choice.bands, key=lambda band: band.file)
+        ]
+        _check_kinds([pan_layer, *ms_layers])
+        grid = common_grid(pan_layer.file, files, sensor.ratio)
+        zeros = []
         for layer in (pan_layer, *ms_layers):
             values = _sample(layer)
             if values.size:
                 _check_scale(layer, values, sensor)
-                zeros[Path(layer.file.name).name] = float((values == 0).mean())
-        yield _scene(pan_layer, ms_layers, sensor, grid, _zero_notes(zeros))
+                zeros.append((layer.file.name, float((values == 0).mean())))
+        yield _scene(pan_layer, ms_layers, sensor, grid, (*choice.notes, *_zero_notes(zeros)))
 
 
 # --- what the files are ---
 
 
-def _check_bands(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile) -> None:
-    names = [name for layer in ms for name in layer.names]
+def _check_pan(pan: _Layer, ms: Sequence[Any]) -> None:
     if len(pan.bands) != 1:
-        hint = "are PAN and MS swapped?" if len(names) == 1 else "give the panchromatic band alone"
+        hint = (
+            "are PAN and MS swapped?"
+            if len(ms) == 1 and ms[0].count == 1
+            else "give the panchromatic band alone"
+        )
         raise SceneError(f"{pan.file.name}: PAN has {len(pan.bands)} bands instead of one; {hint}")
-    for layer in (pan, *ms):
+
+
+def _check_kinds(layers: Sequence[_Layer]) -> None:
+    for layer in layers:
         if any("complex" in dtype for dtype in layer.dtypes):
             raise SceneError(
                 f"{layer.file.name}: data of type {layer.dtypes[0]}; complex numbers cannot be sharpened"
@@ -360,17 +370,6 @@ def _check_bands(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile) -> No
             raise SceneError(
                 f"{layer.file.name}: numbers of a colour table, not of light; give the original image"
             )
-    if len(names) != len(sensor.bands):
-        wanted = ", ".join(sensor.bands)
-        raise MismatchError(f"bands: MS has {len(names)}, the model wants {len(sensor.bands)} ({wanted})")
-    _check_order([(name or "").casefold() for name in names], [name.casefold() for name in sensor.bands])
-
-
-def _check_order(found: list[str], wanted: list[str]) -> None:
-    if found != wanted and sorted(found) == sorted(wanted):
-        raise MismatchError(
-            f"bands: MS holds {', '.join(found)}; the model wants the order {', '.join(wanted)}"
-        )
 
 
 def _check_scale(layer: _Layer, values: Image, sensor: SensorProfile) -> None:
@@ -390,10 +389,15 @@ def _check_scale(layer: _Layer, values: Image, sensor: SensorProfile) -> None:
         )
 
 
-def _zero_notes(shares: dict[str, float]) -> tuple[str, ...]:
+def _zero_notes(shares: Sequence[tuple[str, float]]) -> tuple[str, ...]:
     """What is to be said of the files' shares of valid values that are 0, which many writers mean as
     nodata."""
-    many = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items() if share > _ZEROS)
+    called = [title(name) for name, _ in shares]
+    many = ", ".join(
+        f"{share:.0%} of {title(name) if called.count(title(name)) == 1 else name}"
+        for name, share in shares
+        if share > _ZEROS
+    )
     if not many:
         return ()
     declare = "if they are not, declare them, e.g. with gdal_edit.py -a_nodata 0"

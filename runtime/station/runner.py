@@ -23,13 +23,14 @@ from sfiin.runtime import models, reports
 from sfiin.runtime.backends.select import Choice, open_session
 from sfiin.runtime.backends.session import Session
 from sfiin.runtime.contract import Contract
-from sfiin.runtime.errors import MismatchError, OutputError
+from sfiin.runtime.errors import InputError, MismatchError, OutputError, SfiinError
 from sfiin.runtime.files import check_target, sha256
-from sfiin.runtime.scenes import beside, product, seams, stac
+from sfiin.runtime.scenes import bands, beside, product, seams, stac
 from sfiin.runtime.scenes.alignment import LIMIT, SEARCH, Shift, corrected, estimate
+from sfiin.runtime.scenes.grid import is_located
 from sfiin.runtime.scenes.names import Name, gdal, is_local
 from sfiin.runtime.scenes.pipeline import Form, Progress, Report, sharpen
-from sfiin.runtime.scenes.raster import describe
+from sfiin.runtime.scenes.raster import open_raster
 from sfiin.runtime.scenes.scene import Scene, open_scene
 from sfiin.runtime.scenes.tiles import TilePlan, plan
 from sfiin.runtime.station import budget
@@ -164,7 +165,9 @@ class Station:
         contract = session.contract
         require_safe(settings.overlap, session, settings.force)
         with ExitStack() as stack:
-            scene = stack.enter_context(open_scene(job.pan, job.ms, contract.sensor, gain=settings.gain))
+            scene = stack.enter_context(
+                open_scene(job.pan, job.ms, contract.sensor, gain=settings.gain, chosen=settings.bands)
+            )
             shift = estimate(scene, settings.search)
             scene = self._aligned(scene, shift)
             overlap = contract.tile.overlap if settings.overlap is None else settings.overlap
@@ -188,7 +191,7 @@ class Station:
         return self._open[model]
 
     def _model(self, job: Job) -> Path:
-        return job.model or models.choose(*bands_and_ratio(job.pan, job.ms))
+        return job.model or fitting(job.pan, job.ms, self._settings.bands)
 
     def _shift(self, shift: Shift) -> Document:
         how = self._settings.coregister
@@ -286,15 +289,44 @@ def require_safe(overlap: int | None, session: Session, force: bool) -> None:
         )
 
 
-def bands_and_ratio(pan: Name, ms: Sequence[Name]) -> tuple[int, int]:
-    """The scene's number of MS bands, and MS pixel size over PAN pixel size, by size where there is no
-    georeference."""
-    sharp, files = describe(pan), [describe(path) for path in ms]
-    if sharp["pixel_size"] and files[0]["pixel_size"]:
-        ratio = files[0]["pixel_size"][0] / sharp["pixel_size"][0]
-    else:
-        ratio = sharp["size"][0] / files[0]["size"][0]
-    return sum(file["bands"] for file in files), round(ratio)
+def fitting(pan: Name, ms: Sequence[Name], chosen: str | None = None) -> Path:
+    """The shipped model for a scene: of those of its ratio, the one with most bands that the scene has.
+
+    `chosen` is which of MS' bands to take (`sfiin.runtime.scenes.bands`). Raises SceneError for files that
+    cannot be used, MismatchError where no model fits.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_raster(path)) for path in ms]
+        found = bands.look(files)
+        ratio = _ratio(stack.enter_context(open_raster(pan)), files[0])
+        tried = [
+            (path, promise.sensor.bands, _reason(found, promise.sensor.bands, chosen))
+            for path, promise in models.shipped()
+            if promise.sensor.ratio == ratio
+        ]
+        fits = [(len(names), path) for path, names, reason in tried if reason is None]
+        if fits:
+            return max(fits, key=lambda fit: fit[0])[1]
+        for _, names, reason in tried:
+            if reason and len(names) == len(found):
+                raise reason
+        return models.choose(len(found), ratio)
+
+
+def _reason(found: Sequence[bands.Band], wanted: Sequence[str], chosen: str | None) -> SfiinError | None:
+    """Why a scene's bands are not a model's, or None."""
+    try:
+        bands.choose(found, wanted, chosen)
+    except (InputError, MismatchError) as error:
+        return error
+    return None
+
+
+def _ratio(pan: Any, ms: Any) -> int:
+    """MS pixel size over PAN pixel size, by size where there is no georeference."""
+    if is_located(pan) and is_located(ms):
+        return round(float(ms.res[1] / pan.res[1]))
+    return round(float(pan.height / ms.height))
 
 
 def _memory(found: budget.Budget) -> dict[str, int]:
