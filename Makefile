@@ -1,10 +1,11 @@
-# Everything happens in .venv; a stamp there says which extra is installed, so that a second call starts at once.
+# Everything happens in .venv; a stamp there says which extras are installed, so that a second call starts at once.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL = test -x $(BIN)/python || $(PYTHON) -m venv .venv; $(BIN)/pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 
-demo: .venv/export.stamp
+demo: .venv/demo.stamp
 	$(BIN)/sfiin demo -o build/demo
 
 test: .venv/dev.stamp
@@ -13,10 +14,16 @@ test: .venv/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadgroup
 
+docs: .venv/dev.stamp
+	$(BIN)/mkdocs build --strict --site-dir build/site
+
 clean:
 	rm -rf .venv build dist sfiin.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.venv/%.stamp: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[$*]'
+.venv/demo.stamp: pyproject.toml constraints.txt
+	$(INSTALL) '.[export,cpu]'
+	touch $@
+
+.venv/dev.stamp: pyproject.toml constraints.txt
+	$(INSTALL) '.[dev]'
 	touch $@

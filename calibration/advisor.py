@@ -95,7 +95,7 @@ class Advice:
 @cache
 def devices() -> Mapping[str, Device]:
     """The known devices by name."""
-    text = files("calibration").joinpath("devices.toml").read_text("utf-8")
+    text = files("sfiin.calibration").joinpath("devices.toml").read_text("utf-8")
     return {name: Device(**fields) for name, fields in parse(text).items()}
 
 

@@ -27,16 +27,18 @@ from sfiin.calibration.search_patches import patches
 from sfiin.calibration.sensitivity import Journal, Nodes, Search, pareto, search
 from sfiin.calibration.tiles import Calibration
 from sfiin.data.pairs import Pair
+from sfiin.export import vouched
 from sfiin.export.exporter import report_beside
 from sfiin.export.lower_precision import pairs_with_truth
 from sfiin.export.precision import rounded, typed
 from sfiin.export.precision_loss import Judge, Loss, LossGate, on_golden
 from sfiin.export.precision_rules import Graph, Island
 from sfiin.export.ranges import as_inputs, audit
-from sfiin.runtime import golden, models
+from sfiin.export.rewritten import as_exported
+from sfiin.runtime import golden
 from sfiin.runtime.backends.session import OnnxSession
 from sfiin.runtime.check import GATES, parity
-from sfiin.runtime.contract import METADATA_KEY, Contract
+from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import CheckFailedError, MismatchError
 from sfiin.runtime.files import check_target, publish, sha256
 from sfiin.runtime.golden import GoldenTiles
@@ -125,10 +127,11 @@ class Work:
 
     def __init__(self, path: Path, data: Path, settings: Settings, check: Path | None) -> None:
         self.settings = settings
-        self.path, self.contract = path, models.contract(path)
+        self.path = path
+        model, self.contract, _ = vouched.load(path)
         _require_float32(path, self.contract)
+        self.model = as_exported(model, path)
         self.golden = golden.read(golden.beside(path), self.contract)
-        self.model = onnx.load(path)
         self.check = pairs_with_truth(check, self.contract) if check else []
         forbidden = tiles.digests(self.check, self.golden)
         self.calibration = tiles.choose(data, self.contract, settings.tiles, settings.seed, forbidden)
@@ -284,7 +287,7 @@ def _publish(
         part = parts.enter_context(publish(out))
         golden.write(tiles_part, own)
         contract = dataclasses.replace(result.contract, golden=sha256(tiles_part))
-        onnx.helper.set_model_props(lower, {METADATA_KEY: contract.to_json()})
+        contract = vouched.with_contract(lower, contract)
         onnx.save(lower, part)
         with OnnxSession(part) as session:
             distance = parity(own.names, own.through(session.run), own.hrms, float(contract.sensor.peak))

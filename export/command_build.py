@@ -90,25 +90,27 @@ def build(
         )
     options.refuse_existing(output, overwrite)
     requires("gpu", "onnx")
-    from sfiin.export.plan_builder import Settings, default_flavour
-    from sfiin.export.plan_builder import build as build_plan
+    from sfiin.export import api
 
-    settings = Settings(
-        flavour=flavour or default_flavour(),
-        compute_capabilities=tuple(capabilities.split(",")) if capabilities else (),
-        batch=parse_batch(batch),
-        workspace=options.parse_size(workspace) if workspace else None,
-        level=level,
-        version_compatible=version_compatible,
-        hardware_compatibility=hardware_compatibility,
-        strip=strip,
-        refit=refit,
-        timing_cache=timing_cache,
-        plugin=plugin,
-        log=log,
-    )
     with tally("building", quiet or as_json) as progress:
-        built = build_plan(model, output, settings, progress)
+        built = api.build(
+            model,
+            output,
+            flavour=flavour,
+            compute_capability=tuple(capabilities.split(",")) if capabilities else (),
+            batch=parse_batch(batch),
+            workspace=options.parse_size(workspace) if workspace else None,
+            level=level,
+            version_compatible=version_compatible,
+            hardware_compatibility=hardware_compatibility,
+            strip=strip,
+            refit=refit,
+            timing_cache=timing_cache,
+            plugin=plugin,
+            log=log,
+            overwrite=overwrite,
+            progress=progress,
+        )
     made = built.sidecar.build
     if as_json:
         print_json(

@@ -74,23 +74,23 @@ def export(
             "export it in fp32",
             param_hint="--precision",
         )
+    check_tile(tile)
     options.refuse_existing(output, overwrite)
     requires("export", *MODULES)
-    from sfiin.export import targets
-    from sfiin.export.exporter import export_model
-    from sfiin.export.lower_precision import Material
-    from sfiin.runtime.contract import Tile
+    from sfiin.export import api
 
-    wanted = targets.target(target) if target else None
-    report = export_model(
+    report = api.export(
         checkpoint,
         output,
-        fourier,
-        Tile(*parse_tile(tile), overlap),
+        fourier=fourier,
+        target=target,
+        tile=tile,
+        overlap=overlap,
         opset=opset,
-        target=wanted,
         precision=precision,
-        material=Material(calibration, check),
+        calibration=calibration,
+        check=check,
+        overwrite=overwrite,
     )
     if not quiet:
         _print_parity(report)
@@ -124,12 +124,10 @@ def demo(
     )
 
 
-def parse_tile(text: str) -> tuple[int, int]:
-    """'128' or '96x160' as (height, width). Raises typer.BadParameter for anything else."""
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    if not match:
+def check_tile(text: str) -> None:
+    """Raise typer.BadParameter for what is neither '128' nor '96x160'."""
+    if not re.fullmatch(r"\d+(x\d+)?", text):
         raise typer.BadParameter(f"'{text}' is no tile; write a side (128), or height x width (96x160)")
-    return int(match[1]), int(match[2] or match[1])
 
 
 def _print_parity(report: ExportReport) -> None:

@@ -22,13 +22,14 @@ from sfiin.export.lower_precision import Material, Reduced
 from sfiin.export.lowering_choice import CANDIDATES, Choice, Fourier, choose
 from sfiin.export.preflight import Target, require, targets
 from sfiin.export.spectral_fusion import ReferenceSession
+from sfiin.export.vouched import with_contract
 from sfiin.model import checkpoint
 from sfiin.model.network import SFIIN
 from sfiin.runtime import golden as tiles_file
 from sfiin.runtime import models
 from sfiin.runtime.backends.session import OnnxSession
 from sfiin.runtime.check import Gate, Parity, parity
-from sfiin.runtime.contract import METADATA_KEY, Contract, Lowering, Precision, Tile
+from sfiin.runtime.contract import Contract, Lowering, Precision, Tile
 from sfiin.runtime.errors import CheckpointError
 from sfiin.runtime.files import publish, sha256
 from sfiin.runtime.golden import GoldenTiles
@@ -107,7 +108,7 @@ def export_model(
     with publish(golden_path) as golden_part, ExitStack() as beside, publish(out) as model_part:
         tiles_file.write(golden_part, tiles)
         contract = dataclasses.replace(contract, golden=sha256(golden_part))
-        onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
+        contract = with_contract(model, contract)
         onnx.save(model, model_part)
         report = ExportReport(out, golden_path, contract, *compare(model_part, network, tiles), choice)
         remedy = "not published; try --fourier matmul or a tile with power-of-two sides"
@@ -119,9 +120,10 @@ def export_model(
             reduced = lower_precision.reduce(model, contract, tiles, material or Material())
             if target is not None:
                 require(reduced.typed.model, target)
+            contract = with_contract(reduced.typed.model, contract)
             onnx.save(reduced.typed.model, model_part)
             lower_precision.write(beside.enter_context(publish(report_beside(out))), reduced)
-            report = dataclasses.replace(report, reduced=reduced)
+            report = dataclasses.replace(report, contract=contract, reduced=reduced)
     return report
 
 
@@ -146,7 +148,7 @@ def _choose(
             network, (contract.tile.height, contract.tile.width), lowering, contract.opset, contract.block
         )
         own = dataclasses.replace(contract, lowering=lowering)
-        onnx.helper.set_model_props(models[lowering], {METADATA_KEY: own.to_json()})
+        with_contract(models[lowering], own)
     choice = choose(models, tiles, float(network.sensor.peak), wanted or targets()["ort"], gate)
     return choice, models[choice.lowering]
 

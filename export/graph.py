@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sfiin.export import spectral_fusion
 from sfiin.export.fourier import LOWERINGS, Fourier, amplitude_and_phase, maps_from
 from sfiin.export.graph_builder import GraphBuilder
+from sfiin.export.local_graph import SCOPE, LocalGraph
 from sfiin.model.network import (
     SFIIN,
     ConvolutionBranch,
@@ -30,8 +31,8 @@ from sfiin.model.network import (
     InvertibleBranch,
     Refinement,
     ResidualPair,
-    Upsample,
 )
+from sfiin.model.resample import Upsample
 from sfiin.runtime.contract import Lowering
 
 Array = NDArray[np.float64]
@@ -74,9 +75,21 @@ class _Emitter:
 
     def network(self, net: SFIIN) -> str:
         scale = net.sensor.scale
-        ms_up = self.upsample(net.upsample, "ms")
-        m = self.conv(net.ms_head, ms_up, gain_in=1 / scale)
-        p = self.conv(net.pan_head, "pan", gain_in=1 / scale)
+        if net.config.is_plain:
+            ms_up = self.upsample(net.upsample, "ms")
+            residual = self.core(net, ms_up, "pan", gain_in=1 / scale, gain_out=scale)
+            return self.op("Add", residual, ms_up)  # type: ignore[no-any-return]
+        local = LocalGraph(net.injection, self.graph, self.tile)
+        with self.graph.scope(SCOPE):
+            ends = local.look("ms", "pan", scale)
+        result = self.core(net, ends.ms, ends.pan)
+        with self.graph.scope(SCOPE):
+            return local.joined(ends, result, scale)
+
+    def core(self, net: SFIIN, ms: str, pan: str, gain_in: float = 1.0, gain_out: float = 1.0) -> str:
+        """All between the heads' inputs and what the refinement makes; gains are on both ends."""
+        m = self.conv(net.ms_head, ms, gain_in=gain_in)
+        p = self.conv(net.pan_head, pan, gain_in=gain_in)
         fused = []
         for i, block in enumerate(net.blocks):
             with self.graph.scope(f"block{i}"):
@@ -84,8 +97,7 @@ class _Emitter:
                 m, p = self.block(block, m, p)
                 fused.append(m)
         gathered = self.op("Concat", *fused, axis=1) if len(fused) > 1 else m
-        residual = self.refinement(net.refine, self.conv(net.gather, gathered), gain_out=scale)
-        return self.op("Add", residual, ms_up)  # type: ignore[no-any-return]
+        return self.refinement(net.refine, self.conv(net.gather, gathered), gain_out=gain_out)
 
     def upsample(self, part: Upsample, x: str) -> str:
         with self.graph.scope("upsample"):

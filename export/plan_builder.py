@@ -22,16 +22,18 @@ from typing import Any
 
 import onnx
 
+from sfiin.export import vouched
 from sfiin.export.preflight import require
 from sfiin.export.targets import Target, targets
 from sfiin.export.trt_process import LIBRARIES, Compiled, CompilerError, Watch, compile_models
-from sfiin.runtime import golden, models
+from sfiin.runtime import golden
 from sfiin.runtime.backends import machine, plan, plugin
 from sfiin.runtime.backends.plan import Build, Compatibility, Device, Flavour, Sidecar
 from sfiin.runtime.backends.session import Session
 from sfiin.runtime.check import GATES, Parity, parity
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import CheckFailedError, MismatchError, UnavailableError
+from sfiin.runtime.extras import install
 from sfiin.runtime.files import check_target, publish, sha256
 
 TIMEOUT = 4 * 3600.0
@@ -118,14 +120,13 @@ def build(model: Path, out: Path, settings: Settings, watch: Watch = lambda _don
     model or the plan is too far from the golden tiles, OutputError.
     """
     check_target(out)
-    contract = models.contract(model)
+    loaded, contract, _ = vouched.load(model)
     golden.read(golden.beside(model), contract)
     device = require_possible(settings)
     require_plugin(model, contract, settings)
     library = LIBRARIES[settings.flavour]
     version, _ = compile_models(library, [], None, TIMEOUT)
     target = target_for(settings.flavour, version)
-    loaded = onnx.load(model)
     require(loaded, target)
     with (
         TemporaryDirectory() as folder,
@@ -189,7 +190,7 @@ def require_possible(settings: Settings) -> Device | None:
     if not find_spec(LIBRARIES["tensorrt"]):
         raise UnavailableError(
             "TensorRT is not installed; it comes with JetPack on a Jetson (use its Python, or a virtual environment "
-            "with --system-site-packages), elsewhere by pip install 'sfiin[gpu]'"
+            f"with --system-site-packages), elsewhere by {install('gpu')}"
         )
     return machine.gpu()
 

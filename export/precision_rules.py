@@ -10,6 +10,7 @@ one, `between`, comes with the types: what is cheap and lies between islands joi
 |-----------------|--------------------------------------------------------|-------------------------------------------|
 | last            | what makes the DN of which the output is the sum       | from 1024 DN on there are only whole DN   |
 | first           | what reads DN, and so has 1 / scale in its weights     | its weights are of the size of subnormals |
+| local           | statistics of neighbourhoods, proposals, their sum     | they are small differences, and squares   |
 | spectrum        | `mixed`: all from the transform to its inverse         |                                           |
 | transform       | the DFT operator                                       | half is for powers of two only, if at all |
 | square          | x * x, and on to the square root                       | the range is halved, at both ends         |
@@ -32,6 +33,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from sfiin.export.cost import macs_of
+from sfiin.export.local_graph import SCOPE
 from sfiin.export.nodes import Value
 from sfiin.export.ranges import LARGEST, LEAST_NORMAL, Range, measured, values
 from sfiin.runtime.contract import Precision
@@ -186,6 +188,12 @@ def _first(graph: Graph) -> Reasons:
             yield node, f"reads DN{scaled}"
 
 
+def _local(graph: Graph) -> Reasons:
+    for node in graph.nodes:
+        if node.name.split("/")[0] == SCOPE:
+            yield node, "computes with small differences of DN, and with their squares"
+
+
 def _spectrum(graph: Graph) -> Reasons:
     """The frequency branch without its convolutions over maps and what only joins their outputs."""
     convolved = {name for node in graph.of("Conv") if len(_kernel(node)) == 2 for name in node.output}
@@ -269,6 +277,7 @@ def _small(graph: Graph) -> Reasons:
 RULES: dict[str, Callable[[Graph], Reasons]] = {
     "last": _last,
     "first": _first,
+    "local": _local,
     "spectrum": _spectrum,
     "transform": _transform,
     "square": _square,

@@ -96,7 +96,7 @@ class Target:
 @cache
 def targets() -> dict[str, Target]:
     """All targets by name, in the table's order."""
-    document = parse(files("export").joinpath("targets.toml").read_text("utf-8"))
+    document = parse(files("sfiin.export").joinpath("targets.toml").read_text("utf-8"))
     return {name: _target(name, document) for name in document["targets"]}
 
 

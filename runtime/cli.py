@@ -26,6 +26,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 import sfiin
+from sfiin.runtime.commands.signals import raise_on_term
 from sfiin.runtime.errors import SfiinError, UnavailableError
 
 GROUP = "sfiin.commands"
@@ -36,6 +37,7 @@ def main() -> None:
 
     With SFIIN_DEBUG=1 in the environment the traceback comes first.
     """
+    raise_on_term()
     try:
         try:
             code = _run()
@@ -56,9 +58,9 @@ def requires(extra: str, *modules: str) -> None:
     """
     for module in modules:
         if find_spec(module) is None:
-            raise UnavailableError(
-                f"{module} is not installed; this command needs the extra '{extra}': pip install 'sfiin[{extra}]'"
-            )
+            from sfiin.runtime.extras import missing
+
+            raise UnavailableError(missing(module, extra))
 
 
 def _run() -> int:

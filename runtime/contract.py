@@ -2,14 +2,17 @@
 
 An exported model carries its contract as JSON in the ONNX metadata under `sfiin.contract`. It says which
 sensor's digital numbers go in (band names and order, ratio, bits, scale), on which tile, how the Fourier
-transform was lowered, in which precision, and from which checkpoint it came, and names by digest the golden
-tiles it was checked on.
+transform was lowered, in which precision, and from which checkpoint it came, and names by digest the graph
+that it was written for and the golden tiles it was checked on. The document ends with a digest of itself, so
+that a changed field shows. Whoever means harm can make both anew: against that there are signatures.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -33,6 +36,15 @@ NEEDS: Mapping[Lowering, str] = {
 }
 """What runs a model, by its lowering."""
 
+SEAL = "digest"
+"""The key of a document's digest of itself."""
+
+LONGEST_DOCUMENT = 1 << 20
+"""Characters of a document; one that is longer is not read."""
+
+_HUGE = 1 << 53
+_LONGEST_TEXT, _MOST_BANDS, _WIDEST_TILE, _LARGEST_RATIO, _MOST_BLOCKED = 1000, 64, 16384, 64, 1024
+
 _T = TypeVar("_T")
 
 
@@ -51,14 +63,20 @@ class SensorProfile:
     scale: float
 
     def __post_init__(self) -> None:
+        require_text("sensor.name", self.name)
         if not self.bands:
             raise ContractError("sensor.bands: must name at least one band")
+        if len(self.bands) > _MOST_BANDS or len(set(self.bands)) < len(self.bands):
+            raise ContractError(f"sensor.bands: must be {_MOST_BANDS} different names at most")
+        for band in self.bands:
+            require_text("sensor.bands", band)
         if self.ratio < 2:
             raise ContractError(f"sensor.ratio: must be 2 or more, not {self.ratio}")
-        if not 1 <= self.bits <= 32:
-            raise ContractError(f"sensor.bits: must lie in 1..32, not {self.bits}")
+        require_range("sensor.ratio", self.ratio, 2, _LARGEST_RATIO)
+        require_range("sensor.bits", self.bits, 1, 32)
         if not self.scale > 0:
             raise ContractError(f"sensor.scale: must be positive, not {self.scale}")
+        require_range("sensor.scale", self.scale, 1e-6, 1e12)
 
     @property
     def peak(self) -> int:
@@ -80,10 +98,21 @@ class Tile:
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise ContractError(f"tile: sides must be positive, not {self.height}x{self.width}")
+        for side in ("height", "width"):
+            require_range(f"tile.{side}", getattr(self, side), 1, _WIDEST_TILE)
         if not 0 <= self.overlap < min(self.height, self.width):
             raise ContractError(
                 f"tile.overlap: must lie in 0..{min(self.height, self.width) - 1}, not {self.overlap}"
             )
+
+
+def _later(default: Any) -> Any:
+    """A field that documents of older versions do not have."""
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
+def _later_mapping() -> Any:
+    return dataclasses.field(default_factory=dict, metadata={"later": True})
 
 
 @dataclass(frozen=True)
@@ -91,7 +120,10 @@ class Contract:
     """Everything a runtime must know, and may refuse over, before it runs a model.
 
     `network` is the network's configuration; `checkpoint` and `golden` are SHA-256 digests (hex) of the
-    checkpoint's and the golden tiles' files; `versions` names the packages that made the artefact.
+    checkpoint's and the golden tiles' files, `graph` that of the graph, weights included
+    (`sfiin.runtime.onnx_file`), empty in models of versions that did not write it and in a plan's contract
+    where it is the model's; `versions` names the packages that made the artefact. `derived` tells what an
+    adopted model was made from, and is empty for an exported one.
     `lowering_choice` holds the target and the figures by which `--fourier auto` chose the lowering, and is
     empty where it was given. `influence` is how far a tile's border shows, `edge`, and further figures of
     `sfiin.export.influence`; empty where it was not measured. `block` is the number of output channels that a
@@ -110,6 +142,8 @@ class Contract:
     lowering_choice: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
     influence: Mapping[str, float] = dataclasses.field(default_factory=dict)
     block: int = 1
+    graph: str = _later("")
+    derived: Mapping[str, str | float] = _later_mapping()
     format: str = FORMAT
 
     def __post_init__(self) -> None:
@@ -117,12 +151,28 @@ class Contract:
             raise ContractError(
                 f"format: this version reads '{FORMAT}', not '{self.format}'; export the model again"
             )
+        self._require_ranges()
         ratio = self.sensor.ratio
         for side in ("height", "width"):
             if getattr(self.tile, side) % ratio:
                 raise ContractError(
                     f"tile.{side}: {getattr(self.tile, side)} is no multiple of the ratio {ratio}"
                 )
+
+    def _require_ranges(self) -> None:
+        require_range("opset", self.opset, 1, 100)
+        require_range("block", self.block, 1, _MOST_BLOCKED)
+        for name in ("checkpoint", "golden", "graph"):
+            require_text(name, getattr(self, name), empty=True)
+        for name in ("network", "versions", "lowering_choice", "influence", "derived"):
+            for key, value in getattr(self, name).items():
+                require_text(name, key)
+                if isinstance(value, str):
+                    require_text(f"{name}.{key}", value, empty=True)
+                else:
+                    require_range(f"{name}.{key}", value, -1e12, 1e12)
+        if "edge" in self.influence:
+            require_range("influence.edge", self.influence["edge"], 0, _WIDEST_TILE)
 
     @property
     def safe_overlap(self) -> int:
@@ -139,13 +189,25 @@ class Contract:
         return {"ms": (bands, *(side // ratio for side in size)), "pan": (1, *size), "hrms": (bands, *size)}
 
     def to_json(self) -> str:
-        """The contract as one JSON document with sorted keys."""
-        return encode(self)
+        """The contract as one JSON document with sorted keys, its digest among them."""
+        return encode_sealed(self)
 
     @classmethod
     def from_json(cls, text: str) -> Contract:
         """Read `to_json`'s document. Raises ContractError, naming the field, for anything else."""
-        return decode(cls, text, "contract")
+        return decode_sealed(cls, text, "contract")
+
+
+def require_text(field: str, value: str, *, empty: bool = False) -> None:
+    """Raise ContractError for a text that is empty, endless, or holds what no line of text does."""
+    if not (value or empty) or len(value) > _LONGEST_TEXT or not value.isprintable():
+        raise ContractError(f"{field}: must be a short, printable text, not {value[:40]!r}")
+
+
+def require_range(field: str, value: float, low: float, high: float) -> None:
+    """Raise ContractError for a number outside low..high, or for none."""
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ContractError(f"{field}: must lie in {low:g}..{high:g}, not {value!s:.40}")
 
 
 def encode(value: Any) -> str:
@@ -153,16 +215,59 @@ def encode(value: Any) -> str:
     return json.dumps(dataclasses.asdict(value), sort_keys=True)
 
 
+def encode_sealed(value: Any) -> str:
+    """A dataclass as JSON, with the digest of all else in it; the inverse of `decode_sealed`."""
+    return json.dumps(dataclasses.asdict(value) | {SEAL: _seal(value)}, sort_keys=True)
+
+
+def _seal(value: Any) -> str:
+    return hashlib.sha256(encode(value).encode()).hexdigest()
+
+
 def decode(cls: type[_T], text: str, what: str) -> _T:
     """Read a dataclass from JSON, strictly: every field must be there, known, and of its declared type.
 
     Raises ContractError that names `what` and the field.
     """
+    return _build(cls, parse(text, what), what)  # type: ignore[no-any-return]
+
+
+def decode_sealed(cls: type[_T], text: str, what: str) -> _T:
+    """Read a dataclass as `decode` does, and hold it to the digest in its document, where there is one.
+
+    Documents of older versions have none. Raises ContractError, also for a document that was changed.
+    """
+    document = parse(text, what)
+    seal = document.pop(SEAL, None) if isinstance(document, dict) else None
+    value: _T = _build(cls, document, what)
+    if seal not in (None, _seal(value)):
+        raise ContractError(
+            f"{what}: {SEAL}: a field was changed since it was written; it is damaged, or was edited; make it again"
+        )
+    return value
+
+
+def parse(text: str, what: str) -> Any:
+    """JSON as it should be: no document without end or bottom, no NaN, no key twice. Raises ContractError."""
+    if len(text) > LONGEST_DOCUMENT:
+        raise ContractError(f"{what}: no document of sfiin ({len(text)} characters)")
     try:
-        document = json.loads(text)
+        return json.loads(text, parse_constant=_no_number, object_pairs_hook=_no_key_twice)
     except ValueError as error:
         raise ContractError(f"{what}: not JSON ({error})") from None
-    return _build(cls, document, what)  # type: ignore[no-any-return]
+    except RecursionError:
+        raise ContractError(f"{what}: no document of sfiin (nested too deep)") from None
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return document
 
 
 def _build(kind: Any, value: Any, field: str) -> Any:
@@ -176,7 +281,7 @@ def _build(kind: Any, value: Any, field: str) -> Any:
         return tuple(_build(arguments[0], item, f"{field}[{i}]") for i, item in enumerate(value))
     if origin is not None and issubclass(origin, Mapping):
         _expect(isinstance(value, dict), value, field, "an object")
-        return {key: _build(arguments[1], item, f"{field}.{key}") for key, item in value.items()}
+        return {key: _build(arguments[1], item, f"{field}.{key[:40]}") for key, item in value.items()}
     accepted = (int, float) if kind is float else arguments or (kind,)
     _expect(
         isinstance(value, accepted) and (bool in accepted or not isinstance(value, bool)),
@@ -184,6 +289,8 @@ def _build(kind: Any, value: Any, field: str) -> Any:
         field,
         _name(kind),
     )
+    if isinstance(value, int) and not isinstance(value, bool):
+        require_range(field, value if abs(value) < _HUGE else math.inf, -_HUGE, _HUGE)
     return float(value) if kind is float else value
 
 
@@ -192,18 +299,19 @@ def _build_dataclass(kind: Any, value: Any, field: str) -> Any:
     hints = get_type_hints(kind)
     for key in value:
         if key not in hints:
-            raise ContractError(f"{field}.{key}: unknown field; the file is of another version of sfiin")
+            raise ContractError(f"{field}.{key[:40]}: unknown field; the file is of another version of sfiin")
+    later = {field.name for field in dataclasses.fields(kind) if field.metadata.get("later")}
     for key in hints:
-        if key not in value:
+        if key not in value and key not in later:
             raise ContractError(
                 f"{field}.{key}: missing field; the file is damaged or of another version of sfiin"
             )
-    return kind(**{key: _build(hint, value[key], f"{field}.{key}") for key, hint in hints.items()})
+    return kind(**{key: _build(hints[key], value[key], f"{field}.{key}") for key in hints if key in value})
 
 
 def _expect(holds: bool, value: Any, field: str, wanted: str) -> Any:
     if not holds:
-        raise ContractError(f"{field}: expected {wanted}, found {value!r}")
+        raise ContractError(f"{field}: expected {wanted}, found {value!r:.60}")
     return value
 
 

@@ -4,13 +4,15 @@
     ├── InputError            3  a file that is missing, corrupt, or not what it should be
     │   ├── SceneError        3  PAN or MS unusable: type, bands, georeference, no common area
     │   └── CheckpointError   3  a checkpoint of unknown layout, or damaged
-    ├── MismatchError         4  two things that do not belong together: model and scene, model and golden
-    tiles │   └── ContractError     4  a contract with a missing, unknown or ill-typed field ├──
-    UnavailableError      5  an extra, a backend or a device that this machine lacks ├── CheckFailedError
-    6  an artefact that differs from its reference by more than its gate ├── OutputError           7  a
-    product that could not be written ├── AlignmentError        8  PAN and MS that do not lie on one another
-    ├── PartialError          9  some of many scenes failed └── TotalError           10  all of many scenes
-    failed
+    ├── MismatchError         4  two things that do not belong together, such as model and scene
+    │   └── ContractError     4  a contract with a missing, unknown or ill-typed field
+    ├── UnavailableError      5  an extra, a backend or a device that this machine lacks
+    ├── CheckFailedError      6  an artefact that differs from its reference by more than its gate
+    ├── OutputError           7  a product that could not be written
+    ├── AlignmentError        8  PAN and MS that do not lie on one another
+    ├── PartialError          9  some of many scenes failed
+    ├── TotalError           10  all of many scenes failed
+    └── StoppedError        143  told to end (SIGTERM); what is done is kept
 
 Codes 0 (success), 2 (wrong command line) and 130 (interrupted) are the shell's usual ones.
 """
@@ -85,3 +87,9 @@ class OutputError(SfiinError):
     """The product could not be written; nothing half-written is left."""
 
     exit_code = 7
+
+
+class StoppedError(SfiinError):
+    """The work was told to end before it was done; what is done is kept."""
+
+    exit_code = 143

@@ -3,9 +3,11 @@ end."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,6 +52,43 @@ def sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def write_fresh(path: Path, text: str) -> None:
+    """Write a small text so that `path` is it or what it was: under a name that nobody has, then renamed.
+
+    A symbolic link, as the file or as its folder, is replaced or refused, never written through; `path` that
+    is a folder is moved aside. Raises OSError.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    part = f".{secrets.token_hex(8)}.part"
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with os.fdopen(os.open(part, flags, 0o644, dir_fd=folder), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.replace(part, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except IsADirectoryError:
+            aside = f"{path.name}.{secrets.token_hex(4)}"
+            os.rename(path.name, aside, src_dir_fd=folder, dst_dir_fd=folder)
+            os.replace(part, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        with suppress(OSError):
+            os.unlink(part, dir_fd=folder)
+        os.close(folder)
+
+
+def read_small(path: Path, limit: int = 1 << 20) -> str:
+    """A regular file's text, `limit` bytes at most, never through a symbolic link. Raises OSError, also for
+    what is no regular file, or larger."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+            raise OSError(errno.EINVAL, "no regular file, or too large", str(path))
+        return file.read(limit).decode("utf-8", errors="replace")
 
 
 def check_target(path: Path) -> None:

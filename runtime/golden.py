@@ -6,17 +6,23 @@ in float64). `sfiin.export.golden` makes them; their digest stands in the contra
 
 from __future__ import annotations
 
-import zipfile
+import hashlib
+import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfiin.runtime import npz
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError, MismatchError
-from sfiin.runtime.files import sha256
+
+MOST_TILES = 64
+"""Tiles in a file at most."""
 
 Run = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
@@ -56,18 +62,38 @@ def write(path: Path, golden: GoldenTiles) -> None:
 def read(path: Path, contract: Contract) -> GoldenTiles:
     """The tiles that a contract names.
 
-    Raises InputError for a file that is missing or damaged, MismatchError for the tiles of another model.
+    Digest and tiles are of the same bytes, read once. Raises InputError for a file that is missing or
+    damaged, MismatchError for the tiles of another model.
     """
+    shapes = contract.shapes
+    most = MOST_TILES * 4 * sum(math.prod(shape) for shape in shapes.values()) + (1 << 20)
     try:
-        if sha256(path) != contract.golden:
-            raise MismatchError(
-                f"{path}: golden: not the tiles that the model's contract names; export it again"
-            )
-        with path.open("rb") as opened, np.load(opened) as file:
-            return GoldenTiles(tuple(map(str, file["names"])), file["ms"], file["pan"], file["hrms"])
+        with path.open("rb") as file:
+            data = file.read(most + 1)
     except OSError as error:
         raise InputError(
             f"{path}: golden tiles cannot be read ({error.strerror}); they lie beside the model"
         ) from None
-    except (ValueError, KeyError, zipfile.BadZipFile):
+    if len(data) > most or hashlib.sha256(data).hexdigest() != contract.golden:
+        raise MismatchError(f"{path}: golden: not the tiles that the model's contract names; export it again")
+    try:
+        found = npz.arrays(io.BytesIO(data), most)
+        tiles = GoldenTiles(tuple(map(str, found["names"])), found["ms"], found["pan"], found["hrms"])
+    except npz.DAMAGED:
         raise InputError(f"{path}: damaged golden tiles; export the model again") from None
+    _require_fitting(tiles, contract, path)
+    return tiles
+
+
+def _require_fitting(tiles: GoldenTiles, contract: Contract, path: Path) -> None:
+    count = len(tiles.names)
+    for name, shape in contract.shapes.items():
+        array: NDArray[Any] = getattr(tiles, name)
+        kind = "f" if name == "hrms" else "u"
+        if not 0 < count <= MOST_TILES or array.shape != (count, *shape) or array.dtype.kind != kind:
+            raise InputError(
+                f"{path}: golden tiles '{name}' are {array.dtype} {array.shape}, not of its contract's tile; "
+                "export the model again"
+            )
+    if not np.isfinite(tiles.hrms).all():
+        raise InputError(f"{path}: golden tiles hold what is not finite; export the model again")

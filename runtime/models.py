@@ -1,30 +1,21 @@
 """Which models come with the package, which one fits a scene, and what does a model's file say of itself?
 
-The contract is read straight from the file's protobuf, so that neither onnx nor a backend is needed and no
-weights are loaded. An ONNX file is a ModelProto: field 7 is the graph, field 14 the metadata, entries with a
-key (1) and a value (2). A field begins with a varint, its number times 8 plus its wire type, which tells how
-to skip it.
+The contract is read straight from the file (`sfiin.runtime.onnx_file`), so that neither onnx nor a backend is
+needed.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
+from sfiin.runtime import onnx_file
 from sfiin.runtime.contract import METADATA_KEY, Contract
 from sfiin.runtime.errors import ContractError, InputError, MismatchError
 
 FOLDER = Path(__file__).parent / "models"
 
-_GRAPH, _METADATA = 7, 14
-_KEY, _VALUE = 1, 2
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-
-
-class _NotProtobufError(ValueError):
-    """The bytes are no protobuf message."""
+LARGEST = (1 << 31) - 1
+"""Bytes of an ONNX file at most; the format allows no more."""
 
 
 def shipped() -> list[tuple[Path, Contract]]:
@@ -67,64 +58,30 @@ def read_contract(metadata: dict[str, str], model: Path) -> Contract:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """An ONNX model's metadata, without its weights. Raises InputError for a file that is missing or no
-    model."""
+    """An ONNX model's metadata. Raises InputError for a file that is missing or no model."""
+    return metadata_of(read(path), path)
+
+
+def metadata_of(data: bytes, path: Path) -> dict[str, str]:
+    """The metadata in a model's bytes. Raises InputError, naming the file, for what is no model."""
+    try:
+        return onnx_file.metadata(data)
+    except ValueError:
+        raise _no_model(path) from None
+
+
+def read(path: Path) -> bytes:
+    """A model's bytes. Raises InputError for a file that is missing, too large, or begins as no model does."""
     try:
         with path.open("rb") as file:
-            return _metadata(file, path.stat().st_size)
+            first = file.read(1)
+            begins = first and first[0] >> 3 and first[0] & 7 in (0, 2)  # a field's number and its kind
+            if path.stat().st_size > LARGEST or not begins:
+                raise _no_model(path)
+            return first + file.read()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError:
-        raise InputError(f"{path}: no ONNX model, or a damaged one") from None
 
 
-def _metadata(file: BinaryIO, size: int) -> dict[str, str]:
-    found, entries = set(), {}
-    for number, payload in _fields(file, size, {_METADATA}):
-        found.add(number)
-        if number == _METADATA:
-            entry = dict(_fields(io.BytesIO(payload), len(payload), {_KEY, _VALUE}))
-            entries[entry.get(_KEY, b"").decode()] = entry.get(_VALUE, b"").decode()
-    if _GRAPH not in found:
-        raise _NotProtobufError
-    return entries
-
-
-def _fields(file: BinaryIO, end: int, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
-    """Number and payload of each field up to `end`; payloads are read for wanted numbers only, else they
-    are empty."""
-    while file.tell() < end:
-        number, wire = divmod(_varint(file), 8)
-        length = _length(file, wire)
-        if not number or file.tell() + length > end:
-            raise _NotProtobufError
-        if number in wanted and wire == _BYTES:
-            yield number, file.read(length)
-        else:
-            file.seek(length, io.SEEK_CUR)
-            yield number, b""
-
-
-def _length(file: BinaryIO, wire: int) -> int:
-    """How many bytes follow, for a varint none since it is consumed here."""
-    if wire == _VARINT:
-        _varint(file)
-        return 0
-    if wire == _BYTES:
-        return _varint(file)
-    if wire in (_FIXED64, _FIXED32):
-        return 8 if wire == _FIXED64 else 4
-    raise _NotProtobufError
-
-
-def _varint(file: BinaryIO) -> int:
-    """Seven bits per byte, lowest first; the eighth says that more follow, for ten bytes at most."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            raise _NotProtobufError
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise _NotProtobufError
+def _no_model(path: Path) -> InputError:
+    return InputError(f"{path}: no ONNX model, or a damaged one")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sfiin.runtime.errors import UnavailableError
+from sfiin.runtime.extras import missing
 
 GROUP = "sfiin.reports"
 
@@ -31,7 +32,7 @@ def renderer(kind: str) -> Renderer:
             found: Renderer = point.load()
         except ImportError as error:
             raise UnavailableError(
-                f"a report needs {error.name}, which is missing: pip install 'sfiin[train]', or leave out --report"
+                f"{missing(str(error.name), 'report', 'a report')}; or leave out --report"
             ) from None
         return found
     raise UnavailableError(f"no package here renders a report of a {kind}; reinstall sfiin")

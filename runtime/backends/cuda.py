@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfiin.runtime.errors import SfiinError, UnavailableError
+from sfiin.runtime.extras import install
 
 Bytes = NDArray[np.uint8]
 
@@ -128,7 +129,7 @@ def require() -> str:
         return "pycuda"
     raise UnavailableError(
         "neither cuda-bindings nor pycuda is installed, by which plans get their data: pip install cuda-bindings (of "
-        "the major version of CUDA here), or 'sfiin[jetson]' for pycuda"
+        f"the major version of CUDA here), or for pycuda {install('jetson')}"
     )
 
 

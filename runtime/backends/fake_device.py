@@ -255,7 +255,7 @@ class FakeTensorRT:
             uncapturable,
             has_plugin,
         )
-        self.session = OnnxSession(model, threads=1)
+        self.session = OnnxSession(model, threads=1, check=False)
 
     def Runtime(self, logger: Any) -> Any:  # noqa: N802
         """TensorRT's name for what reads plans."""

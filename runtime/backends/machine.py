@@ -21,9 +21,10 @@ from typing import Any
 import sfiin
 from sfiin.runtime.backends import cuda
 from sfiin.runtime.backends.plan import Device, Flavour
-from sfiin.runtime.backends.session import OLDEST_ONNXRUNTIME, PROVIDERS, import_onnxruntime
+from sfiin.runtime.backends.session import OLDEST_WITH_DFT, PROVIDERS, import_onnxruntime
 from sfiin.runtime.contract import NEEDS
 from sfiin.runtime.errors import SfiinError, UnavailableError
+from sfiin.runtime.extras import install
 
 TENSORRT = ("tensorrt", "tensorrt_lean", "tensorrt_dispatch", "tensorrt_rtx")
 
@@ -160,7 +161,7 @@ def backend(name: str) -> dict[str, Any]:
     onnxruntime = _onnxruntime()
     why = onnxruntime["why"]
     if not why and PROVIDERS[name] not in onnxruntime["providers"]:
-        why = f"onnxruntime here has no {PROVIDERS[name]}; pip install 'sfiin[{_BACKEND_EXTRA[name]}]'"
+        why = f"onnxruntime here has no {PROVIDERS[name]}; {install(_BACKEND_EXTRA[name])}"
     if not why and name != "cpu":
         why = cuda_driver()["why"]
     return {"usable": not why, "why": why}
@@ -193,7 +194,7 @@ def extras() -> dict[str, dict[str, Any]]:
     """By extra of sfiin: the packages it wants, those that are missing here, and how to get them."""
     wanted = _wanted()
     return {
-        extra: {"missing": missing, "install": f"pip install 'sfiin[{extra}]'" if missing else None}
+        extra: {"missing": missing, "install": install(extra) if missing else None}
         for extra in wanted
         for missing in [sorted(name for name in _closure(extra, wanted) if version(name) is None)]
     }
@@ -233,8 +234,9 @@ def _plans(libraries: Sequence[str]) -> dict[str, Any]:
 
 
 def _dft(onnxruntime: dict[str, Any]) -> str:
-    oldest = ".".join(map(str, OLDEST_ONNXRUNTIME))
-    return f"onnxruntime {oldest} or later: {'here' if onnxruntime['version'] else 'not here'}"
+    oldest = ".".join(map(str, OLDEST_WITH_DFT))
+    found = tuple(map(int, re.findall(r"\d+", onnxruntime["version"] or "0")[:2]))
+    return f"onnxruntime {oldest} or later: {'here' if found >= OLDEST_WITH_DFT else 'not here'}"
 
 
 def _models() -> list[dict[str, Any]]:
@@ -265,7 +267,7 @@ def _wanted() -> dict[str, set[str]]:
         name = re.match(r"[\w.-]+(\[[\w, -]+\])?", line)
         extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", line)
         if name and extra:
-            wanted[extra[1]].add(name[0])
+            wanted[extra[1]].add(name[0] if name[0].startswith("sfiin[") else name[0].partition("[")[0])
     return wanted
 
 

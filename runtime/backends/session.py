@@ -11,9 +11,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from sfiin.runtime import models
+from sfiin.runtime import vouching
 from sfiin.runtime.contract import NEEDS, Contract
-from sfiin.runtime.errors import InputError, SfiinError, UnavailableError
+from sfiin.runtime.errors import CheckFailedError, InputError, SfiinError, UnavailableError
+from sfiin.runtime.extras import install
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 PROVIDERS = {
@@ -22,8 +23,11 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 
+OLDEST_ONNXRUNTIME = (1, 23)
+"""The newest that Python 3.10 has, as on JetPack 6; models without a DFT run in it as in later ones."""
+
 # 1.25 and 1.26 load an inverse one-sided DFT and return a result of the wrong width without a word.
-OLDEST_ONNXRUNTIME = (1, 27)
+OLDEST_WITH_DFT = (1, 27)
 
 
 class Session(Protocol):
@@ -61,29 +65,52 @@ class Pipelined(Session, Protocol):
 class OnnxSession:
     """A model in ONNX Runtime.
 
+    The file is read once, judged (`sfiin.runtime.vouching`), and what was judged is what runs; with `check`
+    off it is taken as it is. `notes` holds what is to be said of it, `sha256` the digest of its bytes.
     `threads` bounds the threads inside an operator (0: ONNX Runtime's choice). Raises InputError for a file
-    that is no ONNX model, ContractError for one without a valid contract, UnavailableError without
-    onnxruntime or the provider, or for a model of the lowering `plugin`.
+    that is no ONNX model, ContractError for one without a valid contract, MismatchError or CheckFailedError
+    for one whose contract does not vouch for it, UnavailableError without onnxruntime or the provider, or for
+    a model of the lowering `plugin`.
     """
 
-    def __init__(self, model: Path, provider: Provider = "cpu", threads: int = 0) -> None:
-        ort = import_onnxruntime()
-        if PROVIDERS[provider] not in ort.get_available_providers():
-            raise UnavailableError(
-                f"onnxruntime here has no {PROVIDERS[provider]}; install sfiin[gpu] on a machine with CUDA, "
-                "or use --provider cpu"
-            )
+    def __init__(
+        self, model: Path, provider: Provider = "cpu", threads: int = 0, *, check: bool = True
+    ) -> None:
+        _require_provider(import_onnxruntime(), provider)
         if not model.is_file():
             raise InputError(f"{model}: no such model file")
-        self._contract = models.contract(model)
+        found = vouching.read(model)
+        if found.contract.lowering == "plugin":
+            raise _for_plugin(model)
+        self._begin(found, provider, threads, vouching.vouch(found) if check else "")
+
+    @classmethod
+    def of(cls, model: vouching.Model, provider: Provider = "cpu", threads: int = 0) -> OnnxSession:
+        """A session of a model that was read already, and is taken as it is."""
+        session = cls.__new__(cls)
+        session._begin(model, provider, threads, "")
+        return session
+
+    def _begin(self, model: vouching.Model, provider: Provider, threads: int, note: str) -> None:
+        ort = import_onnxruntime()
+        if model.contract.lowering == "dft" and _version(ort) < OLDEST_WITH_DFT:
+            raise UnavailableError(
+                f"{model.path}: its Fourier transforms are ONNX DFT, which onnxruntime {ort.__version__} refuses or "
+                f"gets wrong; it needs {_text(OLDEST_WITH_DFT)} or later, or a model of --fourier matmul"
+            )
+        self._contract, self._batch = model.contract, model.batch
+        self._types = {name: vouching.FED[dtype] for name, dtype in model.types.items()}
+        self.sha256, self.notes = model.sha256, [note] if note else []
         options = session_options(ort, threads, self._contract.block)
+        # Weights that lie outside the model are found by its path only.
+        source = str(model.path) if model.external else model.data
         try:
             # What TensorRT does not take goes to CUDA, and what CUDA does not have to the CPU, which is
             # always there.
             wanted = [PROVIDERS[provider], *([PROVIDERS["cuda"]] if provider == "tensorrt" else [])]
-            self._session: Any = ort.InferenceSession(str(model), options, providers=wanted)
-        except _load_errors() as error:
-            raise _why_not(model, self._contract, error) from None
+            self._session: Any = ort.InferenceSession(source, options, providers=wanted)
+        except load_errors() as error:
+            raise _why_not(model.path, self._contract, error) from None
         if PROVIDERS[provider] not in self._session.get_providers():
             raise UnavailableError(
                 f"ONNX Runtime could not start its {PROVIDERS[provider]}, most likely for a missing CUDA library; "
@@ -96,9 +123,40 @@ class OnnxSession:
         return self._contract
 
     def run(self, ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Fuse a batch of tiles; shapes and units as in `Session.run`."""
-        result: NDArray[np.float32] = self._session.run(["hrms"], {"ms": ms, "pan": pan})[0]
-        return result
+        """Fuse a batch of tiles; shapes and units as in `Session.run`.
+
+        Raises CheckFailedError where the graph does not run, or returns another shape than its contract's.
+        """
+        if self._batch is None or self._batch == len(ms):
+            return self._run(ms, pan)
+        return np.concatenate([self._padded(ms[at], pan[at]) for at in self._pieces(len(ms))])
+
+    def _pieces(self, count: int) -> Iterator[slice]:
+        """A graph for a fixed number of tiles is given so many at a time."""
+        size = self._batch or count
+        return (slice(first, min(first + size, count)) for first in range(0, count, size))
+
+    def _padded(self, ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
+        lacking = (self._batch or len(ms)) - len(ms)
+        more = (np.concatenate([image, np.repeat(image[-1:], lacking, 0)]) for image in (ms, pan))
+        return self._run(*more)[: len(ms)]
+
+    def _run(self, ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
+        inputs = {
+            "ms": ms.astype(self._types["ms"], copy=False),
+            "pan": pan.astype(self._types["pan"], copy=False),
+        }
+        try:
+            result = self._session.run(["hrms"], inputs)[0]
+        except load_errors() as error:
+            raise CheckFailedError(
+                f"the model does not run in ONNX Runtime: {_first_line(error)}; export it again"
+            ) from None
+        wanted = (len(ms), *self._contract.shapes["hrms"])
+        if not isinstance(result, np.ndarray) or result.shape != wanted:
+            found = getattr(result, "shape", type(result).__name__)
+            raise CheckFailedError(f"the model returns {found}, its contract says {wanted}; export it again")
+        return result.astype(np.float32, copy=False)
 
     def close(self) -> None:
         """Drop the ONNX Runtime session."""
@@ -113,22 +171,37 @@ class OnnxSession:
         self.close()
 
 
+def _require_provider(ort: Any, provider: Provider) -> None:
+    if PROVIDERS[provider] not in ort.get_available_providers():
+        raise UnavailableError(
+            f"onnxruntime here has no {PROVIDERS[provider]}; on a machine with CUDA {install('gpu')}, "
+            "or use --provider cpu"
+        )
+
+
 def import_onnxruntime() -> Any:
-    """The onnxruntime module. Raises UnavailableError when it is absent or older than 1.27."""
+    """The onnxruntime module. Raises UnavailableError when it is absent or older than 1.23."""
     try:
         import onnxruntime as ort
     except ImportError:
         raise UnavailableError(
-            "onnxruntime is not installed; pip install 'sfiin[cpu]' or 'sfiin[gpu]'"
+            f"onnxruntime is not installed; {install('cpu')}, or with CUDA {install('gpu')}"
         ) from None
-    found = tuple(int(part) for part in re.findall(r"\d+", ort.__version__)[:2])
-    if found < OLDEST_ONNXRUNTIME:
-        wanted = ".".join(map(str, OLDEST_ONNXRUNTIME))
+    if _version(ort) < OLDEST_ONNXRUNTIME:
+        wanted = _text(OLDEST_ONNXRUNTIME)
         raise UnavailableError(
-            f"onnxruntime {ort.__version__} is too old: before {wanted} it fails on, or silently mis-sizes, an inverse "
-            f"one-sided DFT; pip install 'onnxruntime>={wanted}'"
+            f"onnxruntime {ort.__version__} is too old, sfiin was tried from {wanted} on; "
+            f"pip install 'onnxruntime>={wanted}'"
         )
     return ort
+
+
+def _version(ort: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", ort.__version__)[:2])
+
+
+def _text(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def session_options(ort: Any, threads: int = 0, block: int = 1) -> Any:
@@ -146,7 +219,8 @@ def session_options(ort: Any, threads: int = 0, block: int = 1) -> Any:
     return options
 
 
-def _load_errors() -> tuple[type[Exception], ...]:
+def load_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises over a model that it cannot load or run."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     return (
@@ -163,8 +237,17 @@ def _load_errors() -> tuple[type[Exception], ...]:
 def _why_not(model: Path, contract: Contract, error: Exception) -> SfiinError:
     """A model for the plugin is refused as such; of any other, ONNX Runtime's first line is told."""
     if contract.lowering == "plugin":
-        return UnavailableError(
-            f"{model}: its frequency branches are nodes of a plugin, which ONNX Runtime does not have; it needs "
-            f"{NEEDS['plugin'].split(';')[0]}. Run it there, or export the checkpoint with --fourier matmul"
-        )
-    return InputError(f"{model}: ONNX Runtime cannot load it: {str(error).strip().splitlines()[0]}")
+        return _for_plugin(model)
+    return InputError(f"{model}: ONNX Runtime cannot load it: {_first_line(error)}")
+
+
+def _for_plugin(model: Path) -> UnavailableError:
+    return UnavailableError(
+        f"{model}: its frequency branches are nodes of a plugin, which ONNX Runtime does not have; it needs "
+        f"{NEEDS['plugin'].split(';')[0]}. Run it there, or export the checkpoint with --fourier matmul"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

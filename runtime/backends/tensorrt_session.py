@@ -34,6 +34,7 @@ from sfiin.runtime.backends.plan import Build, Sidecar
 from sfiin.runtime.check import GATES, parity
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError, MismatchError, OutputError, SfiinError, UnavailableError
+from sfiin.runtime.extras import install
 
 Image = NDArray[np.float32]
 
@@ -398,11 +399,7 @@ def _library_for(path: Path, build: Build) -> str:
     installed: list[str] = [name for name in usable if find_spec(name)]
     if installed:
         return installed[0]
-    how = (
-        "pip install tensorrt-rtx-cu13"
-        if build.flavour == "rtx"
-        else "it comes with JetPack, or 'sfiin[gpu]'"
-    )
+    how = install("rtx") if build.flavour == "rtx" else f"it comes with JetPack, or by {install('gpu')}"
     raise UnavailableError(f"{path} needs {' or '.join(usable)}, which is not installed; {how}")
 
 

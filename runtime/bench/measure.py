@@ -283,7 +283,7 @@ def _document(run: Run, settings: Settings) -> Document:
     pixels = contract.tile.height * contract.tile.width
     return {
         "model": run.path.name,
-        "model_sha256": sha256(run.path),
+        "model_sha256": getattr(run.session, "sha256", "") or sha256(run.path),
         "model_bytes": run.path.stat().st_size,
         "backend": _backend(run, settings),
         "precision": contract.precision,

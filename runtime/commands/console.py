@@ -17,10 +17,10 @@ class Advance(Protocol):
         ...
 
 
-def say(text: str, quiet: bool = False) -> None:
-    """Print a line of results to stdout, unless quiet."""
+def say(text: str, quiet: bool = False, flush: bool = False) -> None:
+    """Print a line of results to stdout, unless quiet; `flush` shows it at once, also in a log."""
     if not quiet:
-        print(text)
+        print(text, flush=flush)
 
 
 def print_json(document: Mapping[str, Any]) -> None:

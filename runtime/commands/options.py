@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -135,6 +135,38 @@ Acquired = Annotated[
 ]
 Report = Annotated[bool, typer.Option("--report", help="Write a quality report beside the product (.html).")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Predict memory and time, and write nothing.")]
+
+Outliers = Annotated[
+    Literal["nodata", "refuse"],
+    typer.Option(
+        "--outliers", help="What is done about values of float files that no sensor delivers, such as -9999."
+    ),
+]
+SceneTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--scene-timeout",
+        min=1.0,
+        metavar="SECONDS",
+        help="How long one scene may take before it is stopped.",
+    ),
+]
+WorkerMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--worker-memory",
+        metavar="SIZE",
+        help="What the process that works on scenes may allocate at most; a scene beyond it fails, and no more.",
+    ),
+]
+Log = Annotated[
+    Path | None,
+    typer.Option(
+        "--log", metavar="FILE", help="Add what happens to a file, a JSON document a line; '-': stderr."
+    ),
+]
+
+Event = dict[str, Any]
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from sfiin.runtime.commands import options
 from sfiin.runtime.commands.console import print_json, say, tally
-from sfiin.runtime.scenes.beside import check_name
+from sfiin.runtime.commands.signals import stopping
 
 if TYPE_CHECKING:
     from sfiin.runtime.station.runner import Settings
@@ -42,6 +43,9 @@ def run(
     stac: options.Stac = False,
     acquired: options.Acquired = None,
     report: options.Report = False,
+    outliers: options.Outliers = "nodata",
+    scene_timeout: options.SceneTimeout = None,
+    worker_memory: options.WorkerMemory = None,
     dry_run: options.DryRun = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -57,9 +61,6 @@ def run(
         raise typer.BadParameter(
             "the list names the files; leave out --pan, --ms, --output and --dry-run", param_hint="--jobs"
         )
-    if output is not None and not dry_run:
-        check_name(output)
-        options.refuse_existing(output, overwrite)
     from sfiin.runtime.scenes.pipeline import Form
     from sfiin.runtime.station.runner import Job, Settings
 
@@ -82,10 +83,12 @@ def run(
         stac=stac,
         acquired=acquired,
         report=report,
-        overwrite=overwrite,
+        existing="overwrite" if overwrite else "refuse",
+        refuse_outliers=outliers == "refuse",
     )
     if jobs is not None:
-        _many(jobs, settings, model, quiet=quiet, as_json=as_json)
+        bounds = (scene_timeout, options.parse_size(worker_memory) if worker_memory else None)
+        _many(jobs, settings, model, bounds, quiet=quiet, as_json=as_json)
         return
     assert pan is not None
     assert ms is not None
@@ -101,37 +104,69 @@ def _one(job: Any, settings: Settings, *, dry_run: bool, quiet: bool, as_json: b
             document = station.predict(job)
         else:
             with tally("sharpening", quiet or as_json) as progress:
-                document = station.run(job, progress)
+                document = station.run(job, progress, stopping().is_set)
     if as_json:
         print_json(document)
+    elif dry_run:
+        say(_prediction(document), quiet)
+    elif document["standing"] == "equal":
+        say(f"{document['output']}: is there already, of the same inputs, model and options", quiet)
     else:
-        say((_prediction if dry_run else summary)(document), quiet)
+        say(summary(document), quiet)
 
 
-def _many(jobs: Path, settings: Settings, model: Path | None, *, quiet: bool, as_json: bool) -> None:
+def _many(
+    jobs: Path,
+    settings: Settings,
+    model: Path | None,
+    bounds: tuple[float | None, int | None],
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from sfiin.runtime.station.isolation import Worker
     from sfiin.runtime.station.jobs import read, run_all
-    from sfiin.runtime.station.runner import Station
 
-    listed = read(jobs, model)
-    with Station(settings) as station:
-        run_all(listed, station.run, lambda event: tell(event, quiet, as_json), settings.overwrite)
+    listed, (timeout, memory) = read(jobs, model), bounds
+    setup = {"settings": asdict(settings), "model": None, "inbox": False, "memory": memory}
+    stop = stopping()
+    with Worker(setup, timeout=timeout) as worker:
+        worker.start(stop)
+        run_all(
+            listed, lambda wanted: worker.ask(wanted, stop), lambda event: tell(event, quiet, as_json), stop
+        )
 
 
 def tell(event: dict[str, Any], quiet: bool, as_json: bool) -> None:
     """A line for each scene; as JSON, one document a line."""
     import json
 
+    if event["event"] in ("look", "begin"):
+        return
     if as_json:
-        print(json.dumps(event, ensure_ascii=False, allow_nan=False), flush=True)
+        shown = {key: value for key, value in event.items() if key not in ("traceback", "said")}
+        print(json.dumps(shown, ensure_ascii=False, allow_nan=False), flush=True)
         return
     texts = {
         "failed": lambda: f"{event['output']}: failed: {event['error']}",
         "done": lambda: summary(event["report"]),
         "skipped": lambda: f"{event['output']}: is there already",
         "given back": lambda: f"{event['scene']}: taken over from a process that is no more",
+        "incomplete": lambda: f"{event['scene']}: waits: {event['error']}",
+        "try again": lambda: f"{event['scene']}: {event['error']}; will be tried again",
+        "lost": lambda: f"{event['scene']}: another process has taken it over",
+        "waiting": lambda: f"waiting {event['seconds']:g} s: {event['error']}",
         "end": lambda: f"{event['done']} of {event['count']} scenes sharpened, {event['failed']} failed",
     }
-    say(texts[event["event"]](), quiet)
+    say(printable(texts[event["event"]]()), quiet, flush=True)
+
+
+def printable(text: str) -> str:
+    """A text with what is no letter or sign escaped, but for the ends of its lines: names come from others."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def summary(it: dict[str, Any]) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import signal
+import dataclasses
+import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from threading import Event
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from sfiin.runtime.commands import options
 from sfiin.runtime.commands.run import tell
+from sfiin.runtime.commands.signals import stopping
 
 
 def watch(
@@ -52,6 +53,25 @@ def watch(
         float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look for new scenes.")
     ] = 5.0,
     once: Annotated[bool, typer.Option("--once", help="Do what is there, and end.")] = False,
+    outliers: options.Outliers = "nodata",
+    scene_timeout: options.SceneTimeout = None,
+    worker_memory: options.WorkerMemory = None,
+    trust_inbox: Annotated[
+        bool,
+        typer.Option(
+            "--trust-inbox",
+            help="Follow what uploads refer to: links, mosaics (VRT), network. For folders that only you write to.",
+        ),
+    ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="FILE|PORT",
+            help="Prometheus metrics: a file to rewrite, or a port (or HOST:PORT) to answer on.",
+        ),
+    ] = None,
+    log: options.Log = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -60,8 +80,11 @@ def watch(
     limit = options.parse_size(memory) if memory else None
     from sfiin.runtime.scenes.pipeline import Form
     from sfiin.runtime.station.inbox import Inbox
-    from sfiin.runtime.station.inbox import watch as serve
-    from sfiin.runtime.station.runner import Settings, Station
+    from sfiin.runtime.station.isolation import Worker
+    from sfiin.runtime.station.log import Log
+    from sfiin.runtime.station.metrics import exporter
+    from sfiin.runtime.station.runner import Settings
+    from sfiin.runtime.station.service import Service
 
     settings = Settings(
         provider=provider,
@@ -82,22 +105,36 @@ def watch(
         stac=stac,
         acquired=acquired,
         report=report,
-        overwrite=overwrite,
+        existing="overwrite" if overwrite else "version",
+        refuse_outliers=outliers == "refuse",
     )
-    box, stop = Inbox(inbox, outbox, model, settle), _stopping()
-    with Station(settings) as station:
-        serve(box, station.run, lambda event: tell(event, quiet, as_json), poll=poll, once=once, stop=stop)
+    for stream in (sys.stdout, sys.stderr):
+        # The name of a folder that somebody uploads need not be text.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    box, stop = Inbox(inbox, outbox, settle), stopping()
+    setup = {
+        "settings": dataclasses.asdict(settings),
+        "model": None if model is None else str(model.absolute()),
+        "inbox": not trust_inbox,
+        "memory": options.parse_size(worker_memory) if worker_memory else None,
+    }
+    with ExitStack() as stack:
+        log_file = stack.enter_context(Log(log))
+        exported = stack.enter_context(exporter(metrics))
+        worker = stack.enter_context(
+            Worker(setup, inherit=lambda: box.claim.descriptor, timeout=scene_timeout)
+        )
 
+        def told(event: options.Event) -> None:
+            log_file.write(event)
+            exported.count(event)
+            tell(event, quiet, as_json)
 
-def _stopping() -> Event:
-    """Set by the first SIGTERM or SIGINT; the second one ends the process as ever."""
-    stop = Event()
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        for again in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(again, signal.default_int_handler)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
-    return stop
+        with suppress(OSError):  # the service waits for an inbox that cannot be used
+            box.claim.hold()
+        try:
+            worker.start(stop)
+        except BaseException:
+            box.leave()
+            raise
+        Service(box, worker, told, poll=poll, once=once, stop=stop).serve()

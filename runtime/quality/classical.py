@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfiin.runtime.quality import local
 from sfiin.runtime.quality.bicubic import bicubic
 from sfiin.runtime.quality.degradation import OTHER_MS_GAIN, OTHER_PAN_GAIN, blur, degrade
 from sfiin.runtime.quality.filters import correlate
@@ -93,6 +94,25 @@ def mtf_glp_hpm(
     return np.stack([_modulated(band, sharp, ratio, gain) for band, gain in zip(up, each, strict=True)])
 
 
+def local_regression(ms: NDArray[Any], pan: NDArray[Any], ratio: int) -> Image:
+    """Add PAN's detail, to each band by its regression on PAN in the pixel's neighbourhood.
+
+    The blur of MS is found from the image; see `sfiin.runtime.quality.local`. After B. Aiazzi, L. Alparone,
+    S. Baronti, A. Garzelli, M. Selva, "MTF-tailored multiscale fusion of high-resolution MS and Pan imagery",
+    PE&RS 72 (2006), whose context-based decision takes the same local gains.
+    """
+    up, sharp = _inputs(ms, pan, ratio)
+    return up + local.regression(local.look(ms, sharp, ratio))
+
+
+def local_gsa(ms: NDArray[Any], pan: NDArray[Any], ratio: int) -> Image:
+    """`gsa` with the mix of bands and the gains of each pixel's neighbourhood; the blur of MS is found as in
+    `local_regression`.
+    """
+    up, sharp = _inputs(ms, pan, ratio)
+    return up + local.gsa(local.look(ms, sharp, ratio))
+
+
 METHODS: dict[str, Method] = {
     "bicubic": interpolate,
     "brovey": brovey,
@@ -100,6 +120,8 @@ METHODS: dict[str, Method] = {
     "gsa": gsa,
     "sfim": sfim,
     "mtf_glp_hpm": mtf_glp_hpm,
+    "local_regression": local_regression,
+    "local_gsa": local_gsa,
 }
 
 

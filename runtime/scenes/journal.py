@@ -7,21 +7,26 @@ from the kept rows, by the same sequence of writes, so that the product is the s
 its raw pixels on the disk until the end.
 
 Against a kill that is enough; nothing is forced to the disk, so after a power cut a kept file may be damaged.
-Then, or when the run is about something else, it begins anew. The folder is locked while a process works in
-it; the lock goes with the process.
+Each has a seal: a digest of its content, of its place in the order, and of what the run is about. A row that
+is damaged, stands in another's place or comes from another run does not count, and then, or when the run is
+about something else, it begins anew. The folder is locked while a process works in it; the lock goes with the
+process. A symbolic link in the folder's place is refused: what lies elsewhere is neither read nor removed.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +36,13 @@ from sfiin.runtime.files import check_target, settle
 
 Arrays = dict[str, NDArray[Any]]
 
-_ABOUT, _LOCK = "about.json", "lock"
+_ABOUT, _LOCK, _SEAL = "about.json", "lock", "seal"
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+class _DamagedError(OSError):
+    """A kept file is not what was kept."""
 
 
 class Journal:
@@ -40,6 +51,7 @@ class Journal:
 
     def __init__(self, folder: Path, suffix: str, about: str) -> None:
         self._folder = folder
+        self._run = hashlib.sha256(about.encode()).digest()
         self.part = folder / f"product{suffix}"
         self.part.unlink(missing_ok=True)
         self.rows, self.begun = self._found(about)
@@ -49,17 +61,17 @@ class Journal:
 
     def row(self, index: int) -> Arrays:
         """A kept row."""
-        return _load(self._row(index))
+        return self._load(self._row(index))
 
     def left(self) -> Arrays:
         """What the last kept row leaves for the next one."""
-        return _load(self._left(self.rows - 1))
+        return self._load(self._left(self.rows - 1))
 
     def keep(self, row: Arrays, left: Arrays) -> None:
         """Keep the next row. Raises OSError."""
         index = self.rows
-        _save(self._left(index), left)
-        _save(self._row(index), row)
+        self._save(self._left(index), left)
+        self._save(self._row(index), row)
         self.rows += 1
         if index:
             self._left(index - 1).unlink(missing_ok=True)
@@ -73,14 +85,52 @@ class Journal:
         count = 0
         while self._row(count).is_file():
             count += 1
-        if count and not all(map(_is_whole, [*map(self._row, range(count)), self._left(count - 1)])):
-            return 0, "an unfinished run was dropped, as what it kept is damaged"
+        if count and not all(map(self._is_whole, [*map(self._row, range(count)), self._left(count - 1)])):
+            return 0, "an unfinished run was dropped, as what it kept is damaged or not in its order"
         return count, f"resumed after {count} rows of tiles" if count else ""
 
     def _clear(self) -> None:
         for path in self._folder.iterdir():
-            if path.name != _LOCK:
+            if path.name == _LOCK:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
                 path.unlink()
+
+    def _save(self, path: Path, arrays: Arrays) -> None:
+        temporary = path.with_suffix(".new")
+        seal = np.frombuffer(self._seal(path, arrays), np.uint8)
+        with _fresh(temporary) as file:
+            np.savez(file, **arrays, **{_SEAL: seal})  # type: ignore[arg-type]
+        temporary.replace(path)
+
+    def _load(self, path: Path) -> Arrays:
+        try:
+            with path.open("rb") as file, np.load(file) as content:
+                arrays = dict(content)
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise _DamagedError(errno.EIO, f"{path.name} is damaged") from error
+        if arrays.pop(_SEAL, np.zeros(0, np.uint8)).tobytes() != self._seal(path, arrays):
+            raise _DamagedError(errno.EIO, f"{path.name} is not what was kept")
+        return arrays
+
+    def _seal(self, path: Path, arrays: Arrays) -> bytes:
+        """A digest of the run, the file's place (its name), and its content."""
+        digest = hashlib.sha256(self._run)
+        digest.update(path.name.encode())
+        for name in sorted(arrays):
+            array = np.ascontiguousarray(arrays[name])
+            digest.update(f"|{name}|{array.dtype.str}|{array.shape}|".encode())
+            digest.update(array.reshape(-1).view(np.uint8).data)
+        return digest.digest()
+
+    def _is_whole(self, path: Path) -> bool:
+        try:
+            self._load(path)
+        except OSError:
+            return False
+        return True
 
     def _row(self, index: int) -> Path:
         return self._folder / f"row-{index:06d}.npz"
@@ -106,7 +156,7 @@ def journal(out: Path, about: Mapping[str, Any]) -> Iterator[Journal]:
                 book = Journal(folder, out.suffix, json.dumps(about, sort_keys=True))
                 yield book
                 settle(book.part, out)
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
             except BaseException:
                 _leave(folder, book)
                 raise
@@ -115,6 +165,15 @@ def journal(out: Path, about: Mapping[str, Any]) -> Iterator[Journal]:
             f"{out}: cannot be written ({error.strerror or str(error).splitlines()[0]}); check the disk and "
             "permissions, then start again: what is done is kept"
         ) from error
+
+
+def discard(out: Path) -> None:
+    """Remove what the run that made `out` left where it was killed after it; nothing where one is at work on
+    it."""
+    folder = out.with_name(f".{out.name}.sfiin")
+    if folder.is_dir() and not folder.is_symlink():
+        with suppress(OSError, OutputError), _locked(folder, out):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _leave(folder: Path, book: Journal | None) -> None:
@@ -128,13 +187,16 @@ def _leave(folder: Path, book: Journal | None) -> None:
 @contextmanager
 def _locked(folder: Path, out: Path) -> Iterator[None]:
     while True:
-        folder.mkdir(exist_ok=True)
+        with suppress(FileExistsError):
+            folder.mkdir()
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise OutputError(f"{folder}: is a link or a file in the way of the run's own folder; remove it")
         try:
-            descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:
             continue  # another process has just finished and taken the folder away
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(descriptor)
             if _is_there(descriptor, folder / _LOCK):
                 yield
                 return
@@ -146,6 +208,16 @@ def _locked(folder: Path, out: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
+def _flock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:  # a share without locks has other means, or none
+            raise
+
+
 def _is_there(descriptor: int, path: Path) -> bool:
     """Whether a lock's file is still the one by its name."""
     with suppress(FileNotFoundError):
@@ -155,25 +227,12 @@ def _is_there(descriptor: int, path: Path) -> bool:
 
 def _write(path: Path, content: bytes) -> None:
     temporary = path.with_suffix(".new")
-    temporary.write_bytes(content)
+    with _fresh(temporary) as file:
+        file.write(content)
     temporary.replace(path)
 
 
-def _save(path: Path, arrays: Arrays) -> None:
-    temporary = path.with_suffix(".new")
-    with temporary.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-    temporary.replace(path)
-
-
-def _load(path: Path) -> Arrays:
-    with path.open("rb") as file, np.load(file) as arrays:
-        return dict(arrays)
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
-    except (OSError, zipfile.BadZipFile):
-        return False
+def _fresh(path: Path) -> BinaryIO:
+    """A new file in the place of whatever has its name."""
+    path.unlink(missing_ok=True)
+    return path.open("xb")

@@ -63,6 +63,11 @@ def beside(folder: Path, name: str) -> Name:
     return folder / gdal(name) if is_local(name) else name
 
 
+def named(text: str) -> Name:
+    """A name from text: a path where it is a file of this machine."""
+    return Path(text) if is_local(text) else text
+
+
 def title(name: Name) -> str:
     """The last part, for people, without what a URL asks for."""
     text = str(name)

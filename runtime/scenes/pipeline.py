@@ -7,11 +7,10 @@ of tiles is kept in a journal (`sfiin.runtime.scenes.journal`), from which a run
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,15 +25,23 @@ from rasterio.windows import Window
 import sfiin
 from sfiin.runtime.backends.session import Pipelined, Session
 from sfiin.runtime.contract import Contract
-from sfiin.runtime.errors import MismatchError, SceneError, SfiinError
-from sfiin.runtime.scenes import beside
+from sfiin.runtime.errors import MismatchError, SceneError, SfiinError, StoppedError
+from sfiin.runtime.scenes import beside, identity
 from sfiin.runtime.scenes.concurrency import Behind, ahead
+from sfiin.runtime.scenes.identity import Identity
 from sfiin.runtime.scenes.journal import Arrays, Journal, journal
 from sfiin.runtime.scenes.product import Compression, Kind, creation_options, finish
 from sfiin.runtime.scenes.scene import Scene, open_raster
 from sfiin.runtime.scenes.tiles import TilePlan, plan
 
 Progress = Callable[[int, int], None]
+
+Publish = Callable[[Path, "Report"], None]
+"""Told of a complete product under its hidden name, just before it appears; what it raises keeps it from
+that."""
+
+MOST_CLIPPED = 0.5
+"""The share of valid values that may be clipped."""
 
 BATCHES_AHEAD, ROWS_BEHIND = 2, 1
 """Read but not yet computed, and computed but not yet written, beside those at work."""
@@ -77,18 +84,26 @@ def sharpen(
     overlap: int | None = None,
     form: Form | None = None,
     progress: Progress | None = None,
+    inputs: Identity | None = None,
+    about: Mapping[str, Any] | None = None,
+    publish: Publish | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Report:
     """Fuse a scene into a GeoTIFF of MS' data type on PAN's grid; `out` appears only when it is complete, and
     what lies beside it of an older product goes (`sfiin.runtime.scenes.beside`).
 
     `batch` tiles go to the session at once; `overlap` is another than the model's, in PAN pixels, the one
-    part of the tile that a model does not fix; `progress` is told the number of tiles done and of all. Memory
-    is bounded by some rows of tiles. Integers are rounded half to even and clipped to their type; where PAN
-    or any MS band has no data the product has none, and a valid value equal to the nodata value moves to the
-    nearest one that is not. A run of the same inputs, model and settings that was stopped is resumed, to the
-    same bytes. Raises MismatchError when the scene was opened for another sensor, SceneError when a file
-    turns out to be damaged, OutputError when `out` cannot be written, SfiinError when the model returns
-    values that are not finite.
+    part of the tile that a model does not fix; `progress` is told the number of tiles done and of all;
+    `inputs` is the scene's identity where it is known already; `about` names what else the pixels depend on,
+    such as the digest of the model's bytes; `publish` has the last word; once `stop` says so, the row at hand
+    is finished and kept. Memory is bounded by some rows of tiles. Integers are rounded half to even and
+    clipped to their type; where PAN or any MS band has no data the product has none, and a valid value equal
+    to the nodata value moves to the nearest one that is not. A run of the same inputs, model and settings
+    that was stopped is resumed, to the same bytes.
+
+    Raises MismatchError when the scene was opened for another sensor, or most values are clipped; SceneError
+    when a file turns out to be damaged, or has changed meanwhile; OutputError when `out` cannot be written;
+    SfiinError when the model returns values that are not finite; StoppedError when it was told to stop.
     """
     contract, form = session.contract, form or Form()
     if scene.sensor != contract.sensor:
@@ -98,42 +113,53 @@ def sharpen(
     began = time.perf_counter()
     tile = contract.tile if overlap is None else dataclasses.replace(contract.tile, overlap=overlap)
     tiles = plan(scene.height, scene.width, tile, contract.sensor.ratio)
-    with journal(out, _about(session, scene, tiles, batch)) as book:
+    inputs = inputs or identity.of(scene.datasets)
+    told = _about(session, scene, tiles, batch) | {"files": inputs.digests, "more": dict(about or {})}
+    with journal(out, told) as book:
         done = book.rows
-        product = _Product(scene, book.part, contract, form)
+        product = _Product(scene, book.part, contract, form, _tags(session))
         with Behind(ROWS_BEHIND) as behind:
             rows = _Rows(scene, tiles, book, product, behind)
             rows.replay()
-            rows.compute(session, batch, progress)
+            complete = rows.compute(session, batch, progress, stop)
+        if not complete:
+            raise StoppedError(f"{out}: stopped; what is done is kept, start again to go on")
         product.complete()
+        notes = (*scene.notes, *inputs.notes, *scene.found(), *([book.begun] if book.begun else []))
+        seconds = time.perf_counter() - began
+        pixels = scene.height * scene.width
+        report = Report(len(tiles), pixels, product.nodata, product.clipped, seconds, done, notes)
+        _require_range(report, scene)
+        inputs.check()
+        if publish:
+            publish(book.part, report)
         beside.remove(out)
-    notes = (*scene.notes, *([book.begun] if book.begun else []))
-    seconds = time.perf_counter() - began
-    return Report(
-        len(tiles), scene.height * scene.width, product.nodata, product.clipped, seconds, done, notes
-    )
+    return report
+
+
+def _require_range(report: Report, scene: Scene) -> None:
+    """Raise MismatchError where the product's type could not hold most of its values."""
+    valid = (report.pixels - report.nodata) * len(scene.bands)
+    clipped = sum(report.clipped.values())
+    if clipped > MOST_CLIPPED * valid:
+        raise MismatchError(
+            f"scale: {clipped / valid:.0%} of the product's values do not fit into {scene.dtype.name} and would be "
+            f"clipped; the files' numbers are not what the model wants, or --gain {scene.gain:g} is wrong"
+        )
 
 
 def _about(session: Session, scene: Scene, tiles: TilePlan, batch: int) -> dict[str, Any]:
     """All that a row's numbers depend on."""
     return {
-        "files": [_identity(name) for name in scene.files],
         "gain": scene.gain,
         "ms": scene.placement,
         "model": session.contract.to_json(),
+        "bytes": getattr(session, "sha256", ""),
         "session": type(session).__qualname__,
         "batch": batch,
         "tile": dataclasses.asdict(tiles.tile),
         "version": sfiin.__version__,
     }
-
-
-def _identity(name: str) -> list[str | int]:
-    try:
-        found = os.stat(name)  # noqa: PTH116 - GDAL's name need not be a path
-    except OSError:
-        return [name]
-    return [Path(name).name, found.st_size, found.st_mtime_ns]  # wherever it has been moved to
 
 
 @dataclass(frozen=True)
@@ -171,8 +197,10 @@ class _Rows:
         if self._book.rows:
             self._strip.put(self._book.left())
 
-    def compute(self, session: Session, batch: int, progress: Progress | None) -> None:
-        """Run the other tiles."""
+    def compute(
+        self, session: Session, batch: int, progress: Progress | None, stop: Callable[[], bool]
+    ) -> bool:
+        """Run the other tiles; False where it was told to stop before the last row."""
         waiting: deque[_Batch] = deque()
 
         def wanted(batches: Iterator[_Batch]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
@@ -189,8 +217,14 @@ class _Rows:
                 for j, image, good in zip(it.columns, fused, it.valid, strict=True):
                     self._strip.add(it.row, j, image, good)
                 self._passed(it, progress)
+                if self._at_end(it) and it.row + 1 < len(self._tiles.rows) and stop():
+                    return False
         while waiting:
             self._passed(waiting.popleft(), progress)
+        return True
+
+    def _at_end(self, it: _Batch) -> bool:
+        return it.columns[-1] + 1 == len(self._tiles.cols)
 
     def _batches(self, batch: int) -> Iterator[_Batch]:
         tiles, columns = self._tiles, range(len(self._tiles.cols))
@@ -205,7 +239,7 @@ class _Rows:
 
     def _passed(self, it: _Batch, progress: Progress | None) -> None:
         """A batch has gone through the strip; with the last one of a row its lines are complete."""
-        if it.columns[-1] + 1 == len(self._tiles.cols):
+        if self._at_end(it):
             image, valid = self._strip.take(self._heights[it.row])
             left = self._strip.left()
             self._behind.do(lambda: self._finished(image, valid, left))
@@ -275,14 +309,16 @@ class _Product:
     what else is in its cache.
     """
 
-    def __init__(self, scene: Scene, part: Path, contract: Contract, form: Form) -> None:
+    def __init__(
+        self, scene: Scene, part: Path, contract: Contract, form: Form, tags: Mapping[str, str]
+    ) -> None:
         self.nodata = 0
         self.clipped = dict.fromkeys(scene.bands, 0)
         self._scene, self._part, self._form = scene, part, form
         self._profile = (
             scene.profile | creation_options(scene.dtype, form.compress, scene.bits) | {"SPARSE_OK": True}
         )
-        self._tags = {**_tags(contract), **scene.tags}
+        self._tags = {**tags, **scene.tags}
         self._waiting: list[NDArray[Any]] = []
         self._row = 0
         self._written: list[tuple[Window, int]] = []
@@ -345,13 +381,16 @@ class _Product:
             finish(self._part, self._form.kind, self._form.compress)
 
 
-def _tags(contract: Contract) -> dict[str, str]:
+def _tags(session: Session) -> dict[str, str]:
+    contract = session.contract
     return {
         "SFIIN_MODEL": contract.checkpoint,
         "SFIIN_GOLDEN": contract.golden,
         "SFIIN_LOWERING": contract.lowering,
         "SFIIN_PRECISION": contract.precision,
         "SFIIN_VERSION": sfiin.__version__,
+        # Of the bytes that ran; a session elsewhere, such as on a server, does not know them.
+        **({"SFIIN_MODEL_SHA256": ran} if (ran := getattr(session, "sha256", "")) else {}),
     }
 
 

@@ -12,7 +12,7 @@ import rasterio
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 
 from sfiin.runtime.errors import SceneError
-from sfiin.runtime.scenes import names
+from sfiin.runtime.scenes import access, names
 from sfiin.runtime.scenes.grid import is_located
 from sfiin.runtime.scenes.names import Name
 
@@ -23,10 +23,16 @@ _SHOWN = 8
 def open_raster(path: Name, mode: str = "r", **profile: Any) -> Iterator[Any]:
     """Open a raster with rasterio, by any name that GDAL opens, without warnings about what it lacks.
 
-    Raises SceneError when a file to read is missing, is no image, or holds several, which it names.
+    Raises SceneError when a file to read is missing, is no image, holds several, which it names, or may not
+    be opened (`sfiin.runtime.scenes.access`).
     """
-    if mode == "r" and names.is_local(path) and not Path(path).exists():
-        raise SceneError(f"{path}: no such file")
+    policy = access.current() if mode == "r" else None
+    if mode == "r":
+        _require_file(path)
+    if policy:
+        if not names.is_local(path):
+            raise SceneError(f"{path}: no file, and only files inside the scene's folder are opened")
+        profile["driver"] = policy.driver(Path(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         warnings.simplefilter("ignore", NodataShadowWarning)
@@ -37,6 +43,8 @@ def open_raster(path: Name, mode: str = "r", **profile: Any) -> Iterator[Any]:
                 raise
             raise SceneError(f"{path}: no image that GDAL can read ({reason(error)})") from error
         with file:
+            if policy:
+                policy.check_opened(file)
             if mode == "r" and not file.count:
                 raise SceneError(f"{path}: {_contents(file)}")
             yield file
@@ -49,6 +57,17 @@ def _contents(file: Any) -> str:
         return "has no band"
     more = f", and {len(inside) - _SHOWN} more" if len(inside) > _SHOWN else ""
     return f"holds several images; name one of them: {', '.join(inside[:_SHOWN])}{more}"
+
+
+def _require_file(name: Name) -> None:
+    """What is no file of this machine is left to GDAL, but for what is not there, or would never end."""
+    if not names.is_local(name) or str(name).startswith("/vsi"):
+        return
+    path = Path(names.gdal(name))
+    if not path.exists():
+        raise SceneError(f"{path}: no such file")
+    if not path.is_file() and not path.is_dir():
+        raise SceneError(f"{path}: a pipe or a device; give a file")
 
 
 def describe(path: Name) -> dict[str, Any]:

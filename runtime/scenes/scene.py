@@ -35,12 +35,13 @@ from rasterio.windows import Window
 
 from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.errors import InputError, MismatchError, SceneError
-from sfiin.runtime.scenes import bands, metadata, product
+from sfiin.runtime.scenes import bands, limits, metadata, product
 from sfiin.runtime.scenes.cubic import cubic
 from sfiin.runtime.scenes.drift import Drift
 from sfiin.runtime.scenes.grid import Axis, Grid, Span, common_grid, is_located, moved
 from sfiin.runtime.scenes.metadata import Metadata
 from sfiin.runtime.scenes.names import Name, title
+from sfiin.runtime.scenes.outliers import Outliers
 from sfiin.runtime.scenes.raster import describe, open_raster, reason
 
 __all__ = ["Scene", "describe", "open_raster", "open_scene"]
@@ -62,13 +63,16 @@ class _Layer:
     file: Any
     bands: tuple[int, ...]
     gain: float
+    outliers: Outliers
     alphas: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, file: Any, indices: Sequence[int], gain: float, wanted: int | None = None) -> _Layer:
+    def of(
+        cls, file: Any, indices: Sequence[int], gain: float, outliers: Outliers, wanted: int | None = None
+    ) -> _Layer:
         """Some of a file's bands, which are images (`sfiin.runtime.scenes.bands`); the others are alpha."""
         images = bands.images(file, wanted)
-        return cls(file, tuple(indices), gain, tuple(i for i in file.indexes if i not in images))
+        return cls(file, tuple(indices), gain, outliers, tuple(i for i in file.indexes if i not in images))
 
     @property
     def names(self) -> list[str | None]:
@@ -98,6 +102,13 @@ class _Layer:
 
     def load(self, window: Window) -> tuple[Image, Mask]:
         """Pixels in DN, and where each is valid, both (bands, height, width)."""
+        image, valid = self.load_raw(window)
+        if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
+            self.outliers.sift(image, valid, int(window.row_off), int(window.col_off), self.file.name)
+        return image, valid
+
+    def load_raw(self, window: Window) -> tuple[Image, Mask]:
+        """The same, with what no sensor delivers."""
         try:
             image: Image = self.file.read(self.bands, window=window, out_dtype=np.float32)
             valid: Mask = np.isfinite(image)
@@ -110,7 +121,10 @@ class _Layer:
             raise SceneError(
                 f"{self.file.name}: damaged or cut short ({reason(error)}); fetch it again"
             ) from error
-        return image if self.gain == 1 else image * np.float32(self.gain), valid
+        if self.gain != 1:
+            with np.errstate(over="ignore"):
+                image = image * np.float32(self.gain)
+        return image, valid
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,9 +223,15 @@ class Scene:
         return self.metadata.names
 
     @property
-    def files(self) -> tuple[str, ...]:
-        """The files' names, PAN's first."""
-        return tuple(layer.file.name for raster in (self._pan, self._ms) for layer in raster.layers)
+    def datasets(self) -> tuple[Any, ...]:
+        """The open files, PAN first."""
+        layers = [layer for raster in (self._pan, self._ms) for layer in raster.layers]
+        return tuple(dict.fromkeys(layer.file for layer in layers))
+
+    def found(self) -> tuple[str, ...]:
+        """What reading has shown so far that a user should know, a sentence each."""
+        layers = [layer for raster in (self._pan, self._ms) for layer in raster.layers]
+        return tuple(note for layer in layers for note in layer.outliers.notes(title(layer.file.name)))
 
     @property
     def parts(self) -> list[str]:
@@ -314,26 +334,41 @@ class Scene:
 
 @contextmanager
 def open_scene(
-    pan: Name, ms: Sequence[Name], sensor: SensorProfile, *, gain: float = 1.0, chosen: str | None = None
+    pan: Name,
+    ms: Sequence[Name],
+    sensor: SensorProfile,
+    *,
+    gain: float = 1.0,
+    refuse_outliers: bool = False,
+    chosen: str | None = None,
 ) -> Iterator[Scene]:
     """Open PAN and MS, the latter one file or several.
 
     Which of MS' bands are the sensor's goes by what the files say, else by position; `chosen` overrides it
     (`sfiin.runtime.scenes.bands`). `gain` is how many DN make one of the files' numbers: 1 for files that hold
-    DN, the DN of reflectance 1 for reflectance. Raises SceneError when a file cannot be used or the two cannot
-    be aligned, MismatchError when they are not what the sensor delivers; the message names `bands`, `ratio`,
-    `bits` or `scale`. Raises InputError for a gain that is not positive, or a choice that is none.
+    DN, the DN of reflectance 1 for reflectance. Of floats, values that no sensor delivers are no data, or an
+    error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`).
+
+    Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError when they are not
+    what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`. Raises InputError for a
+    gain that is not positive, or a choice that is none.
     """
     if not 0 < gain < math.inf:
         raise InputError(f"--gain: {gain:g} is no number of DN that make 1; give a positive one")
     with ExitStack() as stack:
         pan_file = stack.enter_context(open_raster(pan))
         files = [stack.enter_context(open_raster(path)) for path in ms]
-        pan_layer = _Layer.of(pan_file, bands.images(pan_file, 1), gain, 1)
+        for file in (pan_file, *files):
+            limits.check_file(file)
+
+        def sifted() -> Outliers:
+            return Outliers.of(sensor.peak, refuse_outliers)
+
+        pan_layer = _Layer.of(pan_file, bands.images(pan_file, 1), gain, sifted(), 1)
         _check_pan(pan_layer, files)
         choice = bands.choose(bands.look(files), sensor.bands, chosen)
         ms_layers = [
-            _Layer.of(file, [band.index for band in group], gain)
+            _Layer.of(file, [band.index for band in group], gain, sifted())
             for file, group in itertools.groupby(choice.bands, key=lambda band: band.file)
         ]
         _check_kinds([pan_layer, *ms_layers])
@@ -374,9 +409,12 @@ def _check_kinds(layers: Sequence[_Layer]) -> None:
 
 def _check_scale(layer: _Layer, values: Image, sensor: SensorProfile) -> None:
     name = layer.file.name
-    if np.dtype(layer.dtypes[0]).kind == "f" and values.max() <= _REFLECTANCE < sensor.scale:
+    likely = values[(values >= layer.outliers.low) & (values <= layer.outliers.high)]
+    most = float(likely.max()) if likely.size else 0.0
+    fractions = np.dtype(layer.dtypes[0]).kind == "f" or layer.gain != 1
+    if fractions and likely.size and most <= _REFLECTANCE < sensor.scale:
         raise MismatchError(
-            f"scale: {name} holds fractions up to {values.max():.3g} (reflectance?), the model wants digital "
+            f"scale: {name} holds fractions up to {most:.3g} (reflectance?), the model wants digital "
             f"numbers up to {sensor.peak}; give the product in digital numbers, or --gain, how many make 1"
         )
     # A few hot pixels do not make another sensor.
@@ -412,7 +450,7 @@ def _sample(layer: _Layer) -> Image:
         for side in (height, width)
     )
     size = (min(_SAMPLE_SIDE, width), min(_SAMPLE_SIDE, height))
-    samples = [layer.load(Window(left, top, *size)) for top in tops for left in lefts]
+    samples = [layer.load_raw(Window(left, top, *size)) for top in tops for left in lefts]
     return np.concatenate([image[valid] for image, valid in samples])
 
 

@@ -1,172 +1,193 @@
 """How does a folder become a queue that several processes may serve? By renames, each of which only one can
 make.
 
-A scene is a folder in the inbox with `pan.tif` and `ms.tif`, or `ms-1.tif`, `ms-2.tif` and so on for a file a
-band. It is taken when it is complete: when it holds a file `READY`, or when nothing in it has changed for
-`settle` seconds. Who takes it renames it into its own hidden folder, and it ends in `.done` or, with its
-error in `error.txt`, in `.failed`, from where nobody takes it by itself. What a process that is no more had
-taken goes back into the inbox, and its product is gone on with (`sfiin.runtime.scenes.journal`).
+A scene is a folder in the inbox with PAN and MS (`sfiin.runtime.station.delivery`). It is taken when it is
+complete: when it holds a file `READY`, or when PAN and MS are there and nothing in it has changed for
+`settle` seconds, as this process has seen by its own monotonic clock; what a file's date says does not count,
+since dates are set by whoever copies. Who takes a scene renames it into a folder of its own
+(`sfiin.runtime.station.claims`), and it ends in `.done` or, with its error in `error.txt`, in `.failed`, from
+where nobody takes it by itself. What a process that is no more had taken goes back into the inbox, and its
+product is gone on with (`sfiin.runtime.scenes.journal`).
+
+Whoever may write to the inbox is not trusted: symbolic links are no scenes, the station's own folders are
+folders and no links, and what it writes goes through fresh names.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import re
-import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Event as Flag
-from typing import Any
 
 from sfiin.runtime.errors import InputError, OutputError
-from sfiin.runtime.station.jobs import Event, Run, outcome, require_all
-from sfiin.runtime.station.runner import Job
+from sfiin.runtime.files import write_fresh
+from sfiin.runtime.station import claims
 
 READY = "READY"
-_CLAIM = re.compile(r"\.taken-(?P<host>.+)-(?P<process>\d+)")
-_NUMBERED = re.compile(r"ms-(\d+)\.tiff?", re.IGNORECASE)
+DONE, FAILED = ".done", ".failed"
+
+Signature = tuple[tuple[str, int, int], ...]
+"""Name, bytes and time of change of each file."""
+
+
+@dataclass
+class Seen:
+    """What this process saw of a scene: its files, since when they are so, and whether they were found
+    complete."""
+
+    files: Signature
+    since: float
+    ready: bool
+    complete: bool | None = None
 
 
 class Inbox:
-    """A folder of scenes, seen by this process. Raises InputError where it is no folder."""
+    """A folder of scenes, seen by this process. Raises InputError where it is no folder, OutputError where
+    the outbox is none."""
 
     def __init__(
         self,
         folder: Path,
         outbox: Path,
-        model: Path | None = None,
         settle: float = 10.0,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        lease: float = claims.LEASE,
     ) -> None:
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder to watch")
         if not outbox.is_dir():
             raise OutputError(f"{outbox}: no such folder to write to; create it first")
-        self._folder, self._outbox, self._model = folder, outbox, model
-        self._settle, self._clock = settle, clock
-        self._own = folder / f".taken-{socket.gethostname()}-{os.getpid()}"
+        self.folder, self.outbox = folder, outbox
+        self.settle, self._clock = settle, clock
+        self.claim = claims.Claim(folder)
+        self._observer = claims.Observer(folder, lease)
+        self._seen: dict[str, Seen] = {}
 
-    def waiting(self) -> list[Path]:
-        """Scenes that are complete, by name."""
-        scenes = (path for path in self._folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        return sorted(path for path in scenes if self._is_complete(path))
-
-    def take(self, scene: Path) -> Job | None:
-        """The job of a scene, which is now this process's; None where another one was faster."""
-        self._own.mkdir(exist_ok=True)
-        taken = self._own / scene.name
-        try:
-            scene.rename(taken)
-        except OSError:
-            return None
-        files = {path.name.lower(): path for path in taken.iterdir()}
-        numbered = {
-            int(found[1]): path for name, path in files.items() if (found := _NUMBERED.fullmatch(name))
-        }
-        ms = [files[name] for name in ("ms.tif", "ms.tiff") if name in files][:1] or [
-            numbered[number] for number in sorted(numbered)
-        ]
-        pan = next((files[name] for name in ("pan.tif", "pan.tiff") if name in files), taken / "pan.tif")
-        return Job(pan, tuple(ms) or (taken / "ms.tif",), self._outbox / f"{scene.name}.tif", self._model)
-
-    def end(self, job: Job, event: Event) -> None:
-        """Put a scene where it ends: `.done`, or `.failed` with its error."""
-        taken = Path(job.pan).parent
-        where = self._folder / (".done" if event["event"] == "done" else ".failed")
-        where.mkdir(exist_ok=True)
-        if event["event"] == "failed":
-            (taken / "error.txt").write_text(event["error"] + "\n", encoding="utf-8")
-        taken.rename(_free(where / taken.name))
-        self.leave()
-
-    def leave(self) -> None:
-        """Take this process's folder away where it is empty."""
-        with suppress(OSError):
-            self._own.rmdir()
-
-    def give_back(self) -> list[str]:
-        """Put back what processes of this machine that are no more had taken; the scenes' names."""
-        found = []
-        for claim in self._folder.glob(".taken-*"):
-            name = _CLAIM.fullmatch(claim.name)
-            if (
-                claim == self._own
-                or not name
-                or name["host"] != socket.gethostname()
-                or _lives(int(name["process"]))
-            ):
-                continue
-            for scene in sorted(claim.iterdir()):
-                with suppress(OSError):  # another process may be doing the same
-                    scene.rename(_free(self._folder / scene.name))
-                    found.append(scene.name)
-            with suppress(OSError):
-                claim.rmdir()
+    def look(self) -> dict[str, Seen]:
+        """All scenes that are there, by name, and what was seen of them. Raises OSError where the inbox is
+        gone."""
+        now, found = self._clock(), {}
+        with os.scandir(self.folder) as entries:
+            folders = [
+                entry
+                for entry in entries
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+            ]
+        for entry in folders:
+            with suppress(OSError):  # it may have been taken meanwhile
+                files = _signature(entry.path)
+                before = self._seen.get(entry.name)
+                if before is not None and before.files == files:
+                    found[entry.name] = before
+                else:
+                    found[entry.name] = Seen(files, now, any(name == READY for name, _, _ in files))
+        self._seen = found
         return found
 
-    def _is_complete(self, scene: Path) -> bool:
-        with suppress(OSError):  # it may have been taken meanwhile
-            if (scene / READY).exists():
-                return True
-            changed = max((it.stat().st_mtime for it in (scene, *scene.iterdir())), default=0.0)
-            return self._clock() - changed >= self._settle
-        return False
+    def look_at(self, name: str) -> Seen:
+        """What was seen of a scene at the last look."""
+        return self._seen[name]
+
+    def is_settled(self, seen: Seen) -> bool:
+        """Whether a scene says that it is ready, or has been quiet for long enough."""
+        return seen.ready or self._clock() - seen.since >= self.settle
+
+    def take(self, name: str) -> Path | None:
+        """A scene's folder, which is now this process's; None where another one was faster. Raises OSError
+        where the inbox cannot be written."""
+        self.claim.hold()
+        taken = self.claim.folder / name
+        try:
+            (self.folder / name).rename(taken)
+        except FileNotFoundError:
+            if not self.folder.is_dir():
+                raise
+            return None
+        if taken.is_symlink() or not taken.is_dir():
+            taken.unlink()  # it was exchanged for a link meanwhile; what that leads to is nobody's scene
+            return None
+        return taken
+
+    def end(self, taken: Path, error: str | None = None) -> None:
+        """Put a scene where it ends: `.done`, or `.failed` with its error. Raises OSError."""
+        where = self._own_folder(DONE if error is None else FAILED)
+        if error is not None:
+            write_fresh(taken / "error.txt", error + "\n")
+        _rename(taken, where / taken.name)
+
+    def put_back(self, taken: Path) -> None:
+        """Give a scene back to the inbox. Raises OSError."""
+        _rename(taken, self.folder / taken.name)
+
+    def recover(self) -> list[str]:
+        """Put back what processes that are no more had taken, and what is left in this one's own claim; the
+        names. Raises OSError."""
+        left = self._observer.left(self.claim.folder)
+        found = [scene for claim in left for scene in claims.scenes_in(claim)] + self.claim.scenes()
+        names = []
+        for scene in found:
+            with suppress(FileNotFoundError):  # another process may be doing the same
+                _rename(scene, self.folder / scene.name)
+                names.append(scene.name)
+        for claim in left:
+            claims.clear(claim)
+        return names
+
+    @property
+    def undecided(self) -> int:
+        """Claims of which it is not known yet whether their owners live."""
+        return self._observer.undecided
+
+    def leave(self) -> None:
+        """Take this process's folder away."""
+        with suppress(OSError):
+            self.claim.leave()
+
+    def _own_folder(self, name: str) -> Path:
+        folder = self.folder / name
+        with suppress(FileExistsError):
+            folder.mkdir()
+        if folder.is_symlink() or not folder.is_dir():
+            raise NotADirectoryError(
+                errno.ENOTDIR, "is a link or a file where the station needs a folder", str(folder)
+            )
+        return folder
 
 
-def watch(
-    inbox: Inbox, run: Run, tell: Callable[[Event], None], *, poll: float, once: bool, stop: Flag
-) -> None:
-    """Do scenes as they come, until `stop` is set, or with `once` until none is left that is complete.
-
-    The scene that is under way is finished first. Raises PartialError or TotalError when some failed, or all.
-    """
-    done = failed = 0
-    while not stop.is_set():
-        for name in inbox.give_back():
-            tell({"event": "given back", "scene": name})
-        found = False
-        for job in _taken(inbox, stop):
-            found = True
-            event = outcome(job, run)
-            inbox.end(job, event)
-            tell(event)
-            done += event["event"] == "done"
-            failed += event["event"] == "failed"
-        if once and not found:
-            break
-        if not found:
-            stop.wait(poll)
-    inbox.leave()
-    tell({"event": "end", "count": done + failed, "done": done, "failed": failed})
-    require_all(failed, done + failed)
+def _signature(folder: str) -> Signature:
+    """What is in a scene's folder, and one level below, as deliveries have it."""
+    found = list(_files(folder, ""))
+    found.sort()
+    return tuple(found)
 
 
-def _taken(inbox: Inbox, stop: Any) -> Iterator[Job]:
-    for scene in inbox.waiting():
-        if stop.is_set():
-            return
-        job = inbox.take(scene)
-        if job is not None:
-            yield job
+def _files(folder: str, prefix: str) -> Iterator[tuple[str, int, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            state = entry.stat(follow_symlinks=False)
+            yield prefix + entry.name, state.st_size, state.st_mtime_ns
+            if stat.S_ISDIR(state.st_mode) and not prefix:
+                yield from _files(entry.path, f"{entry.name}/")
 
 
-def _free(path: Path) -> Path:
-    """The path, or one beside it that nothing has yet."""
-    number = 1
-    free = path
-    while free.exists():
+def _rename(source: Path, target: Path) -> None:
+    """Rename to a name that nothing has yet; another process may take the same one first."""
+    number, free = 1, target
+    while True:
+        if not os.path.lexists(free):
+            try:
+                source.rename(free)
+            except (FileExistsError, NotADirectoryError, IsADirectoryError):
+                pass
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+            else:
+                return
         number += 1
-        free = path.with_name(f"{path.name}.{number}")
-    return free
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        free = target.with_name(f"{target.name}.{number}")

@@ -1,11 +1,12 @@
 """How are many scenes done, so that one bad scene does not cost the night? A list, one after another, and a
 verdict.
 
-The list is a CSV file (divided by commas, semicolons or tabs) with the columns `pan`, `ms` (several files
-divided by ';' or '|'), `output` and, if not one for all, `model`; paths are relative to the list's folder.
-It is checked as a whole before the first scene:
-what it names must be there, and no two scenes may have one output. A scene whose output exists is left as it
-is, so that a list that was stopped goes on where it was.
+The list is a CSV file with the columns `pan`, `ms` (several files divided by ';'), `output` and, if not one
+for all, `model`; paths are relative to the list's folder. It is checked as a whole before the first scene:
+what it names must be there, and no two scenes may have one output. A scene that is done
+(`sfiin.runtime.station.done`) is left as it is, and one that is not quite is completed, so that a list that
+was stopped goes on where it was. Each is worked on by a process of its own
+(`sfiin.runtime.station.isolation`).
 """
 
 from __future__ import annotations
@@ -14,22 +15,20 @@ import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from threading import Event as Flag
+from typing import Any, TextIO
 
-from rasterio.errors import RasterioError
-
-from sfiin.runtime.errors import InputError, OutputError, PartialError, SfiinError, TotalError
+from sfiin.runtime.errors import InputError, OutputError, PartialError, StoppedError, TotalError
 from sfiin.runtime.scenes.beside import check_name
 from sfiin.runtime.scenes.names import beside, is_local
+from sfiin.runtime.station.attempts import MOST
 from sfiin.runtime.station.runner import Job
 
 Event = dict[str, Any]
-Run = Callable[[Job], dict[str, Any]]
+Ask = Callable[[dict[str, Any]], Event]
+"""Ask a worker (`sfiin.runtime.station.worker`) for a scene; what became of it."""
 
 COLUMNS = ("pan", "ms", "output")
-
-FAILURES = (SfiinError, OSError, RasterioError, MemoryError)
-"""What ends one scene and not the others."""
 
 _SHOWN = 5
 _NAMED = {
@@ -50,7 +49,15 @@ def read(path: Path, model: Path | None = None) -> list[Job]:
     """The jobs of a list; `model` is for those that name none. Raises InputError that tells what is wrong
     with it."""
     try:
-        jobs = {number: _job(row, path.parent, model) for number, row in _rows(path)}
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = _table(file)
+            missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
+            if missing:
+                raise InputError(
+                    f"{path}: has no column {' and '.join(missing)}; the first line names the columns "
+                    "pan, ms, output and, if wanted, model"
+                )
+            jobs = dict((table.line_num + 1, _job(row, path.parent, model)) for row in table)  # noqa: C402 - the key changes
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (csv.Error, UnicodeDecodeError) as error:
@@ -64,38 +71,49 @@ def read(path: Path, model: Path | None = None) -> list[Job]:
     return list(jobs.values())
 
 
-def run_all(jobs: Sequence[Job], run: Run, tell: Callable[[Event], None], overwrite: bool = False) -> None:
+def run_all(jobs: Sequence[Job], ask: Ask, tell: Callable[[Event], None], stop: Flag | None = None) -> None:
     """Run all jobs; `tell` is told of each one's end, and of the end of all.
 
-    Raises PartialError when some failed, TotalError when all.
+    What nobody foresaw, such as a crash, is tried `MOST` times. Raises PartialError when some failed,
+    TotalError when all, StoppedError when `stop` was set before the end.
     """
     done = failed = 0
     for job in jobs:
-        if job.output.exists() and not overwrite:
-            tell({"event": "skipped", "output": str(job.output)})
-            done += 1
-            continue
-        event = outcome(job, run)
+        event = _tried(job, ask)
+        if event["event"] == "stopped" or (stop is not None and stop.is_set()):
+            raise StoppedError(
+                f"stopped; {done} of {len(jobs)} scenes are done, and what is done of the others is kept"
+            )
         tell(event)
-        done += event["event"] == "done"
+        done += event["event"] in ("done", "skipped")
         failed += event["event"] == "failed"
     tell({"event": "end", "count": len(jobs), "done": done, "failed": failed})
     require_all(failed, len(jobs))
 
 
-def outcome(job: Job, run: Run) -> Event:
-    """What became of a job: "done" with its report, or "failed" with its error and exit code."""
-    try:
-        return {"event": "done", "output": str(job.output), "report": run(job)}
-    except FAILURES as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        return {
-            "event": "failed",
+def request(job: Job) -> dict[str, Any]:
+    """What a worker is asked."""
+    return {
+        "job": {
+            "pan": str(job.pan),
+            "ms": [str(path) for path in job.ms],
             "output": str(job.output),
-            "error": text,
-            "kind": type(error).__name__,
-            "exit_code": getattr(error, "exit_code", 1),
+            "model": None if job.model is None else str(job.model),
         }
+    }
+
+
+def _tried(job: Job, ask: Ask) -> Event:
+    for number in range(1, MOST + 1):
+        event = ask(request(job)) | {"output": str(job.output)}
+        if event["event"] == "done" and event["report"].get("standing") == "equal":
+            return {"event": "skipped", "output": str(job.output)}
+        again = event["event"] == "crashed" or event.get("blame") == "unknown"
+        if not again or number == MOST:
+            break
+    if event["event"] == "crashed":
+        event |= {"event": "failed", "kind": "Crash", "exit_code": 1}
+    return event
 
 
 def require_all(failed: int, count: int) -> None:
@@ -105,35 +123,24 @@ def require_all(failed: int, count: int) -> None:
         raise kind(f"{which} {count} scenes failed; their errors stand above")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The numbered lines of a list as spreadsheets write it: divided by commas, semicolons or tabs, in UTF-8 or
-    UTF-16, with the columns' names in any spelling."""
-    text = path.read_bytes()
-    lines = text.decode("utf-16" if text[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig").splitlines(True)
-    first = 0
-    divider = ""
-    if lines and lines[0].lower().startswith("sep="):  # a line for spreadsheets only
-        first, divider = 1, lines[0][4:5]
-    header = lines[first] if len(lines) > first else ""
-    divider = divider or max(",;\t", key=header.count)
-    named = [
-        re.sub(r"[^a-z]", "", name.casefold()) for name in next(csv.reader([header], delimiter=divider), [])
-    ]
-    fields = [_NAMED.get(name, name) for name in named]
-    missing = [name for name in COLUMNS if name not in fields]
-    if missing:
-        raise InputError(
-            f"{path}: has no column {' and '.join(missing)}; the first line names the columns "
-            "pan, ms, output and, if wanted, model"
-        )
-    table = csv.DictReader(lines[first + 1 :], fields, delimiter=divider)
-    for row in table:
-        yield table.line_num + first + 1, row
+def _table(file: TextIO) -> csv.DictReader[str]:
+    """The rows, by names of columns in any spelling.
+
+    Spreadsheets of many countries divide columns by ';' and not by ','. Then several MS files in one cell
+    are within quotes, as the program that wrote the list has put them, or divided by '|'.
+    """
+    first = file.readline()
+    if first.lower().startswith("sep="):  # a line for spreadsheets only
+        first = file.readline()
+    divider = max(",;\t", key=first.count)
+    names = next(csv.reader([first], delimiter=divider, skipinitialspace=True), [])
+    words = [re.sub(r"[^a-z]", "", name.casefold()) for name in names]
+    fields = [_NAMED.get(word, word) for word in words]
+    return csv.DictReader(file, fields, delimiter=divider, skipinitialspace=True)
 
 
 def _job(row: dict[str, Any], folder: Path, model: Path | None) -> Job:
     values = {name: (row.get(name) or "").strip() for name in (*COLUMNS, "model")}
-    # Where semicolons divide the columns, files are divided by '|'.
     ms = tuple(beside(folder, name.strip()) for name in re.split(r"[;|]", values["ms"]) if name.strip())
     own = folder / values["model"] if values["model"] else model
     return Job(beside(folder, values["pan"]), ms, folder / values["output"], own)

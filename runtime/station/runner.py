@@ -1,17 +1,19 @@
 """What does a run of one scene comprise, from its files to its product with all that lies beside it?
 
-A station keeps models open from scene to scene. For each job it opens the files, looks whether PAN and MS lie
-on one another, divides memory, sharpens, and writes what else was asked for. What it did comes back as one
-JSON document.
+A station keeps models open from scene to scene. For each job it looks what an earlier run has left
+(`sfiin.runtime.station.done`), opens the files, looks whether PAN and MS lie on one another, divides memory,
+sharpens, and writes what else was asked for. What it did comes back as one JSON document.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import glob
+import hashlib
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,20 +25,27 @@ from sfiin.runtime import models, reports
 from sfiin.runtime.backends.select import Choice, open_session
 from sfiin.runtime.backends.session import Session
 from sfiin.runtime.contract import Contract
-from sfiin.runtime.errors import InputError, MismatchError, OutputError, SfiinError
+from sfiin.runtime.errors import InputError, MismatchError, OutputError, SceneError, SfiinError
 from sfiin.runtime.files import check_target, sha256
-from sfiin.runtime.scenes import bands, beside, product, seams, stac
+from sfiin.runtime.scenes import bands, beside, identity, product, seams, stac
+from sfiin.runtime.scenes.access import Access, restricted
 from sfiin.runtime.scenes.alignment import LIMIT, SEARCH, Shift, corrected, estimate
 from sfiin.runtime.scenes.grid import is_located
+from sfiin.runtime.scenes.identity import Identity, Input
+from sfiin.runtime.scenes.journal import discard
+from sfiin.runtime.scenes.limits import check_tiles
 from sfiin.runtime.scenes.names import Name, gdal, is_local
 from sfiin.runtime.scenes.pipeline import Form, Progress, Report, sharpen
 from sfiin.runtime.scenes.raster import open_raster
 from sfiin.runtime.scenes.scene import Scene, open_scene
 from sfiin.runtime.scenes.tiles import TilePlan, plan
-from sfiin.runtime.station import budget
+from sfiin.runtime.station import budget, done
+from sfiin.runtime.station.done import Existing
 
 Document = dict[str, Any]
 Coregister = Literal["no", "shift", "local"]
+
+_REPLACED = 3  # times that a model is opened again because its file changed meanwhile
 
 TRIED = 5
 """Batches that run before memory is divided, and from which a dry run predicts its time."""
@@ -44,12 +53,16 @@ TRIED = 5
 
 @dataclass(frozen=True)
 class Job:
-    """One scene: its files, where the product goes, and the model, None for a shipped one that fits."""
+    """One scene: its files, where the product goes, and the model, None for a shipped one that fits.
+
+    `access` says which files may be opened (None: all that a user names).
+    """
 
     pan: Name
     ms: tuple[Name, ...]
     output: Path
     model: Path | None = None
+    access: Access | None = None
 
 
 @dataclass(frozen=True)
@@ -59,9 +72,11 @@ class Settings:
     `overlap` is in PAN pixels, None for the model's, and refused below the model's safe one unless `force`;
     `gain` is how many DN make one of the files' numbers; `memory` in bytes bounds the process; a shift of PAN
     against MS above `max_shift` PAN pixels, looked for within `search`, is refused, or corrected with
-    `coregister`, and with `require_alignment` one that could not be told is refused, too; `bands` says which of
-    MS' bands the model's are, None for what the files state; `method` names a classical method in place of a
-    model; `acquired` is the time of acquisition for `stac`, None for what the files state.
+    `coregister`, and with `require_alignment` one that could not be told is refused, too; `bands` says which
+    of MS' bands the model's are, None for what the files state; `method` names a classical method in place of
+    a model; `acquired` is the time of acquisition for `stac`, None for what the files state; `existing` says
+    what is done about another product of the same name; with `refuse_outliers`, values that no sensor
+    delivers are an error instead of no data.
     """
 
     provider: Choice = "auto"
@@ -82,7 +97,48 @@ class Settings:
     stac: bool = False
     acquired: str | None = None
     report: bool = False
-    overwrite: bool = False
+    existing: Existing = "refuse"
+    refuse_outliers: bool = False
+
+    @property
+    def companions(self) -> dict[str, bool]:
+        """What is wanted beside the product, by name."""
+        return {"quicklook": self.quicklook, "stac": self.stac, "report": self.report}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a product's pixels and file depend on, beside inputs and model."""
+        return {
+            "overlap": self.overlap,
+            "gain": self.gain,
+            "coregister": self.coregister,
+            "search": self.search,
+            "bands": self.bands,
+            "method": self.method,
+            "refuse_outliers": self.refuse_outliers,
+            **dataclasses.asdict(self.form),
+        }
+
+
+@dataclass(frozen=True)
+class _Model:
+    """An open model, the digests of all that it was opened from and of its file, and that file's state
+    then."""
+
+    session: Session
+    sha256: str
+    file_sha256: str
+    state: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A scene that is open, with all that is known before the work."""
+
+    session: Session
+    scene: Scene
+    shift: Shift
+    tiles: TilePlan
 
 
 class Station:
@@ -90,44 +146,92 @@ class Station:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._open: dict[Path, Session] = {}
+        self._open: dict[Path, _Model] = {}
         self._base = 0
         product.require(settings.form.kind, settings.form.compress)
         self._render = reports.renderer("scene") if settings.report else None
 
-    def run(self, job: Job, progress: Progress | None = None) -> Document:
+    def run(
+        self, job: Job, progress: Progress | None = None, stop: Callable[[], bool] = lambda: False
+    ) -> Document:
         """Sharpen a scene; what was done, as JSON.
 
-        Raises as `open_session`, `open_scene`, `alignment.Shift.require`, `budget` and `sharpen`; OutputError
-        for what exists and may not be replaced. Nothing is published then, and what other scenes need stays
-        open.
+        Its `standing` is "new", "equal" where all was there already, or "completed" where something beside
+        the product was missing. Raises as `open_session`, `open_scene`, `alignment.Shift.require`, `budget`
+        and `sharpen`; OutputError for what exists and may not be replaced. Nothing is published then, and
+        what other scenes need stays open.
         """
-        self._refuse_existing(job)
-        with self._prepared(job) as (session, scene, shift, tiles):
-            beside.refuse(job.output, self._settings.overwrite, scene.parts)
-            memory = self._budget(session, scene, tiles)
-            settings = self._settings
-            when = stac.acquired(settings.acquired, scene.metadata.acquired) if settings.stac else None
+        settings = self._settings
+        self._refuse_own_files(job)
+        model, inputs = self._identified(job)
+        run = done.Run(inputs.inputs, Input(self._model(job).name, model.sha256), settings.options)
+        found = done.find(job.output, run, settings.companions, settings.existing)
+        job = dataclasses.replace(job, output=found.output)
+        if found.state in ("equal", "unfinished") and not (
+            found.state == "equal" and settings.existing == "overwrite"
+        ):
+            return self._completed(job, model.session.contract, run, found)
+        document = self._sharpened(job, run, inputs, progress, stop)
+        done.finish(job.output, run, settings.companions, document)
+        return document | {"standing": "new"}
+
+    def _sharpened(
+        self,
+        job: Job,
+        run: done.Run,
+        inputs: Identity,
+        progress: Progress | None,
+        stop: Callable[[], bool],
+    ) -> Document:
+        settings = self._settings
+        with self._prepared(job) as ready:
+            beside.refuse(job.output, settings.existing == "overwrite", ready.scene.parts)
+            memory = self._budget(ready.session, ready.scene, ready.tiles)
+            if settings.stac:
+                stac.acquired(settings.acquired, ready.scene.metadata.acquired)  # or it would fail at the end
+            document: Document = {}
+
+            def publish(part: Path, report: Report) -> None:
+                document.update(self._document(job, ready, report))
+                document["memory"] = _memory(memory) | {"peak": budget.peak()}
+                done.draft(job.output, part, run, document)
+
             with rasterio.Env(GDAL_CACHEMAX=memory.cache):
-                done = sharpen(
-                    session,
-                    scene,
+                sharpen(
+                    ready.session,
+                    ready.scene,
                     job.output,
                     batch=settings.batch,
                     overlap=settings.overlap,
                     form=settings.form,
                     progress=progress,
+                    inputs=inputs,
+                    about={"model_sha256": run.model.sha256},
+                    publish=publish,
+                    stop=stop,
                 )
-                document = self._document(job, session, scene, done) | {
-                    "shift": self._shift(shift),
-                    "memory": _memory(memory) | {"peak": budget.peak()},
-                }
-                self._beside(job, session.contract, tiles, document, when)
+                self._beside(job, ready.session.contract, document, settings.companions)
         return document
+
+    def _completed(self, job: Job, contract: Contract, run: done.Run, found: done.Standing) -> Document:
+        """What is missing beside a product that is there, without the product's work."""
+        document = found.document | {
+            "output": str(job.output),
+            "pan": str(job.pan),
+            "ms": [str(path) for path in job.ms],
+        }
+        self._beside(job, contract, document, dict.fromkeys(found.missing, True))
+        if found.missing or found.state == "unfinished":
+            done.finish(job.output, run, self._settings.companions, document)
+        discard(job.output)
+        return document | {
+            "standing": "completed" if found.state == "unfinished" or found.missing else "equal"
+        }
 
     def predict(self, job: Job) -> Document:
         """What a run would take, without writing anything: tiles, memory, bytes on the disk, and seconds."""
-        with self._prepared(job) as (session, scene, shift, tiles):
+        with self._prepared(job) as ready:
+            session, scene, shift, tiles = ready.session, ready.scene, ready.shift, ready.tiles
             seconds = self._warm_up(session, scene, tiles)
             memory = self._budget(session, scene, tiles)
             pixels = scene.height * scene.width
@@ -151,7 +255,7 @@ class Station:
     def close(self) -> None:
         """Close all models."""
         while self._open:
-            self._open.popitem()[1].close()
+            self._open.popitem()[1].session.close()
 
     def __enter__(self) -> Station:
         return self
@@ -159,20 +263,38 @@ class Station:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _identified(self, job: Job) -> tuple[_Model, Identity]:
+        """The open model, and what the scene's files are."""
+        if job.model:
+            self._opened(job.model)  # before much is read for nothing
+        with restricted(job.access), _explained(job.pan):
+            inputs = identity.of_files([job.pan, *job.ms])
+        return self._opened(self._model(job)), inputs
+
     @contextmanager
-    def _prepared(self, job: Job) -> Iterator[tuple[Session, Scene, Shift, TilePlan]]:
-        settings, session = self._settings, self._session(self._model(job))
+    def _prepared(self, job: Job) -> Iterator[_Prepared]:
+        settings, session = self._settings, self._opened(self._model(job)).session
         contract = session.contract
         require_safe(settings.overlap, session, settings.force)
+        overlap = contract.tile.overlap if settings.overlap is None else settings.overlap
+        tile = dataclasses.replace(contract.tile, overlap=overlap)
         with ExitStack() as stack:
-            scene = stack.enter_context(
-                open_scene(job.pan, job.ms, contract.sensor, gain=settings.gain, chosen=settings.bands)
-            )
-            shift = estimate(scene, settings.search)
+            with restricted(job.access), _explained(job.pan):
+                scene = stack.enter_context(
+                    open_scene(
+                        job.pan,
+                        job.ms,
+                        contract.sensor,
+                        gain=settings.gain,
+                        refuse_outliers=settings.refuse_outliers,
+                        chosen=settings.bands,
+                    )
+                )
+                check_tiles(scene.height, scene.width, tile, contract.sensor.ratio)
+                shift = estimate(scene, settings.search)
             scene = self._aligned(scene, shift)
-            overlap = contract.tile.overlap if settings.overlap is None else settings.overlap
-            tile = dataclasses.replace(contract.tile, overlap=overlap)
-            yield session, scene, shift, plan(scene.height, scene.width, tile, contract.sensor.ratio)
+            tiles = plan(scene.height, scene.width, tile, contract.sensor.ratio)
+            yield _Prepared(session, scene, shift, tiles)
 
     def _aligned(self, scene: Scene, shift: Shift) -> Scene:
         settings, found = self._settings, shift.sentence()
@@ -185,13 +307,35 @@ class Station:
             notes.append(f"{found}; --coregister local follows it")
         return scene.told(*notes, SFIIN_ALIGNMENT=f"{shift.verdict(settings.max_shift)}: {found}")
 
-    def _session(self, model: Path) -> Session:
-        if model not in self._open:
-            self._open[model] = open_session(model, self._settings.provider, self._settings.threads)
+    def open(self, model: Path) -> None:
+        """Open a model before it is needed. Raises as `open_session`."""
+        self._opened(model)
+
+    def _opened(self, model: Path) -> _Model:
+        """A model, opened anew where its file has been replaced."""
+        if not model.is_file():
+            raise InputError(f"{model}: no such model file")
+        found = self._open.get(model)
+        if found is not None and found.state == _state(model):
+            return found
+        if found is not None:
+            self._open.pop(model).session.close()
+        for _ in range(_REPLACED):
+            state, digest = _state(model), model_digest(model)
+            session = open_session(model, self._settings.provider, self._settings.threads)
+            if (_state(model), model_digest(model)) == (state, digest):
+                break
+            session.close()
+        else:
+            raise InputError(f"{model}: is being replaced all the time; wait until it is whole")
+        self._open[model] = _Model(session, digest, sha256(model), state)
         return self._open[model]
 
     def _model(self, job: Job) -> Path:
-        return job.model or fitting(job.pan, job.ms, self._settings.bands)
+        if job.model:
+            return job.model
+        with restricted(job.access), _explained(job.pan):
+            return fitting(job.pan, job.ms, self._settings.bands)
 
     def _shift(self, shift: Shift) -> Document:
         how = self._settings.coregister
@@ -216,66 +360,63 @@ class Station:
             self._base = budget.resident()
         return budget.budget(scene, tiles, self._settings.batch, self._base, self._settings.memory)
 
-    def _refuse_existing(self, job: Job) -> None:
+    @staticmethod
+    def _refuse_own_files(job: Job) -> None:
         check_target(job.output)
         beside.check_name(job.output)
-        for path in (job.output, *self._companions(job.output).values()):
-            if path.exists() and not self._settings.overwrite:
-                raise OutputError(f"{path}: exists already; give another name, or --overwrite to replace it")
         inputs = [Path(gdal(name)) for name in (job.pan, *job.ms) if is_local(name)]
         if any(path.exists() and job.output.exists() and path.samefile(job.output) for path in inputs):
             raise OutputError(f"{job.output}: is one of the scene's own files; give another name")
 
-    def _companions(self, output: Path) -> dict[str, Path]:
-        wanted = {
-            "quicklook": self._settings.quicklook,
-            "stac": self._settings.stac,
-            "report": self._settings.report,
-        }
-        suffixes = {"quicklook": ".png", "stac": ".json", "report": ".html"}
-        return {name: output.with_suffix(suffixes[name]) for name, on in wanted.items() if on}
-
-    def _document(self, job: Job, session: Session, scene: Scene, done: Report) -> Document:
+    def _document(self, job: Job, ready: _Prepared, report: Report) -> Document:
+        session, scene, shift = ready.session, ready.scene, ready.shift
         contract = session.contract
-        notes = (*done.notes, *getattr(session, "notes", ()))
-        return dataclasses.asdict(done) | {
+        notes = (*report.notes, *getattr(session, "notes", ()))
+        return dataclasses.asdict(report) | {
             "output": str(job.output),
             "pan": str(job.pan),
             "ms": [str(path) for path in job.ms],
             "model": str(self._model(job)),
-            "model_sha256": sha256(self._model(job)),
+            "model_sha256": getattr(session, "sha256", "") or self._opened(self._model(job)).file_sha256,
             "precision": contract.precision,
             "sensor": dataclasses.asdict(contract.sensor),
             "gain": scene.gain,
             "bands": list(scene.bands),
             "size": [scene.height, scene.width],
-            "megapixels_per_second": done.pixels / 1e6 / max(done.seconds, 1e-9),
+            "overlap": ready.tiles.tile.overlap,
+            "megapixels_per_second": report.pixels / 1e6 / max(report.seconds, 1e-9),
             "notes": list(notes),
+            "shift": self._shift(shift),
+            "acquired": "/".join(time.isoformat() for time in scene.metadata.acquired or ()) or None,
         }
 
-    def _beside(self, job: Job, contract: Contract, tiles: TilePlan, document: Document, when: Any) -> None:
+    def _beside(self, job: Job, contract: Contract, document: Document, wanted: Mapping[str, bool]) -> None:
         """What lies beside the product; the product itself is there already."""
-        companions = self._companions(job.output)
-        if "quicklook" in companions:
-            product.quicklook(job.output, companions["quicklook"])
-        if "stac" in companions:
+        places = done.companions(job.output, wanted)
+        every = done.companions(job.output, self._settings.companions)
+        if "quicklook" in places:
+            product.quicklook(job.output, places["quicklook"])
+        if "stac" in places:
+            when = stac.acquired(self._settings.acquired or document["acquired"], None)
             item = stac.item(
-                job.output, contract, when, sources=[job.pan, *job.ms], picture=companions.get("quicklook")
+                job.output, contract, when, sources=[job.pan, *job.ms], picture=every.get("quicklook")
             )
-            stac.write(companions["stac"], item)
-        if self._render:
-            found = seams.measure(job.output, tiles)
+            stac.write(places["stac"], item)
+        if "report" in places and self._render:
+            tile = dataclasses.replace(contract.tile, overlap=document["overlap"])
+            height, width = document["size"]
+            found = seams.measure(job.output, plan(height, width, tile, contract.sensor.ratio))
             document["seams"] = [
                 {
-                    "axis": it.axis,
-                    "ratio": _number(it.ratio),
-                    "error": _number(it.error),
-                    "lines": it.lines,
-                    "shows": it.shows,
+                    "axis": seam.axis,
+                    "ratio": _number(seam.ratio),
+                    "error": _number(seam.error),
+                    "lines": seam.lines,
+                    "shows": seam.shows,
                 }
-                for it in found
+                for seam in found
             ]
-            self._render(document, companions["report"])
+            self._render(document, places["report"])
 
 
 def require_safe(overlap: int | None, session: Session, force: bool) -> None:
@@ -327,6 +468,42 @@ def _ratio(pan: Any, ms: Any) -> int:
     if is_located(pan) and is_located(ms):
         return round(float(ms.res[1] / pan.res[1]))
     return round(float(pan.height / ms.height))
+
+
+def model_digest(model: Path) -> str:
+    """SHA-256, in hex, of a model's file and of what belongs to it by its name: weights beside it, a plan's
+    sidecar and plug-in. Raises InputError where they cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        beside = sorted(path for path in model.parent.glob(f"{glob.escape(model.name)}*") if path != model)
+        for path in (model, *(path for path in beside if path.is_file())):
+            digest.update(path.name.removeprefix(model.name).encode() + b"|" + sha256(path).encode())
+    except OSError as error:
+        raise InputError(f"{model}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
+
+
+def _state(model: Path) -> tuple[int, ...]:
+    """Changes whenever a model's file is replaced or written; not the other way round."""
+    try:
+        found = model.stat()
+    except OSError as error:
+        raise InputError(f"{model}: cannot be read ({error.strerror})") from None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@contextmanager
+def _explained(pan: Name) -> Iterator[None]:
+    """What GDAL, rasterio and NumPy raise about forged headers, as a scene that cannot be used."""
+    try:
+        yield
+    except (SfiinError, OSError, MemoryError):
+        raise
+    except Exception as error:  # of many kinds: a NaN in a georeference, text that is not UTF-8, a broken key
+        text = " ".join(str(error.__cause__ or error).split())[:300]
+        raise SceneError(
+            f"{pan}: PAN or MS cannot be read: {type(error).__name__}: {text}; check the files"
+        ) from error
 
 
 def _memory(found: budget.Budget) -> dict[str, int]:

@@ -17,7 +17,8 @@ import typer
 from sfiin.runtime import files
 from sfiin.runtime.cli import requires
 from sfiin.runtime.commands import options
-from sfiin.runtime.commands.console import print_json, print_table, progress, say
+from sfiin.runtime.commands.console import print_json, print_table, progress, say, tally
+from sfiin.runtime.errors import CheckFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,11 +57,27 @@ def evaluate(
         Several,
         typer.Option(metavar="RUNS.json", help="In the report: what 'sfiin ablate' wrote, several times."),
     ] = None,
+    thorough: Annotated[
+        bool,
+        typer.Option(
+            "--thorough",
+            help="By source, beside all classical methods: as given, PAN as crisp as the truth, and without truth.",
+        ),
+    ] = False,
+    gate: Annotated[
+        bool,
+        typer.Option(
+            "--gate", help="As --thorough; exit with 6 where a classical method leads by over 0.2 dB."
+        ),
+    ] = False,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Score a model on pairs with known truth, beside bicubic and Brovey; or write a full report."""
+    thorough = thorough or gate
+    if thorough and report is not None:
+        raise typer.BadParameter("goes without --report", param_hint="--thorough, --gate")
     if report is None and (beside or ablation):
         raise typer.BadParameter(
             "belongs to a report; give --report FILE.html", param_hint="--beside, --ablation"
@@ -68,11 +85,28 @@ def evaluate(
     if report is not None:
         _check_target(report, overwrite)
     requires("train", "torch", "safetensors", "scipy")
+    from sfiin.evaluation import api
     from sfiin.runtime.contract import Tile
 
     size = Tile(tile, tile, overlap)
+    if thorough:
+        document = _thorough(model, data, size, quiet)
+        if as_json:
+            print_json(document)
+        elif not quiet:
+            _print_sources(document)
+        if gate and document["shortfalls"]:
+            raise CheckFailedError(f"{model}: not fit to be a default: " + "; ".join(document["shortfalls"]))
+        return
     if report is None:
-        scores = _scores(model, data, size, quiet)
+        with tally("evaluating", quiet) as advance:
+            scores: Sequence[Score] = api.evaluate(
+                model,
+                data,
+                tile=tile,
+                overlap=overlap,
+                progress=lambda done, total, _pair: advance(done, total),
+            )
     else:
         requires("train", "matplotlib")
         from sfiin.evaluation.report_data import Request
@@ -95,19 +129,35 @@ def _check_target(report: Path, overwrite: bool) -> None:
         options.refuse_existing(path, overwrite)
 
 
-def _scores(model: Path, data: Path, tile: Tile, quiet: bool) -> Sequence[Score]:
+def _thorough(model: Path, data: Path, tile: Tile, quiet: bool) -> dict[str, Any]:
     from sfiin.data import pairs
-    from sfiin.evaluation import judging
+    from sfiin.evaluation import judging, off_home
 
     opened = judging.open_model(model, tile)
     found = pairs.load_folder(data, len(opened.sensor.bands), opened.sensor.ratio)
-    judged = [pair for pair in found if pair.truth is not None] or [pairs.reduced(pair) for pair in found]
-    scores = []
-    with progress("evaluating", len(judged) * (1 + len(judging.BASELINES)), quiet) as advance:
-        for score in judging.evaluate(opened, judged):
-            scores.append(score)
-            advance(1, score.pair)
-    return scores
+    with progress("evaluating", len(found), quiet) as advance:
+        rows = list(off_home.rows(opened, found, lambda pair: advance(1, pair)))
+    return {"model": str(model), **off_home.as_document(rows, opened.name)}
+
+
+def _print_sources(document: dict[str, Any]) -> None:
+    """A table against the truth, and one without, a line for each source, way and method."""
+    for title, keys, heads in (
+        ("against the truth", ("psnr", "sam", "ergas"), ("PSNR dB", "SAM deg", "ERGAS")),
+        (
+            "at full resolution",
+            ("fine", "correlation", "inconsistency", "hqnr"),
+            ("fine detail", "its correlation", "inconsistency %", "HQNR"),
+        ),
+    ):
+        rows = [
+            (mean["source"], mean["way"], name, *(f"{values[key]:.3f}" for key in keys))
+            for mean in document["means"]
+            for name, values in mean["methods"].items()
+            if keys[0] in values
+        ]
+        if rows:
+            print_table(title, rows, ("source", "way", "method", *heads))
 
 
 def _report(path: Path, request: Request, quiet: bool) -> Sequence[Score]:

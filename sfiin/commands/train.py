@@ -19,6 +19,8 @@ from sfiin.runtime.errors import MismatchError, OutputError, UnavailableError
 from sfiin.runtime.files import check_target
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sfiin.data import pairs
     from sfiin.data.pairs import Pair, Source
     from sfiin.data.sensors import Sensor
@@ -80,12 +82,43 @@ def train(
         Literal["dual", "none"],
         typer.Option(help="SFIIN without exchange between branches, for experiments."),
     ] = "dual",
+    normalise: Annotated[
+        Literal["none", "local"], typer.Option(help="local: SFIIN sees each neighbourhood's own contrast.")
+    ] = "none",
+    inject: Annotated[
+        Literal["none", "regression", "gsa", "mixed"],
+        typer.Option(help="What classical methods would add, for SFIIN to weigh; mixed: several of them."),
+    ] = "none",
     reduction: Reduction = ["given"],  # noqa: B006 (typer copies it)
+    drawing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.toml",
+            help="Make each patch anew, as other sensors would: 'sensors', 'sensors8', 'landsat', or a table.",
+        ),
+    ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option("--leave-out", metavar="SENSOR", help="Train without a sensor's pairs; several times."),
+    ] = None,
+    choose_by: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Choose by the pairs there, and train on all of --data.",
+        ),
+    ] = None,
     steps: Steps = 20000,
     batch: Batch = 4,
     patch: Patch = 128,
     rate: Rate = 8e-4,
     weight: Annotated[float, typer.Option(min=0, help="The loss's lambda: how much frequency counts.")] = 0.1,
+    unit: Annotated[
+        Literal["scale", "detail"],
+        typer.Option(help="The loss's unit: the sensor's scale, or what each patch lacks of detail."),
+    ] = "scale",
     seed: Annotated[
         int, typer.Option(min=0, help="Determines the weights at the start and the patches.")
     ] = 0,
@@ -122,6 +155,8 @@ def train(
         "spatial": spatial,
         "branches": branches,
         "interaction": interaction,
+        "normalise": normalise,
+        "inject": inject,
     }
     if init:
         given = [name for name in ("architecture", *shape) if _is_given(context, name)]
@@ -130,10 +165,17 @@ def train(
         network, found = _from_checkpoint(init, sensor if _is_given(context, "sensor") else None)
     else:
         network, found = _untrained(sensor, architecture, shape if architecture == "sfiin" else {})
-    config = train.TrainingConfig(steps, batch, patch, rate, weight, seed, validate_every, precision)
-    origin = {"reduction": list(reduction)} | ({"init": init.name} if init else {})
+    config = train.TrainingConfig(steps, batch, patch, rate, weight, seed, validate_every, precision, unit)
+    origin: dict[str, Any] = {"reduction": list(reduction)} | ({"init": init.name} if init else {})
+    origin |= {"drawing": drawing} if drawing else {}
+    origin |= {"leave_out": list(leave_out)} if leave_out else {}
     with ExitStack() as stack:
-        used, held_out = _pairs(data, found, reduction, patch, stack)
+        if drawing:
+            used, held_out = _varied(data, found, drawing, None if choose_by else patch, leave_out or ())
+        else:
+            used, held_out = _pairs(data, found, reduction, patch, stack, without=leave_out or ())
+        if choose_by:
+            used, held_out = used if drawing else [*used, *held_out], _judges(choose_by, found)
         advance, done = stack.enter_context(progress("training", steps, quiet)), 0
 
         def watch(at: Progress) -> None:
@@ -303,13 +345,19 @@ def import_(
 
 
 def _pairs(
-    data: Path, sensor: Sensor, reductions: list[str], patch: int, stack: ExitStack
+    data: Path,
+    sensor: Sensor,
+    reductions: list[str],
+    patch: int,
+    stack: ExitStack,
+    *,
+    without: Sequence[str] = (),
 ) -> tuple[list[Source], list[Pair]]:
     """What to train on and what to hold out: .npz pairs are split, scenes are all trained on."""
     from sfiin.data import pairs
 
     profile = sensor.profile
-    known = pairs.load_folder(data, len(profile.bands), profile.ratio)
+    known = _without(pairs.load_folder(data, len(profile.bands), profile.ratio), without)
     used: list[Source] = []
     held_out: list[Pair] = []
     for reduction in dict.fromkeys(map(_reduction, reductions)):
@@ -317,6 +365,50 @@ def _pairs(
         used += [*first, *pairs.open_scenes(data, sensor, reduction, stack)]
         held_out += second
     return used, held_out
+
+
+def _varied(
+    data: Path, sensor: Sensor, drawing: str, patch: int | None, leave_out: Sequence[str]
+) -> tuple[list[Source], list[Pair]]:
+    """What to draw from, and what to hold out, as it is given; without a `patch`, nothing."""
+    from sfiin.data import pairs
+    from sfiin.training import drawing as drawings
+
+    chosen, bands = drawings.named(drawing), len(sensor.profile.bands)
+    everything = [pairs.load_pair(path) for path in sorted(data.glob("*.npz"))]
+    fitting = _without([pair for pair in everything if pair.ratio == sensor.profile.ratio], leave_out)
+    own = [pair for pair in fitting if len(pair.ms) == bands]
+    if not own:
+        raise typer.BadParameter(f"{data}: no pair of {bands} bands of this ratio", param_hint="--data")
+    first, held_out = (own, []) if patch is None else pairs.split(own, patch)
+    others = [pair for pair in fitting if len(pair.ms) != bands]
+    used: list[Source] = [*drawings.varied([*first, *others], chosen, bands, sensor)]
+    return used, [pairs.reduced(pair, "given", sensor) for pair in held_out]
+
+
+def _without(found: list[Pair], leave_out: Sequence[str]) -> list[Pair]:
+    """The pairs of other sensors than these, by any of a sensor's names."""
+    from sfiin.data import sensors
+
+    left = found
+    for name in leave_out:
+        known = sensors.known(name)
+        own = known.is_called if known else lambda text, name=name: text.casefold() == name.casefold()
+        left = [pair for pair in left if not own(str(pair.meta.get("sensor", "")))]
+    if not left:
+        raise typer.BadParameter("no pair is left to train on", param_hint="--leave-out")
+    return left
+
+
+def _judges(folder: Path, sensor: Sensor) -> list[Pair]:
+    """The folder's pairs to choose a checkpoint by: with truth, or reduced."""
+    from sfiin.data import pairs
+
+    profile = sensor.profile
+    return [
+        pairs.reduced(pair, "given", sensor)
+        for pair in pairs.load_folder(folder, len(profile.bands), profile.ratio)
+    ]
 
 
 def _reduction(name: str) -> pairs.Reduction:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,20 @@ class Source(Protocol):
     def patch(self, row: int, col: int, side: int) -> tuple[Image, Image, Image]:
         """MS (B, side, side), PAN (1, side * ratio, side * ratio), truth (B, ...) from MS pixel (row, col)
         on, DN."""
+        ...
+
+
+@runtime_checkable
+class Varying(Source, Protocol):
+    """A source whose patches are drawn otherwise each time; see `sfiin.training.drawing`."""
+
+    @property
+    def weight(self) -> float:
+        """How often it is drawn, beside its area."""
+        ...
+
+    def vary(self, row: int, col: int, side: int, random: np.random.Generator) -> tuple[Image, Image, Image]:
+        """As `patch`, made anew."""
         ...
 
 
@@ -235,7 +249,7 @@ def draw(pairs: Sequence[Source], patch: int, batch: int, seed: Sequence[int]) -
     """A batch of random patches, turned, flipped and dimmed or brightened at random, determined by `seed`.
 
     Returns MS (N, B, patch / ratio, patch / ratio), PAN (N, 1, patch, patch), truth (N, B, patch, patch), DN.
-    Pairs are drawn by their area; a patch lies on whole MS pixels.
+    Pairs are drawn by their area, and by their weight if they vary; a patch lies on whole MS pixels.
     """
     ms, pan, truth = zip(*(patch_ for _, patch_ in _drawn(pairs, patch, batch, seed)), strict=True)
     return np.stack(ms), np.stack(pan), np.stack(truth)
@@ -250,7 +264,10 @@ def _drawn(
     pairs: Sequence[Source], patch: int, batch: int, seed: Sequence[int]
 ) -> list[tuple[str, tuple[Image, Image, Image]]]:
     random = np.random.default_rng(seed)
-    area = np.array([pair.size[0] * pair.size[1] for pair in pairs], np.float64)
+    weights = (pair.weight if isinstance(pair, Varying) else 1.0 for pair in pairs)
+    area = np.array(
+        [pair.size[0] * pair.size[1] * weight for pair, weight in zip(pairs, weights, strict=True)]
+    )
     chosen = random.choice(len(pairs), batch, p=area / area.sum())
     return [_patch(pairs[i], patch, random) for i in chosen]
 
@@ -263,7 +280,9 @@ def _patch(pair: Source, patch: int, random: np.random.Generator) -> tuple[str, 
         random.integers(2),
         np.float32(2 ** random.uniform(-0.5, 0.5)),
     )
-    images = [np.rot90(image, turns, (1, 2)) * gain for image in pair.patch(row, col, side)]
+    at = (row, col, side)
+    drawn = pair.vary(*at, random) if isinstance(pair, Varying) else pair.patch(*at)
+    images = [np.rot90(image, turns, (1, 2)) * gain for image in drawn]
     if mirrored:
         images = [image[:, :, ::-1] for image in images]
     return f"{pair.name} at MS row {row}, column {col}", (images[0], images[1], images[2])

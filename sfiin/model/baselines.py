@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sfiin.model.network import PanSharpener, Upsample, conv3
+from sfiin.model.network import PanSharpener, conv3
+from sfiin.model.resample import Upsample
 from sfiin.runtime.contract import SensorProfile
 
 

@@ -104,13 +104,24 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
     configuration, kind = ARCHITECTURES[cast(Architecture, name)]
     try:
-        config = decode(configuration, metadata.get("network", ""), "network")
+        config = decode(configuration, _completed(name, metadata.get("network", "")), "network")
         sensor = decode(SensorProfile, metadata.get("sensor", ""), "sensor")
         network: PanSharpener = kind(config, sensor)
         training = json.loads(metadata.get("training", "{}"))
     except (ContractError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from None
     return Checkpoint(_filled(network, tensors, path), training)
+
+
+def _completed(architecture: str | None, text: str) -> str:
+    """A network's configuration as JSON, with the options that were not there when it was written."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return text  # what is wrong with it, the decoder says
+    if architecture != "sfiin" or not isinstance(document, dict):
+        return text
+    return json.dumps({"normalise": "none", "inject": "none"} | document)
 
 
 def fuser(network: PanSharpener) -> Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]:

@@ -9,12 +9,15 @@ that it can be given, on any device, just what the sensor delivers.
 
 Each core block fuses M and P twice, in the spatial domain and in the frequency domain, and lets the two
 exchange (compensation) and weigh (integration) what they found.
+
+With `normalise` or `inject` (`sfiin.model.injection`) the same core stands between other ends: its inputs are
+brought to local contrast and joined by classical proposals, and HRMS is MS_up, plus its residual in units of
+that contrast, plus the proposals with the shares that it gives them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -23,8 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sfiin.model import spectrum
+from sfiin.model.injection import SHARES, Inject, Injection, Normalise, Surroundings
+from sfiin.model.resample import Upsample, single_precision
 from sfiin.runtime.contract import SensorProfile
-from sfiin.runtime.quality.bicubic import cubic_taps
 
 SpatialBranch = Literal["convolution", "invertible"]
 Branches = Literal["both", "spatial", "frequency"]
@@ -37,7 +41,8 @@ class NetworkConfig:
     """The network's shape. `spatial`: `convolution` as in the paper, `invertible` as in the authors' release.
 
     `branches` and `interaction` leave parts out, to see what they are worth: one of the two branches, or the
-    exchange between them (both branches' features are then merged as they are).
+    exchange between them (both branches' features are then merged as they are). `normalise` and `inject`: see
+    `sfiin.model.injection`; without them the network is the paper's.
     """
 
     bands: int = 4
@@ -47,6 +52,13 @@ class NetworkConfig:
     spatial: SpatialBranch = "convolution"
     branches: Branches = "both"
     interaction: Interaction = "dual"
+    normalise: Normalise = "none"
+    inject: Inject = "none"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the paper's network, between the paper's ends."""
+        return (self.normalise, self.inject) == ("none", "none")
 
     def __post_init__(self) -> None:
         if self.bands < 1 or self.blocks < 1 or self.ratio < 2:
@@ -55,7 +67,13 @@ class NetworkConfig:
             raise ValueError(
                 f"channels must be a multiple of 4 (channel attention squeezes by 4), not {self.channels}"
             )
-        choices = {"spatial": SpatialBranch, "branches": Branches, "interaction": Interaction}
+        choices = {
+            "spatial": SpatialBranch,
+            "branches": Branches,
+            "interaction": Interaction,
+            "normalise": Normalise,
+            "inject": Inject,
+        }
         for field, kind in choices.items():
             if getattr(self, field) not in get_args(kind):
                 raise ValueError(f"{field} must be one of {get_args(kind)}, not {getattr(self, field)!r}")
@@ -87,47 +105,48 @@ class SFIIN(PanSharpener):
         super().__init__(config.bands, config.ratio, sensor)
         c = config.channels
         self.config: NetworkConfig = config
-        self.upsample = Upsample(config.bands, config.ratio)
-        self.ms_head = conv3(config.bands, c)
-        self.pan_head = conv3(1, c)
+        inputs, outputs = (config.bands, 1), config.bands * (1 + len(SHARES[config.inject]))
+        if config.is_plain:
+            self.upsample = Upsample(config.bands, config.ratio)
+        else:
+            self.injection = Injection(config.bands, config.ratio, config.inject, config.normalise)
+            inputs = self.injection.channels
+        self.ms_head = conv3(inputs[0], c)
+        self.pan_head = conv3(inputs[1], c)
         self.blocks = nn.ModuleList(CoreBlock(config) for _ in range(config.blocks))
         self.gather = conv1(config.blocks * c, c)
-        self.refine = Refinement(c, config.bands)
+        self.refine = Refinement(c, outputs)
+        if not config.is_plain:
+            self.refine.begin_small()
 
     def forward(self, ms: Tensor, pan: Tensor) -> Tensor:
         """Fuse. `ms`: (N, B, h, w) DN; `pan`: (N, 1, h * ratio, w * ratio) DN. Returns (N, B, H, W) DN,
         unclipped."""
-        ms_up = self.upsample(ms / self.sensor.scale)
-        m, p = self.ms_head(ms_up), self.pan_head(pan / self.sensor.scale)
+        scale = self.sensor.scale
+        if not self.config.is_plain:
+            seen: Surroundings = self.injection(ms / scale, pan / scale)
+            return self.joined(seen) * scale
+        ms_up: Tensor = self.upsample(ms / scale)
+        return (self.core(ms_up, pan / scale) + ms_up) * scale
+
+    def core(self, ms: Tensor, pan: Tensor) -> Tensor:
+        """From the heads' inputs on the PAN grid to what the refinement makes of all blocks."""
+        m, p = self.ms_head(ms), self.pan_head(pan)
         fused = []
         for block in self.blocks:
             m, p = block(m, p)
             fused.append(m)
-        result: Tensor = self.refine(self.gather(torch.cat(fused, 1))) + ms_up
-        return result * self.sensor.scale
+        result: Tensor = self.refine(self.gather(torch.cat(fused, 1)))
+        return result
 
-
-class Upsample(nn.Module):
-    """Bicubic resampling by an integer ratio as one convolution to ratio**2 phases and a depth-to-space.
-
-    Keys' kernel (a = -0.5), half-pixel centres, edges replicated: exact, and the same in every runtime.
-    """
-
-    weight: Tensor
-
-    def __init__(self, bands: int, ratio: int) -> None:
-        super().__init__()
-        self.bands, self.ratio = bands, ratio
-        taps = torch.from_numpy(cubic_taps(ratio))
-        phases = torch.einsum("iy,jx->ijyx", taps, taps).reshape(ratio * ratio, 1, 5, 5)
-        self.register_buffer("weight", phases.repeat(bands, 1, 1, 1).float(), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, B, h, w) to (N, B, h * ratio, w * ratio). Under autocast it stays in float32."""
-        padded = functional.pad(x, (2, 2, 2, 2), mode="replicate")
-        with single_precision(x.device):
-            phases = functional.conv2d(padded, self.weight, groups=self.bands)
-        return functional.pixel_shuffle(phases, self.ratio)
+    def joined(self, seen: Surroundings) -> Tensor:
+        """Resampled MS, the residual in units of local contrast, and the proposals with their shares."""
+        residual, *shares = torch.split(self.core(seen.ms, seen.pan), self.config.bands, 1)
+        result = seen.base + seen.spread * residual
+        first = SHARES[self.config.inject].values()
+        for start, share, proposal in zip(first, shares, seen.proposals, strict=True):
+            result = result + (start + share) * proposal
+        return result
 
 
 class CoreBlock(nn.Module):
@@ -305,6 +324,12 @@ class Refinement(nn.Module):
         )
         self.tail = conv3(channels, bands)
 
+    def begin_small(self) -> None:
+        """Let what it adds begin near nothing, where what it is added to is good already."""
+        with torch.no_grad():
+            for parameter, gain in zip(self.tail.parameters(), (0.1, 0.0), strict=True):
+                parameter.mul_(gain)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, bands, H, W)."""
         x = self.head(x)
@@ -316,13 +341,6 @@ SPATIAL_BRANCHES: dict[SpatialBranch, Callable[[int], nn.Module]] = {
     "convolution": ConvolutionBranch,
     "invertible": InvertibleBranch,
 }
-
-
-def single_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Where autocast is on, switch it off for a while: a spectrum does not survive half precision."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
 
 
 def at_least_single(x: Tensor) -> Tensor:

@@ -19,14 +19,37 @@ from torch import Tensor
 
 from sfiin.model import spectrum
 
+LEAST = 2e-3
+"""Added to what is missing, in units of the sensor's scale: below it there is nothing but noise."""
 
-def fusion_loss(fused: Tensor, truth: Tensor, weight: float = 0.1, published: bool = False) -> Tensor:
+
+def fusion_loss(
+    fused: Tensor,
+    truth: Tensor,
+    weight: float = 0.1,
+    published: bool = False,
+    *,
+    unit: Tensor | None = None,
+) -> Tensor:
     """The loss of a batch: `fused`, `truth` (N, B, H, W), scaled to about 0..1. A scalar with finite
-    gradients."""
+    gradients.
+
+    With a `unit` (N, 1, 1, 1), each patch counts in a unit of its own; see `missing`.
+    """
+    if unit is not None:
+        fused, truth = fused / unit, truth / unit
     spatial = (fused - truth).abs().mean()
     if not weight:
         return spatial
     return spatial + weight * frequency_loss(fused, truth, published)
+
+
+def missing(ms_up: Tensor, truth: Tensor) -> Tensor:
+    """What resampling leaves missing of a truth, root mean square over a patch, (N, 1, 1, 1), and a little.
+
+    In this unit a dim or smooth patch counts as much as a bright and busy one, as decibels do.
+    """
+    return (truth - ms_up).square().mean((1, 2, 3), keepdim=True).sqrt() + LEAST
 
 
 def frequency_loss(fused: Tensor, truth: Tensor, published: bool = False) -> Tensor:

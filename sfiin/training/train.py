@@ -24,19 +24,21 @@ import torch
 from sfiin.data.pairs import Image, Pair, Source, draw, drawn_from
 from sfiin.model.checkpoint import Checkpoint, fuser
 from sfiin.model.network import PanSharpener
+from sfiin.model.resample import Upsample
 from sfiin.runtime.errors import InputError, SfiinError
 from sfiin.runtime.files import publish
 from sfiin.runtime.quality.metrics import ergas, psnr, sam
-from sfiin.training.loss import fusion_loss
+from sfiin.training.loss import fusion_loss, missing
 
 Precision = Literal["fp32", "mixed"]
+Unit = Literal["scale", "detail"]
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How to train. `rate` is Adam's, falling to zero along a cosine; `weight` is the loss's lambda; `patch`
     in PAN pixels. With precision `mixed`, convolutions run in half precision and spectra, loss and weights in
-    float32.
+    float32. The loss is in units of the sensor's scale, or of each patch's own missing `detail`.
 
     As published: Adam (0.9, 0.999), rate 5e-4 to 8e-4, batch 4, patch 128 at ratio 4, lambda 0.1.
     """
@@ -49,6 +51,7 @@ class TrainingConfig:
     seed: int = 0
     validate_every: int = 250
     precision: Precision = "fp32"
+    unit: Unit = "scale"
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class _State:
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     best: dict[str, torch.Tensor]
+    upsample: Upsample
     step: int = 0
     losses: list[float] = field(default_factory=list)
     curve: list[Validation] = field(default_factory=list)
@@ -169,7 +173,8 @@ def _fresh(network: PanSharpener, config: TrainingConfig) -> _State:
     scaled = config.precision == "mixed" and device.type == "cuda"
     optimiser = torch.optim.Adam(network.parameters(), config.rate)
     scaler = torch.amp.GradScaler(device.type, enabled=scaled)
-    return _State(network.train(), optimiser, scaler, copy.deepcopy(network.state_dict()))
+    upsample = Upsample(len(network.sensor.bands), network.sensor.ratio).to(device)
+    return _State(network.train(), optimiser, scaler, copy.deepcopy(network.state_dict()), upsample)
 
 
 def _step(state: _State, pairs: Sequence[Source], config: TrainingConfig) -> float:
@@ -182,7 +187,8 @@ def _step(state: _State, pairs: Sequence[Source], config: TrainingConfig) -> flo
     half = torch.float16 if device.type == "cuda" else torch.bfloat16
     with torch.autocast(device.type, half, enabled=config.precision == "mixed"):
         fused = network(ms, pan)
-    loss = fusion_loss(fused.float() / scale, truth / scale, config.weight)
+    unit = missing(state.upsample(ms) / scale, truth / scale) if config.unit == "detail" else None
+    loss = fusion_loss(fused.float() / scale, truth / scale, config.weight, unit=unit)
     state.optimiser.zero_grad()
     state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     state.scaler.unscale_(state.optimiser)

@@ -13,6 +13,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from sfiin.data.simulate import simulate
 from sfiin.export.graph import build_graph, in_rows, rows_at_once
 from sfiin.model import spectrum
 from sfiin.model.network import SFIIN, NetworkConfig
@@ -72,6 +73,33 @@ def test_any_configuration(changes: dict[str, int]) -> None:
     side = 12 * net.config.ratio
     ms, pan = inputs(net, (side, side))
     assert distance(run(build_graph(net, (side, side), "matmul", 17), ms, pan), exact(net, ms, pan)) <= 1e-5
+
+
+OPTIONS = [
+    {"normalise": "local"},
+    {"inject": "gsa"},
+    {"inject": "regression", "normalise": "local"},
+    {"inject": "mixed", "normalise": "local"},
+    {"inject": "mixed", "normalise": "local", "bands": 8},
+    {"inject": "mixed", "normalise": "local", "bands": 3, "ratio": 2},
+    {"inject": "mixed", "normalise": "local", "bands": 1, "ratio": 3},
+]
+
+
+@pytest.mark.parametrize(("lowering", "opset"), [("matmul", 17), ("matmul", 21), ("dft", 20)])
+@pytest.mark.parametrize("changes", OPTIONS, ids=lambda it: "-".join(map(str, it.values())))
+def test_local_statistics_and_proposals(lowering: str, opset: int, changes: dict[str, Any]) -> None:
+    """Neighbourhoods of a natural scene, of one without contrast, and of a border of nodata."""
+    net = network(blocks=1, **changes)
+    height, width = 12 * net.config.ratio, 16 * net.config.ratio
+    scene = simulate(96, 96, 4, ratio=net.config.ratio)
+    ms = scene.ms[np.arange(net.config.bands) % 4][None, :, :12, :16].astype(np.float32)
+    pan = scene.pan[None, None, :height, :width].astype(np.float32)
+    graph = build_graph(net, (height, width), lowering, opset)  # type: ignore[arg-type]
+    half_ms, half_pan = ms.copy(), pan.copy()
+    half_ms[..., :8], half_pan[..., : width // 2] = 0, 0
+    for tile in ((ms, pan), (half_ms, half_pan), (0 * ms + 300, 0 * pan + 500)):
+        assert distance(run(graph, *tile), exact(net, *tile)) <= 1e-5
 
 
 @pytest.mark.parametrize("block", [2, 8, 16])

@@ -29,6 +29,7 @@ FLOORS = {  # the folders of each package; upper ones may import lower ones
 COMMANDS = (
     "ablate",
     "build",
+    "bundle",
     "demo",
     "doctor",
     "evaluate",
@@ -38,6 +39,7 @@ COMMANDS = (
     "preflight",
     "refit",
     "run",
+    "slots",
     "train",
 )
 
@@ -207,7 +209,7 @@ class TestBare:
     def test_train_names_its_extra(self, bare: Path, tmp_path: Path) -> None:
         done = call(bare, "sfiin", "train", "--data", str(tmp_path), "-o", str(tmp_path / "x.safetensors"))
         assert done.returncode == 5, done.stderr
-        assert "needs the extra 'train': pip install 'sfiin[train]'" in done.stderr
+        assert "needs the extra 'train': pip install '" in done.stderr
 
     def test_run_names_the_backend_it_lacks(self, bare: Path, tmp_path: Path) -> None:
         model = Path(__file__).parents[2] / "runtime" / "models" / "sfiin-vhr4.onnx"
@@ -216,7 +218,7 @@ class TestBare:
             bare, "sfiin", "run", *(part for k, v in options.items() for part in (k, str(tmp_path / v)))
         )
         assert done.returncode == 5, done.stderr
-        assert "sfiin[cpu]" in done.stderr
+        assert "[cpu]'" in done.stderr
 
     def test_doctor_tells_what_is_missing(self, bare: Path) -> None:
         done = call(bare, "sfiin", "doctor", "--json")
@@ -225,4 +227,7 @@ class TestBare:
         assert facts["packages"]["numpy"] == "1.26.4"
         assert facts["packages"]["torch"] is None
         assert not facts["backends"]["cpu"]["usable"]
-        assert facts["extras"]["cpu"] == {"missing": ["onnxruntime"], "install": "pip install 'sfiin[cpu]'"}
+        found = facts["extras"]["cpu"]
+        assert found["missing"] == ["onnxruntime"]
+        assert found["install"].startswith("pip install '")
+        assert found["install"].endswith("[cpu]'")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sfiin.runtime.errors import OutputError
-from sfiin.runtime.files import publish, sha256
+from sfiin.runtime.files import publish, read_small, sha256, write_fresh
 
 FileSizeLimit = Callable[[int], AbstractContextManager[None]]
 
@@ -94,3 +94,41 @@ def test_sha256(tmp_path: Path) -> None:
     assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
     (tmp_path / "empty").write_bytes(b"")
     assert sha256(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_a_fresh_text_replaces_what_was_there(tmp_path: Path) -> None:
+    path, other = tmp_path / "note", tmp_path / "other"
+    write_fresh(path, "one")
+    write_fresh(path, "two")
+    assert read_small(path) == "two"
+    other.write_text("precious")
+    path.unlink()
+    path.symlink_to(other)
+    write_fresh(path, "three")
+    assert (read_small(path), other.read_text()) == ("three", "precious")
+    path.unlink()
+    path.mkdir()
+    (path / "inside").touch()
+    write_fresh(path, "four")
+    assert read_small(path) == "four"
+    assert len([found for found in tmp_path.iterdir() if found.is_dir()]) == 1, "the folder is aside"
+
+
+def test_a_fresh_text_goes_into_no_linked_folder(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(OSError, match=r"directory|symbolic"):
+        write_fresh(tmp_path / "link" / "note", "text")
+    assert not list((tmp_path / "real").iterdir())
+
+
+def test_a_small_text_is_a_regular_file_and_small(tmp_path: Path) -> None:
+    (tmp_path / "large").write_text("x" * 100)
+    with pytest.raises(OSError, match="too large"):
+        read_small(tmp_path / "large", 99)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="no regular file"):
+        read_small(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "large")
+    with pytest.raises(OSError, match="symbolic"):
+        read_small(tmp_path / "link")

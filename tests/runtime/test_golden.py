@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sfiin.runtime import golden, models
+from sfiin.runtime.contract import Tile
 from sfiin.runtime.errors import InputError, MismatchError
 from sfiin.runtime.files import sha256
 from sfiin.runtime.golden import GoldenTiles
@@ -32,7 +33,13 @@ def test_tiles_come_back_as_they_were_written_and_go_through_one_at_a_time(tmp_p
     tiles = GoldenTiles(("a", "b", "c"), ms, pan, noise.random((3, 2, 8, 8), np.float32))
     path = tmp_path / "net.golden.npz"
     golden.write(path, tiles)
-    contract = dataclasses.replace(models.shipped()[0][1], golden=sha256(path))
+    shipped = models.shipped()[0][1]
+    contract = dataclasses.replace(
+        shipped,
+        sensor=dataclasses.replace(shipped.sensor, bands=("blue", "green"), ratio=2),
+        tile=Tile(8, 8, 2),
+        golden=sha256(path),
+    )
     found = golden.read(path, contract)
     assert found.names == tiles.names
     for name in ("ms", "pan", "hrms"):

@@ -9,8 +9,10 @@ import onnx
 import onnxruntime
 import pytest
 
+from sfiin.export.vouched import with_contract
 from sfiin.runtime import models
 from sfiin.runtime.backends.session import OnnxSession, import_onnxruntime, session_options
+from sfiin.runtime.contract import Tile
 from sfiin.runtime.errors import ContractError, InputError, UnavailableError
 
 
@@ -25,17 +27,37 @@ def test_the_shipped_model_runs_batches() -> None:
     assert np.abs(result - 400).mean() < 40
 
 
-@pytest.mark.parametrize("version", ["1.24.1", "1.25.0", "1.26.2"])
-def test_versions_that_missize_the_inverse_are_refused_by_name(
-    monkeypatch: pytest.MonkeyPatch, version: str
+@pytest.fixture(scope="module")
+def dft_model(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network with ONNX DFT."""
+    from sfiin.export.exporter import export_model
+
+    path = tmp_path_factory.mktemp("dft") / "dft.onnx"
+    export_model(small_checkpoint, path, "dft", Tile(32, 32, 8), opset=20)
+    return path
+
+
+@pytest.mark.parametrize("version", ["1.23.2", "1.24.1", "1.25.0", "1.26.2"])
+def test_versions_that_missize_the_inverse_are_refused_for_models_that_have_one(
+    monkeypatch: pytest.MonkeyPatch, version: str, dft_model: Path, small_model: Path
 ) -> None:
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    with pytest.raises(UnavailableError, match=f"onnxruntime {version} refuses or gets wrong") as failure:
+        OnnxSession(dft_model)
+    assert failure.value.exit_code == 5
+    with OnnxSession(small_model) as session:
+        assert session.contract.lowering == "matmul"
+
+
+@pytest.mark.parametrize("version", ["1.14.0", "1.22.1"])
+def test_versions_that_were_never_tried_are_refused(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     monkeypatch.setattr(onnxruntime, "__version__", version)
     with pytest.raises(UnavailableError, match=f"onnxruntime {version} is too old") as failure:
         import_onnxruntime()
     assert failure.value.exit_code == 5
 
 
-@pytest.mark.parametrize("version", ["1.27.0", "1.32.0", "2.0.1"])
+@pytest.mark.parametrize("version", ["1.23.2", "1.27.0", "1.32.0", "2.0.1"])
 def test_later_versions_are_taken(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     monkeypatch.setattr(onnxruntime, "__version__", version)
     assert import_onnxruntime() is onnxruntime
@@ -56,6 +78,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 def test_a_model_that_onnxruntime_refuses_is_refused(tmp_path: Path) -> None:
     model = onnx.load(models.choose(4, 4))
     model.graph.node[-1].op_type = "NoSuchOperator"
+    with_contract(model, models.contract(models.choose(4, 4)))
     onnx.save(model, tmp_path / "odd.onnx")
     with pytest.raises(InputError, match=r"ONNX Runtime cannot load it: .*NoSuchOperator"):
         OnnxSession(tmp_path / "odd.onnx")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from sfiin.runtime.errors import OutputError
-from sfiin.runtime.scenes.journal import journal
+from sfiin.runtime.scenes.journal import discard, journal
 
 KILLS = 25
 
@@ -102,6 +103,93 @@ def test_what_is_damaged_is_dropped(out: Path, name: str, damage: bytes | None) 
         assert book.rows == 0
         assert "damaged" in book.begun
         book.part.write_bytes(b"")
+
+
+def test_rows_in_another_order_are_dropped(out: Path) -> None:
+    interrupted(out, {"a": 1}, 3)
+    one, other = (folder_of(out) / f"row-00000{i}.npz" for i in (0, 1))
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    with journal(out, {"a": 1}) as book:
+        assert book.rows == 0
+        book.part.write_bytes(b"")
+
+
+@pytest.mark.parametrize("name", ["row-000001.npz", "left-000002.npz"])
+def test_rows_of_another_run_are_dropped(out: Path, name: str) -> None:
+    interrupted(out, {"a": 2}, 3)
+    content = (folder_of(out) / name).read_bytes()
+    with journal(out, {"a": 1}) as book:
+        book.part.write_bytes(b"")
+    interrupted(out, {"a": 1}, 3)
+    (folder_of(out) / name).write_bytes(content)
+    with journal(out, {"a": 1}) as book:
+        assert book.rows == 0
+        book.part.write_bytes(b"")
+
+
+def test_a_row_that_was_altered_well_formed_is_dropped(out: Path) -> None:
+    interrupted(out, {"a": 1}, 2)
+    path = folder_of(out) / "row-000000.npz"
+    with np.load(path) as content:
+        arrays = dict(content)
+    arrays["bands"][0, 0, 0] += 1
+    np.savez(path, **arrays)
+    with journal(out, {"a": 1}) as book:
+        assert book.rows == 0
+        book.part.write_bytes(b"")
+
+
+def test_a_link_in_the_folders_place_is_refused(out: Path) -> None:
+    victim = out.parent / "victim"
+    victim.mkdir()
+    (victim / "precious").write_text("precious")
+    folder_of(out).symlink_to(victim)
+    with pytest.raises(OutputError, match="is a link"), journal(out, {"a": 1}):
+        pass
+    discard(out)
+    assert (victim / "precious").read_text() == "precious"
+
+
+def test_links_in_the_folder_are_not_written_through(out: Path) -> None:
+    victim = out.parent / "victim"
+    victim.write_text("precious")
+    interrupted(out, {"a": 1}, 1)
+    for name in ("row-000001.new", "left-000001.new", "about.new", "product.tif"):
+        (folder_of(out) / name).symlink_to(victim)
+    with journal(out, {"a": 1}) as book:
+        assert book.rows == 1
+        book.keep(row(1), left(1))
+        book.part.write_bytes(b"product")
+    assert victim.read_text() == "precious"
+    assert out.read_bytes() == b"product"
+
+
+def test_what_was_left_after_the_end_is_taken_away(out: Path) -> None:
+    interrupted(out, {"a": 1}, 2)
+    with journal(out.with_name("other.tif"), {"a": 1}) as book:
+        discard(out.with_name("other.tif"))
+        book.part.write_bytes(b"")
+    assert out.with_name("other.tif").is_file()
+    discard(out)
+    assert not folder_of(out).exists()
+    discard(out)
+
+
+def test_without_locks_it_goes_on(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("sfiin.runtime.scenes.journal.fcntl.flock", none)
+    with journal(out, {"a": 1}) as book:
+        book.part.write_bytes(b"product")
+    assert out.read_bytes() == b"product"
+
+
+def test_a_part_that_went_is_told(out: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"), journal(out, {"a": 1}) as book:
+        book.keep(row(0), left(0))
 
 
 def test_a_file_that_was_being_written_does_not_count(out: Path) -> None:

@@ -1,27 +1,14 @@
-"""Scenes as they come: completeness, claims, failures, a dead watcher's scenes; and real watchers side by
-side."""
+"""Scenes as they come: completeness, renames, links of strangers, and ends."""
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
-from threading import Event
-from typing import Any
 
-import numpy as np
 import pytest
-import rasterio
-from rasterio.transform import Affine
 
-from sfiin.runtime.errors import InputError, OutputError, PartialError, SceneError, TotalError
-from sfiin.runtime.station.inbox import READY, Inbox, watch
-from sfiin.runtime.station.runner import Job
+from sfiin.runtime.errors import InputError, OutputError
+from sfiin.runtime.station.inbox import READY, Inbox
 
 
 class Box:
@@ -31,10 +18,10 @@ class Box:
         self.inbox, self.outbox = folder / "in", folder / "out"
         self.inbox.mkdir()
         self.outbox.mkdir()
-        self.later = 0.0
+        self.now = 1000.0
 
     def open(self) -> Inbox:
-        return Inbox(self.inbox, self.outbox, settle=10, clock=lambda: time.time() + self.later)
+        return Inbox(self.inbox, self.outbox, settle=10, clock=lambda: self.now)
 
     def scene(self, name: str, *files: str) -> Path:
         folder = self.inbox / name
@@ -49,85 +36,152 @@ def box(tmp_path: Path) -> Box:
     return Box(tmp_path)
 
 
-def served(box: Box, run: Any, **options: Any) -> list[dict[str, Any]]:
-    events: list[dict[str, Any]] = []
-    options = {"poll": 0.01, "once": True, "stop": Event()} | options
-    try:
-        watch(box.open(), run, events.append, **options)
-    except (PartialError, TotalError) as error:
-        events.append({"event": "raised", "exit_code": error.exit_code})
-    return events
+def settled(inbox: Inbox) -> list[str]:
+    return sorted(name for name, seen in inbox.look().items() if inbox.is_settled(seen))
 
 
-def test_a_scene_is_taken_when_it_has_settled_or_says_so(box: Box) -> None:
+def test_a_scene_is_complete_when_it_was_seen_to_be_quiet_or_says_so(box: Box) -> None:
     box.scene("b")
     box.scene("a", "pan.tif", "ms.tif", READY)
     (box.inbox / "file.txt").write_text("")
-    assert [path.name for path in box.open().waiting()] == ["a"]
-    box.later = 11
-    assert [path.name for path in box.open().waiting()] == ["a", "b"]
+    inbox = box.open()
+    assert settled(inbox) == ["a"]
+    box.now += 9
+    (box.inbox / "b" / "ms.tif").write_text("more")
+    assert settled(inbox) == ["a"]
+    box.now += 9
+    assert settled(inbox) == ["a"]
+    box.now += 1
+    assert settled(inbox) == ["a", "b"]
 
 
-def test_a_scene_goes_through(box: Box) -> None:
-    box.scene("night", "PAN.TIF", "ms-10.tif", "ms-2.tif", READY)
-    seen: list[Job] = []
-    events = served(box, lambda job: seen.append(job) or {"tiles": 3})
-    (job,) = seen
-    assert job.pan.name == "PAN.TIF"
-    assert [path.name for path in job.ms] == ["ms-2.tif", "ms-10.tif"]
-    assert job.output == box.outbox / "night.tif"
-    assert [it["event"] for it in events] == ["done", "end"]
-    assert sorted(path.name for path in box.inbox.iterdir()) == [".done"]
-    assert (box.inbox / ".done" / "night" / "PAN.TIF").exists()
+@pytest.mark.parametrize("years", [-30, 30])
+def test_dates_of_files_do_not_count(box: Box, years: int) -> None:
+    folder = box.scene("a")
+    stamp = (folder / "pan.tif").stat().st_mtime + years * 365 * 86400
+    os.utime(folder / "pan.tif", (stamp, stamp))
+    inbox = box.open()
+    assert settled(inbox) == []
+    box.now += 10
+    assert settled(inbox) == ["a"]
 
 
-def test_a_poison_scene_is_set_aside_with_its_error_and_not_tried_again(box: Box) -> None:
-    for name in ("bad", "good"):
-        box.scene(name, "pan.tif", "ms.tif", READY)
-    tried = []
-
-    def run(job: Job) -> dict[str, Any]:
-        tried.append(job.output.stem)
-        if tried[-1] == "bad":
-            raise SceneError("it is dark")
-        return {}
-
-    events = served(box, run)
-    assert tried == ["bad", "good"]
-    assert events[-1] == {"event": "raised", "exit_code": 9}
-    assert (box.inbox / ".failed" / "bad" / "error.txt").read_text() == "it is dark\n"
-    assert served(box, run)[0] == {"event": "end", "count": 0, "done": 0, "failed": 0}
-    box.scene("bad", READY)
-    assert served(box, run)[-1] == {"event": "raised", "exit_code": 10}
-    assert (box.inbox / ".failed" / "bad.2").is_dir()
+def test_what_grows_in_a_folder_inside_is_seen(box: Box) -> None:
+    inside = box.scene("a") / "IMG_001"
+    inside.mkdir()
+    inbox = box.open()
+    inbox.look()
+    box.now += 10
+    (inside / "tile.tif").write_text("")
+    assert settled(inbox) == []
 
 
 def test_only_one_takes_a_scene(box: Box) -> None:
-    scene = box.scene("a", READY)
+    box.scene("a", READY)
+    first, second = box.open(), box.open()
+    first.look()
+    taken = first.take("a")
+    assert taken is not None
+    assert taken.name == "a"
+    assert second.take("a") is None
+    assert second.recover() == []
+    for inbox in (first, second):
+        inbox.leave()
+    assert taken.is_dir(), "what is still taken stays"
+
+
+def test_what_a_process_that_is_gone_had_taken_comes_back(box: Box) -> None:
+    box.scene("a", READY)
+    box.scene("b", READY)
     first = box.open()
-    assert first.take(scene) is not None
-    assert first.take(scene) is None
+    first.take("a")
+    first.take("b")
+    box.scene("b", READY)
+    second = box.open()
+    assert second.recover() == []
+    first.claim._release()  # as the kernel does for one that is gone
+    assert second.recover() == ["a", "b"]
+    assert sorted(path.name for path in box.inbox.iterdir() if not path.name.startswith(".")) == [
+        "a",
+        "b",
+        "b.2",
+    ]
+    assert not list(box.inbox.glob(".taken-*"))
 
 
-def test_what_a_dead_process_had_taken_comes_back(box: Box) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for process, name in ((dead.pid, "lost"), (os.getppid(), "kept")):
-        claim = box.inbox / f".taken-{socket.gethostname()}-{process}"
-        (claim / name).mkdir(parents=True)
-    (box.inbox / ".taken-elsewhere-1" / "far").mkdir(parents=True)
-    assert box.open().give_back() == ["lost"]
-    assert (box.inbox / "lost").is_dir()
-    assert len(list(box.inbox.glob(".taken-*"))) == 2
+def test_ends(box: Box) -> None:
+    for name in ("good", "bad"):
+        box.scene(name)
+    inbox = box.open()
+    for name, error in (("good", None), ("bad", "it is dark")):
+        taken = inbox.take(name)
+        assert taken is not None
+        inbox.end(taken, error)
+    box.scene("bad")
+    taken = inbox.take("bad")
+    assert taken is not None
+    inbox.end(taken, "again")
+    inbox.leave()
+    assert sorted(path.name for path in box.inbox.iterdir()) == [".done", ".failed"]
+    assert (box.inbox / ".failed" / "bad" / "error.txt").read_text() == "it is dark\n"
+    assert (box.inbox / ".failed" / "bad.2" / "error.txt").read_text() == "again\n"
 
 
-def test_told_to_stop_it_ends_after_the_scene_at_hand(box: Box) -> None:
-    stop = Event()
-    for name in ("a", "b", "c"):
-        box.scene(name, READY)
-    events = served(box, lambda job: stop.set() or {}, once=False, stop=stop)
-    assert events[-1] == {"event": "end", "count": 1, "done": 1, "failed": 0}
-    assert sorted(path.name for path in box.inbox.iterdir()) == [".done", "b", "c"]
+@pytest.mark.parametrize("kind", ["link", "folder", "dangling"])
+def test_an_error_is_written_to_nobodys_file(box: Box, tmp_path: Path, kind: str) -> None:
+    precious, folder = tmp_path / "precious", box.scene("a")
+    precious.write_text("precious")
+    if kind == "folder":
+        (folder / "error.txt").mkdir()
+    else:
+        (folder / "error.txt").symlink_to(precious if kind == "link" else tmp_path / "none")
+    inbox = box.open()
+    taken = inbox.take("a")
+    assert taken is not None
+    inbox.end(taken, "dark")
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "none").exists()
+    assert (box.inbox / ".failed" / "a" / "error.txt").read_text() == "dark\n"
+
+
+def test_links_are_no_scenes_and_no_folders_of_the_station(box: Box, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / READY).touch()
+    (box.inbox / "a").symlink_to(outside)
+    (box.inbox / ".failed").symlink_to(outside)
+    box.scene("b")
+    inbox = box.open()
+    assert set(inbox.look()) == {"b"}
+    taken = inbox.take("b")
+    assert taken is not None
+    with pytest.raises(NotADirectoryError):
+        inbox.end(taken, "dark")
+    assert [path.name for path in outside.iterdir()] == [READY]
+
+
+def test_a_folder_exchanged_for_a_link_is_not_taken(box: Box, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    inbox = box.open()
+    box.scene("a")
+    inbox.look()
+    for path in (box.inbox / "a").iterdir():
+        path.unlink()
+    (box.inbox / "a").rmdir()
+    (box.inbox / "a").symlink_to(outside)
+    assert inbox.take("a") is None
+    assert outside.is_dir()
+
+
+def test_an_inbox_that_is_gone_is_told(box: Box) -> None:
+    inbox = box.open()
+    box.scene("a")
+    box.inbox.rename(box.inbox.with_name("away"))
+    with pytest.raises(FileNotFoundError):
+        inbox.look()
+    with pytest.raises(FileNotFoundError):
+        inbox.take("a")
 
 
 def test_folders_must_be_there(box: Box, tmp_path: Path) -> None:
@@ -135,69 +189,3 @@ def test_folders_must_be_there(box: Box, tmp_path: Path) -> None:
         Inbox(tmp_path / "none", box.outbox)
     with pytest.raises(OutputError, match="no such folder to write to"):
         Inbox(box.inbox, tmp_path / "none")
-
-
-# --- real watchers ---
-
-
-def command(box: Box, model: Path, *options: str) -> list[str]:
-    start = [
-        sys.executable,
-        "-c",
-        "from sfiin.runtime.cli import main; main()",
-        "watch",
-        str(box.inbox),
-        str(box.outbox),
-    ]
-    return [*start, "--model", str(model), "--json", "--threads", "1", *options]
-
-
-def real(box: Box, name: str, seed: int, size: int = 24) -> None:
-    folder, random = box.inbox / f".{name}", np.random.default_rng(seed)
-    folder.mkdir()
-    for part, pixel, shape in (("pan", 1.0, (1, 4 * size, 4 * size)), ("ms", 4.0, (4, size, size))):
-        profile = {
-            "driver": "GTiff",
-            "count": shape[0],
-            "height": shape[1],
-            "width": shape[2],
-            "dtype": "uint16",
-            "crs": "EPSG:32650",
-            "transform": Affine(pixel, 0.0, 5e5, 0.0, -pixel, 4e6),
-        }
-        with rasterio.open(folder / f"{part}.tif", "w", **profile) as file:
-            file.write(random.integers(100, 900, shape).astype(np.uint16))
-    (folder / READY).write_text("")
-    folder.rename(box.inbox / name)
-
-
-def test_two_watchers_share_an_inbox(box: Box, small_model: Path) -> None:
-    for i in range(8):
-        real(box, f"s{i}", i)
-    (box.inbox / "poison").mkdir()
-    (box.inbox / "poison" / READY).write_text("")
-    watchers = [
-        subprocess.Popen(
-            command(box, small_model, "--once"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    ends = [watcher.communicate() for watcher in watchers]
-    events = [json.loads(line) for said, _ in ends for line in said.splitlines()]
-    done = [Path(it["output"]).stem for it in events if it["event"] == "done"]
-    assert sorted(done) == [f"s{i}" for i in range(8)]
-    assert [Path(it["output"]).stem for it in events if it["event"] == "failed"] == ["poison"]
-    assert sorted(watcher.returncode in (0, 9, 10) for watcher in watchers) == [True, True]
-    assert sorted(path.name for path in box.outbox.iterdir()) == [f"s{i}.tif" for i in range(8)]
-    assert sorted(path.name for path in box.inbox.iterdir()) == [".done", ".failed"]
-
-
-def test_a_signal_ends_a_watcher_gracefully(box: Box, small_model: Path) -> None:
-    watcher = subprocess.Popen(command(box, small_model, "--poll", "0.1"), stdout=subprocess.PIPE, text=True)
-    real(box, "s", 1)
-    assert watcher.stdout is not None
-    assert json.loads(watcher.stdout.readline())["event"] == "done"
-    watcher.send_signal(signal.SIGTERM)
-    said, _ = watcher.communicate(timeout=30)
-    assert json.loads(said)["event"] == "end"
-    assert watcher.returncode == 0

@@ -4,13 +4,22 @@ alone."""
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
-from sfiin.runtime.errors import InputError, PartialError, SceneError, TotalError
+from sfiin.runtime.errors import (
+    InputError,
+    OutputError,
+    PartialError,
+    SceneError,
+    StoppedError,
+    TotalError,
+)
 from sfiin.runtime.station.jobs import read, run_all
 from sfiin.runtime.station.runner import Job
+from sfiin.runtime.station.worker import failure
 
 
 def listed(folder: Path, text: str, *names: str) -> Path:
@@ -39,6 +48,27 @@ def test_a_list_is_read_relative_to_its_folder(tmp_path: Path) -> None:
         ),
         Job(tmp_path / "p.tif", (tmp_path / "b.tif",), tmp_path / "q.tif", default),
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pan;ms;output\np.tif;b.tif;o.tif\n",
+        'pan;ms;output\np.tif;"b.tif";o.tif\n',
+        "PAN, MS, Output\np.tif, b.tif, o.tif\n",
+        "\ufeff Pan ;Ms;OUTPUT;note\r\np.tif;b.tif;o.tif;x\r\n",
+    ],
+)
+def test_a_list_as_spreadsheets_write_it(tmp_path: Path, text: str) -> None:
+    path = listed(tmp_path, text, "p.tif", "b.tif")
+    assert read(path) == [Job(tmp_path / "p.tif", (tmp_path / "b.tif",), tmp_path / "o.tif")]
+
+
+@pytest.mark.parametrize("divider", [",", ";"])
+def test_several_files_in_one_cell(tmp_path: Path, divider: str) -> None:
+    row = divider.join(("p.tif", '"b.tif; g.tif"', "o.tif"))
+    path = listed(tmp_path, divider.join(("pan", "ms", "output")) + f"\n{row}\n", "p.tif", "b.tif", "g.tif")
+    assert read(path)[0].ms == (tmp_path / "b.tif", tmp_path / "g.tif")
 
 
 @pytest.mark.parametrize(
@@ -73,51 +103,85 @@ def jobs(folder: Path, count: int) -> list[Job]:
     return [Job(folder / "p.tif", (folder / "m.tif",), folder / f"o{i}.tif") for i in range(count)]
 
 
+def done(wanted: dict[str, Any], **report: Any) -> dict[str, Any]:
+    return {"event": "done", "output": wanted["job"]["output"], "report": report}
+
+
+def number(wanted: dict[str, Any]) -> int:
+    return int(Path(wanted["job"]["output"]).stem[1:])
+
+
 @pytest.mark.parametrize(("bad", "kind"), [((), None), ((1,), PartialError), ((0, 1, 2), TotalError)])
 def test_the_verdict_is_of_all(tmp_path: Path, bad: tuple[int, ...], kind: type[Exception] | None) -> None:
-    def run(job: Job) -> dict[str, Any]:
-        if int(job.output.stem[1:]) in bad:
-            raise SceneError("too\n  dark")
-        return {"tiles": 1}
+    def ask(wanted: dict[str, Any]) -> dict[str, Any]:
+        return failure(SceneError("too\n  dark")) if number(wanted) in bad else done(wanted, tiles=1)
 
     events: list[dict[str, Any]] = []
     if kind is None:
-        run_all(jobs(tmp_path, 3), run, events.append)
+        run_all(jobs(tmp_path, 3), ask, events.append)
     else:
         with pytest.raises(kind) as error:
-            run_all(jobs(tmp_path, 3), run, events.append)
+            run_all(jobs(tmp_path, 3), ask, events.append)
         assert error.value.exit_code == (9 if kind is PartialError else 10)  # type: ignore[attr-defined]
-    assert [it["event"] for it in events] == ["failed" if i in bad else "done" for i in range(3)] + ["end"]
+    assert [event["event"] for event in events] == ["failed" if i in bad else "done" for i in range(3)] + [
+        "end"
+    ]
     assert events[-1] == {"event": "end", "count": 3, "done": 3 - len(bad), "failed": len(bad)}
-    for it in events:
-        if it["event"] == "failed":
-            assert (it["error"], it["kind"], it["exit_code"]) == ("too dark", "SceneError", 3)
+    for event in events:
+        if event["event"] == "failed":
+            assert (event["error"], event["kind"], event["exit_code"]) == ("too dark", "SceneError", 3)
 
 
-@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError()])
-def test_a_failure_of_the_machine_is_one_scenes_failure(tmp_path: Path, error: Exception) -> None:
-    def run(job: Job) -> dict[str, Any]:
-        if job.output.stem == "o0":
-            raise error
-        return {}
-
+@pytest.mark.parametrize(
+    "error",
+    [OSError(5, "Input/output error"), MemoryError(), KeyError("x"), RuntimeError("CUDA failure 700")],
+)
+def test_any_failure_is_one_scenes_failure(tmp_path: Path, error: Exception) -> None:
     events: list[dict[str, Any]] = []
     with pytest.raises(PartialError):
-        run_all(jobs(tmp_path, 2), run, events.append)
+        run_all(
+            jobs(tmp_path, 2),
+            lambda wanted: done(wanted) if number(wanted) else failure(error),
+            events.append,
+        )
     assert events[0]["exit_code"] == 1
     assert events[0]["error"]
 
 
-def test_a_mistake_of_ours_is_not_hidden(tmp_path: Path) -> None:
-    with pytest.raises(KeyError):
-        run_all(jobs(tmp_path, 2), lambda job: {}["x"], lambda event: None)
+@pytest.mark.parametrize(
+    ("answer", "tries"),
+    [
+        ({"event": "crashed", "error": "was killed by SIGSEGV"}, 3),
+        (failure(KeyError("x")), 3),
+        (failure(SceneError("too dark")), 1),
+        (failure(OutputError("exists already")), 1),
+    ],
+)
+def test_what_nobody_foresaw_is_tried_three_times(tmp_path: Path, answer: dict[str, Any], tries: int) -> None:
+    asked, events = [], []
+    with pytest.raises(TotalError):
+        run_all(jobs(tmp_path, 1), lambda wanted: asked.append(wanted) or dict(answer), events.append)
+    assert len(asked) == tries
+    assert [event["event"] for event in events] == ["failed", "end"]
 
 
 def test_what_is_there_is_left(tmp_path: Path) -> None:
-    (tmp_path / "o0.tif").write_text("")
-    ran, events = [], []
-    run_all(jobs(tmp_path, 2), lambda job: ran.append(job.output.name) or {}, events.append)
-    assert ran == ["o1.tif"]
-    assert [it["event"] for it in events] == ["skipped", "done", "end"]
-    run_all(jobs(tmp_path, 2), lambda job: ran.append(job.output.name) or {}, events.append, overwrite=True)
-    assert ran == ["o1.tif", "o0.tif", "o1.tif"]
+    events: list[dict[str, Any]] = []
+    standing = {0: "equal", 1: "completed", 2: "new"}
+    run_all(jobs(tmp_path, 3), lambda wanted: done(wanted, standing=standing[number(wanted)]), events.append)
+    assert [event["event"] for event in events] == ["skipped", "done", "done", "end"]
+    assert events[-1]["done"] == 3
+
+
+def test_told_to_stop_it_says_how_far_it_is(tmp_path: Path) -> None:
+    stop, events = Event(), []
+
+    def ask(wanted: dict[str, Any]) -> dict[str, Any]:
+        if number(wanted) == 1:
+            stop.set()
+            return {"event": "stopped", "error": "stopped"}
+        return done(wanted)
+
+    with pytest.raises(StoppedError, match="1 of 3 scenes are done"):
+        run_all(jobs(tmp_path, 3), ask, events.append, stop)
+    assert len(events) == 1

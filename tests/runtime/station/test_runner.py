@@ -3,7 +3,10 @@ stay open."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,15 @@ from scipy import ndimage
 
 from sfiin.runtime.backends import select
 from sfiin.runtime.backends.session import OnnxSession
-from sfiin.runtime.errors import AlignmentError, InputError, MismatchError, OutputError
+from sfiin.runtime.errors import (
+    AlignmentError,
+    InputError,
+    MismatchError,
+    OutputError,
+    SceneError,
+    StoppedError,
+)
+from sfiin.runtime.files import sha256
 from sfiin.runtime.scenes.pipeline import Form
 from sfiin.runtime.scenes.scene import open_scene
 from sfiin.runtime.scenes.tiles import plan
@@ -76,9 +87,8 @@ def test_everything_beside_the_product(
     )
     with Station(settings) as station:
         document = station.run(job)
-        with pytest.raises(OutputError, match=r"sharp\.tif: exists already"):
-            station.run(job)
-    names = {"sharp.tif", "sharp.png", "sharp.json", "sharp.html"}
+        assert station.run(job)["standing"] == "equal"
+    names = {"sharp.tif", "sharp.png", "sharp.json", "sharp.html", "sharp.done.json"}
     assert {path.name for path in tmp_path.iterdir()} == names | {"pan.tif", "ms.tif"}
     assert json.loads(json.dumps(document, allow_nan=False)) == json.loads(json.dumps(document))
     assert document["pixels"] == 128 * 128
@@ -91,6 +101,132 @@ def test_everything_beside_the_product(
     with rasterio.open(tmp_path / "sharp.tif") as file:
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert file.tags()["SFIIN_GOLDEN"]
+
+
+def test_what_was_killed_at_any_moment_is_completed_without_the_work(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted before each step after the product's appearance; then all is there, and the product is as
+    it was."""
+    settings = Settings(threads=1, quicklook=True, stac=True, acquired="2024-05-01T10:00:00Z", report=True)
+    job = with_model(scene(tmp_path), small_model)
+    steps = ("product.quicklook", "stac.write", "seams.measure", "done.finish")
+    for i, step in enumerate(steps):
+        one = dataclasses.replace(job, output=tmp_path / f"s{i}.tif")
+        with monkeypatch.context() as patch:
+            patch.setattr(f"sfiin.runtime.station.runner.{step}", killed)
+            with Station(settings) as station, pytest.raises(KeyboardInterrupt):
+                station.run(one)
+        assert one.output.is_file()
+        assert not (tmp_path / f"s{i}.done.json").exists()
+        before = one.output.stat()
+        with monkeypatch.context() as patch:
+            patch.setattr("sfiin.runtime.station.runner.sharpen", killed)
+            with Station(settings) as station:
+                document = station.run(one)
+        assert document["standing"] == "completed"
+        assert one.output.stat().st_mtime_ns == before.st_mtime_ns
+        assert {path.suffix for path in tmp_path.glob(f"s{i}.*")} == {".tif", ".png", ".json", ".html"}
+        assert (tmp_path / f"s{i}.done.json").is_file()
+        assert not list(tmp_path.glob(".*"))
+
+
+def killed(*_: Any, **__: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_a_companion_wanted_later_is_made_later(small_model: Path, tmp_path: Path) -> None:
+    job = with_model(scene(tmp_path), small_model)
+    with Station(Settings(threads=1)) as station:
+        assert station.run(job)["standing"] == "new"
+    with Station(Settings(threads=1, quicklook=True)) as station:
+        assert station.run(job)["standing"] == "completed"
+        assert station.run(job)["standing"] == "equal"
+    document = json.loads((tmp_path / "sharp.done.json").read_text())
+    assert set(document["companions"]) == {"quicklook"}
+    for entry in (document["product"], *document["companions"].values()):
+        assert sha256(tmp_path / entry["name"]) == entry["sha256"]
+    assert [found["sha256"] for found in document["inputs"]] == [sha256(job.pan), sha256(job.ms[0])]
+
+
+@pytest.mark.parametrize("change", ["pan", "ms", "option", "model", "product"])
+def test_what_differs_is_refused_replaced_or_put_beside(
+    small_model: Path, tmp_path: Path, change: str
+) -> None:
+    model = tmp_path / "own.onnx"
+    shutil.copy(small_model, model)
+    job, settings = with_model(scene(tmp_path), model), Settings(threads=1)
+    with Station(settings) as station:
+        station.run(job)
+        content = job.output.read_bytes()
+        if change in ("pan", "ms"):
+            path, pixel = (job.pan, 0.5) if change == "pan" else (job.ms[0], 2.0)
+            with rasterio.open(path) as file:
+                image = file.read()
+            stamp = path.stat()
+            write(path, image + 1, pixel)
+            os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+        elif change == "option":
+            settings = Settings(threads=1, form=Form("gtiff", "lzw"))
+        elif change == "model":
+            model.write_bytes(model.read_bytes() + b"\x72\x00")  # an empty entry of metadata
+        else:
+            job.output.write_bytes(content + b"\0")
+            content = job.output.read_bytes()
+    with Station(settings) as station, pytest.raises(OutputError, match=r"sharp\.tif: exists already"):
+        station.run(job)
+    assert job.output.read_bytes() == content
+    with Station(dataclasses.replace(settings, existing="version")) as station:
+        assert station.run(job)["output"] == str(tmp_path / "sharp.2.tif")
+        assert station.run(job)["standing"] == "equal"
+    assert job.output.read_bytes() == content
+    assert (tmp_path / "sharp.2.done.json").is_file()
+    with Station(dataclasses.replace(settings, existing="overwrite")) as station:
+        assert station.run(job)["standing"] == "new"
+    assert job.output.read_bytes() == (tmp_path / "sharp.2.tif").read_bytes()
+
+
+def test_a_model_replaced_meanwhile_is_opened_anew(small_model: Path, tmp_path: Path) -> None:
+    model = tmp_path / "own.onnx"
+    shutil.copy(small_model, model)
+    job = with_model(scene(tmp_path), model)
+    with Station(Settings(threads=1, existing="version")) as station:
+        first = station.run(job)
+        model.write_bytes(model.read_bytes() + b"\x72\x00")
+        second = station.run(job)
+    assert first["model_sha256"] != second["model_sha256"] == sha256(model)
+
+
+def test_an_input_that_changes_during_the_run_is_refused(small_model: Path, tmp_path: Path) -> None:
+    job = with_model(scene(tmp_path), small_model)
+    stamp = job.pan.stat()
+
+    def change(*_: int) -> None:
+        content = bytearray(job.pan.read_bytes())
+        content[-1] ^= 1
+        job.pan.write_bytes(content)
+        os.utime(job.pan, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+    with (
+        Station(Settings(threads=1)) as station,
+        pytest.raises(SceneError, match="changed while it was read"),
+    ):
+        station.run(job, change)
+    assert not job.output.exists()
+
+
+def test_told_to_stop_it_keeps_its_rows(small_model: Path, tmp_path: Path) -> None:
+    job = with_model(scene(tmp_path), small_model)
+    with Station(Settings(threads=1)) as station:
+        with pytest.raises(StoppedError):
+            station.run(job, stop=lambda: True)
+        assert not job.output.exists()
+        document = station.run(job)
+    assert document["resumed"] == 1
+    fresh = dataclasses.replace(job, output=tmp_path / "fresh.tif")
+    with Station(Settings(threads=1)) as station:
+        station.run(fresh)
+    assert job.output.read_bytes() == fresh.output.read_bytes()
 
 
 def test_companions_are_not_overwritten_either(small_model: Path, tmp_path: Path) -> None:
@@ -131,7 +267,7 @@ def test_what_is_shifted_is_refused_accepted_or_corrected(small_model: Path, tmp
         station.run(job)
     with Station(Settings(threads=1, max_shift=5.0)) as station:
         assert not station.run(job)["shift"]["corrected"]
-    with Station(Settings(threads=1, coregister="shift", overwrite=True)) as station:
+    with Station(Settings(threads=1, coregister="shift", existing="overwrite")) as station:
         document = station.run(job)
     assert document["shift"]["corrected"]
     assert (document["shift"]["row"], document["shift"]["col"]) == pytest.approx((3, -2), abs=0.4)
@@ -161,7 +297,7 @@ def test_an_unsafe_overlap_is_refused_unless_forced(small_model: Path, tmp_path:
         station.run(job)
     with Station(Settings(threads=1, overlap=0, force=True)) as station:
         assert station.run(job)["tiles"] == 16
-    with Station(Settings(threads=1, overlap=safe, overwrite=True)) as station:
+    with Station(Settings(threads=1, overlap=safe, existing="overwrite")) as station:
         assert station.run(job)["tiles"] > 16
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfiin.model.network import SFIIN, InvertibleMix, NetworkConfig, Upsample, contrast
+from sfiin.model.network import SFIIN, InvertibleMix, NetworkConfig, contrast
+from sfiin.model.resample import Upsample
 from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.quality.bicubic import bicubic
 

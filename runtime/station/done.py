@@ -1,0 +1,186 @@
+"""When is a scene done? When `NAME.done.json` says so, which is written last, and what it says is so.
+
+Beside `sharp.tif` lies `sharp.done.json`: digests of the inputs, the model, the product and its companions
+(quick-look, STAC item, report), the options, and the run's report. Its `run` is the digest of what the pixels
+depend on: inputs, model, options; not names, places, threads or versions.
+
+Just before a product appears, a draft of the document is written under a hidden name, `.sharp.tif.done`. So a
+run that was killed at any moment is found as it was:
+
+    no product                                absent       it is made (from the kept rows, if there are any)
+    a product, and a draft with its digest    unfinished   what belongs beside it is made
+    a product, and a document that is true    equal        nothing is made, or a companion that is missing
+    anything else                             other        it is refused, replaced, or a version put beside it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+import sfiin
+from sfiin.runtime.errors import OutputError
+from sfiin.runtime.files import read_small, sha256, write_fresh
+from sfiin.runtime.scenes.identity import Input
+
+Existing = Literal["refuse", "overwrite", "version"]
+"""What is done about another product of the same name."""
+
+_SUFFIXES = {"quicklook": ".png", "stac": ".json", "report": ".html"}
+
+_LIMIT = 64 << 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a product depends on; `key` names it."""
+
+    inputs: tuple[Input, ...]
+    model: Input
+    options: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of digests and options, in hex."""
+        content = [
+            [found.sha256 or found.name for found in self.inputs],
+            self.model.sha256,
+            dict(self.options),
+        ]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What was found at `output`; `missing` are companions to make, `document` the report of the run that
+    made it."""
+
+    output: Path
+    state: Literal["absent", "unfinished", "equal", "other"]
+    missing: tuple[str, ...] = ()
+    document: dict[str, Any] = field(default_factory=dict)
+    why: str = ""
+
+
+def companions(output: Path, wanted: Mapping[str, bool]) -> dict[str, Path]:
+    """Where what lies beside a product goes, by name: `quicklook`, `stac`, `report`."""
+    return {name: output.with_suffix(suffix) for name, suffix in _SUFFIXES.items() if wanted.get(name)}
+
+
+def path_of(output: Path) -> Path:
+    """Where the document of a product lies."""
+    return output.with_suffix(".done.json")
+
+
+def find(output: Path, run: Run, wanted: Mapping[str, bool], existing: Existing = "refuse") -> Standing:
+    """What is there already of a run, and where its product goes.
+
+    With "version" a product that is another one stays, and the next free name is taken, as `sharp.2.tif`.
+    Raises OutputError, for "refuse", where something else is there.
+    """
+    for number in count(1):
+        place = output if number == 1 else output.with_name(f"{output.stem}.{number}{output.suffix}")
+        found = look(place, run, wanted)
+        if found.state == "other" and existing == "version":
+            continue
+        if found.state == "other" and existing == "refuse":
+            raise OutputError(
+                f"{found.why}: exists already, and is not this run's; give another name, or --overwrite to replace it"
+            )
+        return found
+    raise AssertionError
+
+
+def look(output: Path, run: Run, wanted: Mapping[str, bool]) -> Standing:
+    """What is there under one name. Raises OutputError for what cannot be read."""
+    beside = companions(output, wanted)
+    try:
+        if not output.exists():
+            taken = next((path for path in beside.values() if path.exists()), None)
+            return Standing(output, "absent") if taken is None else Standing(output, "other", why=str(taken))
+        digest = _Lazy(output)
+        document = _read(path_of(output))
+        if _is_of(document, run, digest):
+            missing = tuple(name for name, path in beside.items() if not path.exists())
+            return Standing(output, "equal", missing, document.get("report", {}))
+        draft = _read(_draft(output))
+        if _is_of(draft, run, digest):
+            return Standing(output, "unfinished", tuple(beside), draft.get("report", {}))
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be read ({error.strerror}); check the disk") from error
+    return Standing(output, "other", why=str(output))
+
+
+def draft(output: Path, part: Path, run: Run, document: Mapping[str, Any]) -> None:
+    """Write down what is about to be published: `part`, as `output`. Raises OSError."""
+    content = {
+        "sfiin": sfiin.__version__,
+        "run": run.key,
+        "inputs": [asdict(found) for found in run.inputs],
+        "model": asdict(run.model),
+        "options": dict(run.options),
+        "product": _entry(part) | {"name": output.name},
+        "report": dict(document),
+    }
+    path_of(output).unlink(missing_ok=True)  # of what is replaced
+    write_fresh(_draft(output), json.dumps(content))
+
+
+def finish(output: Path, run: Run, wanted: Mapping[str, bool], document: Mapping[str, Any]) -> None:
+    """Write the document, now that all is there. Raises OutputError."""
+    try:
+        known = _read(_draft(output)) or _read(path_of(output))
+        beside = {name: _entry(path) for name, path in companions(output, wanted).items()}
+        kept = {
+            name: entry
+            for name, entry in known.get("companions", {}).items()
+            if name not in beside and (output.parent / entry["name"]).is_file()
+        }
+        known |= {"run": run.key, "companions": kept | beside, "report": dict(document)}
+        write_fresh(path_of(output), json.dumps(known, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        _draft(output).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path_of(output)}: cannot be written ({error.strerror}); check the disk"
+        ) from error
+
+
+class _Lazy:
+    """A file's digest, taken when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._digest = path, ""
+
+    def __str__(self) -> str:
+        self._digest = self._digest or sha256(self._path)
+        return self._digest
+
+
+def _is_of(document: Mapping[str, Any], run: Run, digest: _Lazy) -> bool:
+    """Whether a document is of this run and tells the truth about the product."""
+    product = document.get("product")
+    return (
+        document.get("run") == run.key and isinstance(product, dict) and product.get("sha256") == str(digest)
+    )
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"name": path.name, "sha256": sha256(path), "bytes": path.stat().st_size}
+
+
+def _draft(output: Path) -> Path:
+    return output.with_name(f".{output.name}.done")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A document, {} where there is none that can be understood."""
+    with suppress(FileNotFoundError, ValueError, IsADirectoryError):
+        found = json.loads(read_small(path, _LIMIT))
+        return found if isinstance(found, dict) else {}
+    return {}

@@ -1,0 +1,267 @@
+"""What does a worker do? It works on the scenes that it is asked for, so that nothing they do reaches further.
+
+It is started by `sfiin.runtime.station.isolation` as `python -m sfiin.runtime.station.worker FD`. Requests
+come by standard input and replies go to the file descriptor FD, a JSON document a line:
+
+    {"settings": {...}, "model": ..., "inbox": bool, "memory": ...}     first; answered by ready or refused
+    {"look": folder}                                  answered by complete, or by incomplete with a reason
+    {"scene": folder, "name": ..., "outbox": ...}     a scene of an inbox
+    {"job": {"pan": ..., "ms": [...], "output": ...}} a scene of a list
+    {"stop": true}                                    at any time: finish the row at hand
+
+The last answer to a scene is done, with its report, failed, whose `blame` is the scene's, the station's or
+unknown, or stopped. When standard input ends, whoever asked is gone, and so is the worker.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from queue import Queue
+from threading import Event as Flag
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, Literal
+
+from sfiin.runtime.errors import OutputError, SfiinError, StoppedError, UnavailableError
+
+if TYPE_CHECKING:
+    from sfiin.runtime.station.runner import Job, Station
+
+Event = dict[str, Any]
+Blame = Literal["scene", "station", "unknown"]
+
+WRITERS = ("GTiff", "COG", "PNG", "MEM")
+"""Drivers that a product needs."""
+
+_OFTEN = 1.0  # seconds between signs of progress
+
+_OF_THE_SCENE = (errno.ENAMETOOLONG, errno.EILSEQ, errno.ELOOP, errno.ENOTDIR)
+
+
+class _StationError(Exception):
+    """What failed has nothing to do with the scene."""
+
+
+class Worker:
+    """The worker's side: models that stay open, and one scene after another."""
+
+    def __init__(self, replies: int) -> None:
+        self._replies, self._lock = replies, Lock()
+        self._stop = Flag()
+        self._requests: Queue[Event] = Queue()
+        self._said = 0.0
+        self._inbox = False
+        self._model: Path | None = None
+        self._station: Station | None = None
+
+    def serve(self) -> None:
+        """Answer requests until there are no more."""
+        Thread(target=self._listen, name="requests", daemon=True).start()
+        self._reply(self._set_up(self._requests.get()))
+        while True:
+            request = self._requests.get()
+            self._reply(self._answer(request))
+            self._stop.clear()
+
+    def _listen(self) -> None:
+        for line in sys.stdin.buffer:
+            request = json.loads(line)
+            if request.get("stop"):
+                self._stop.set()
+            else:
+                self._requests.put(request)
+        os._exit(0)  # whoever asked is gone; what is kept of the scene is on the disk
+
+    def _reply(self, event: Event) -> None:
+        with self._lock:
+            content = json.dumps(event).encode() + b"\n"
+            while content:
+                content = content[os.write(self._replies, content) :]
+
+    def _set_up(self, setup: Event) -> Event:
+        self._inbox = bool(setup["inbox"])
+        try:
+            limit_memory(setup["memory"])
+            from sfiin.runtime.scenes.pipeline import Form
+            from sfiin.runtime.station.runner import Settings, Station
+
+            settings = setup["settings"]
+            self._station = Station(Settings(**settings | {"form": Form(**settings["form"])}))
+            if setup["model"]:
+                self._model = Path(setup["model"])
+                self._station.open(self._model)
+        except SfiinError as error:
+            return {"event": "refused", "error": one_line(error), "exit_code": error.exit_code}
+        except Exception as error:  # whatever a backend raises when it is loaded
+            return {"event": "refused", "error": unforeseen(error), "exit_code": 1}
+        return {"event": "ready"}
+
+    def _answer(self, request: Event) -> Event:
+        try:
+            if "look" in request:
+                return self._look(Path(request["look"]))
+            if self._model and self._station:
+                try:
+                    self._station.open(self._model)
+                except SfiinError as error:
+                    return failure(error) | {"blame": "station"}
+            return self._work(request)
+        except StoppedError as error:
+            return {"event": "stopped", "error": str(error)}
+        except Exception as error:  # this is what the worker is for: whatever a scene does ends that scene
+            return failure(error)
+
+    def _look(self, folder: Path) -> Event:
+        from sfiin.runtime.scenes.access import Access
+        from sfiin.runtime.station.delivery import find
+
+        access = Access(folder) if self._inbox else None
+        try:
+            if access:
+                access.check()
+            find(folder, self._bands(), access)
+        except SfiinError as error:
+            return {"event": "incomplete", "error": one_line(error)}
+        return {"event": "complete"}
+
+    def _work(self, request: Event) -> Event:
+        assert self._station is not None
+        job = self._job(request)
+        report = self._station.run(job, self._progress, self._stop.is_set)
+        return {"event": "done", "output": report["output"], "report": report}
+
+    def _job(self, request: Event) -> Job:
+        from sfiin.runtime.scenes.access import Access
+        from sfiin.runtime.scenes.names import named
+        from sfiin.runtime.station.delivery import find
+        from sfiin.runtime.station.runner import Job
+
+        if "job" in request:
+            job = request["job"]
+            model = Path(job["model"]) if job["model"] else self._model
+            return Job(named(job["pan"]), tuple(map(named, job["ms"])), Path(job["output"]), model)
+        folder = Path(request["scene"])
+        access = Access(folder) if self._inbox else None
+        if access:
+            access.check()
+        pan, ms = find(folder, self._bands(), access)
+        return Job(pan, ms, Path(request["outbox"]) / f"{request['name']}.tif", self._model, access)
+
+    def _bands(self) -> int | None:
+        """MS bands of the model, where one was given."""
+        if self._model is None:
+            return None
+        from sfiin.runtime.models import contract
+
+        return len(contract(self._model).sensor.bands)
+
+    def _progress(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._said >= _OFTEN:
+            self._said = now
+            from sfiin.runtime.station.budget import peak
+
+            self._reply({"event": "progress", "done": done, "total": total, "memory": peak()})
+
+
+def failure(error: Exception) -> Event:
+    """A scene's end by an error."""
+    known = isinstance(error, (SfiinError, OSError, MemoryError))
+    return {
+        "event": "failed",
+        "error": one_line(error) if known else unforeseen(error),
+        "kind": type(error).__name__,
+        "exit_code": getattr(error, "exit_code", 1),
+        "blame": blame(error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+
+
+def blame(error: BaseException) -> Blame:
+    """Whose fault an error is.
+
+    What a scene is refused for would be refused again; an error that nobody foresaw might not come again; a
+    disk or a device comes back.
+    """
+    if isinstance(error, UnavailableError):
+        return "station"
+    if isinstance(error, OutputError):
+        cause = error.__cause__
+        of_scene = isinstance(cause, OSError) and cause.errno in _OF_THE_SCENE
+        return "scene" if of_scene else "station"
+    if isinstance(error, SfiinError):
+        return "scene" if type(error) is not SfiinError else "unknown"
+    if isinstance(error, OSError):
+        return "scene" if error.errno in _OF_THE_SCENE else "station" if error.errno else "unknown"
+    return "unknown"
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text in one line, or its kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def unforeseen(error: BaseException) -> str:
+    """The same of an error that is no refusal: its kind, and where it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"unforeseen {type(error).__name__}: {one_line(error)[:300]}{at}"
+
+
+def limit_memory(limit: int | None) -> None:
+    """Bound this process' data, so that it fails before the machine does, and be the first to go where it
+    does not."""
+    if limit:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        bound = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (bound, hard))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("800", encoding="ascii")
+
+
+def restrict_drivers() -> None:
+    """Start again with no other drivers of GDAL than uploads and products need, and no network.
+
+    GDAL opens files by itself, such as overviews and masks, and goes by their content.
+    """
+    if os.environ.get(_RESTRICTED):
+        return
+    import rasterio
+
+    from sfiin.runtime.scenes.access import DRIVERS
+
+    with rasterio.Env() as env:
+        unwanted = sorted(set(env.drivers()) - {*DRIVERS, *WRITERS})
+    os.environ |= {
+        _RESTRICTED: "1",
+        "GDAL_SKIP": ",".join(unwanted),
+        "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
+        "GDAL_HTTP_PROXY": "127.0.0.1:1",
+        "PROJ_NETWORK": "OFF",
+        "GDAL_DRIVER_PATH": "disable",
+    }
+    os.execv(sys.executable, [sys.executable, "-m", "sfiin.runtime.station.worker", *sys.argv[1:]])
+
+
+_RESTRICTED = "SFIIN_WORKER_RESTRICTED"
+
+
+def main() -> None:
+    """Serve; the arguments are the descriptor for replies and, for an inbox of uploads, "inbox"."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # who asked is told, and tells
+    if "inbox" in sys.argv[2:]:
+        restrict_drivers()
+    Worker(int(sys.argv[1])).serve()
+
+
+if __name__ == "__main__":
+    main()
