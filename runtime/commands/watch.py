@@ -80,7 +80,7 @@ def watch(
     limit = options.parse_size(memory) if memory else None
     from sfiin.runtime.scenes.pipeline import Form
     from sfiin.runtime.station.inbox import Inbox
-    from sfiin.runtime.station.isolation import Worker
+    from sfiin.runtime.station.isolation import LostError, Worker
     from sfiin.runtime.station.log import Log
     from sfiin.runtime.station.metrics import exporter
     from sfiin.runtime.station.runner import Settings
@@ -133,7 +133,8 @@ def watch(
         with suppress(OSError):  # the service waits for an inbox that cannot be used
             box.claim.hold()
         try:
-            worker.start(stop)
+            with suppress(LostError):  # and tries again; what is refused here would be refused again
+                worker.start(stop)
         except BaseException:
             box.leave()
             raise
