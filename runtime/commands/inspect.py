@@ -102,8 +102,8 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     found = metadata.get("format")
     if found != CHECKPOINT_FORMAT:
         raise CheckpointError(
-            f"{path}: a .safetensors file, but no sfiin checkpoint (format {found!r}); weights of an SFIIN become one by "
-            f"'sfiin import {path.name} -o NEW.safetensors'"
+            f"{path}: a .safetensors file, but no sfiin checkpoint (format {found!r}); weights of an SFIIN become one "
+            f"by 'sfiin import {path.name} -o NEW.safetensors'"
         )
     documents = {key: _document(path, key, metadata.get(key)) for key in ("network", "sensor", "training")}
     parameters = sum(math.prod(shape) for shape in tensors.values())
