@@ -134,6 +134,8 @@ class LocalGraph:
             curve = self.overall(op("Mul", op("Div", pull, power), pull))
             step = op("Div", slope, op("Add", curve, scalar(local.DAMPING)))
             mix = op("Clip", op("Add", mix, step) if mix else step, *map(scalar, local.MIX))
+        above = op("Mul", op("Sub", mix, scalar(local.MTF)), scalar(1 / (local.BLOCKS - local.MTF)))
+        mix = op("Mul", op("Clip", above, scalar(0.0), scalar(1.0)), scalar(local.MEANS))
         return op("Add", smooth, op("Mul", mix, rest)), mix
 
     def proposals(self, views: Views) -> dict[str, str]:

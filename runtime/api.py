@@ -24,6 +24,7 @@ from sfiin.runtime.backends.select import Choice, open_session
 from sfiin.runtime.backends.session import Session
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError, SceneError
+from sfiin.runtime.scenes.names import named
 from sfiin.runtime.scenes.pipeline import Form
 from sfiin.runtime.scenes.product import Compression, Kind
 from sfiin.runtime.station.runner import Job, Settings, Station
@@ -125,7 +126,7 @@ def sharpen(
     threads: int = 0,
     batch: int = 1,
     overlap: int | None = None,
-    coregister: bool = False,
+    coregister: bool | Literal["no", "shift", "local"] = "no",
     max_shift: float = 1.5,
     gain: float = 1.0,
 ) -> NDArray[Any]:
@@ -181,7 +182,7 @@ def sharpen_files(
     overviews: bool = False,
     gain: float = 1.0,
     memory: int | None = None,
-    coregister: bool = False,
+    coregister: bool | Literal["no", "shift", "local"] = "no",
     max_shift: float = 1.5,
     quicklook: bool = False,
     stac: bool = False,
@@ -206,7 +207,7 @@ def sharpen_files(
         form=Form(format, compress, overviews),
         gain=gain,
         memory=memory,
-        coregister=coregister,
+        coregister="shift" if coregister is True else coregister or "no",
         max_shift=max_shift,
         quicklook=quicklook,
         stac=stac,
@@ -214,7 +215,8 @@ def sharpen_files(
         report=report,
         existing="overwrite" if overwrite else "refuse",
     )
-    job = Job(Path(pan), tuple(map(Path, several)), Path(out), None if model is None else _model(model))
+    found = [named(os.fspath(name)) for name in (pan, *several)]
+    job = Job(found[0], tuple(found[1:]), Path(out), None if model is None else _model(model))
     with Station(settings) as station:
         return Report.of(station.run(job, progress))
 

@@ -21,7 +21,7 @@ from importlib import metadata
 from typing import Annotated, Any, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 import sfiin
@@ -104,6 +104,25 @@ class _Group(TyperGroup):
         return list(self.commands)
 
 
+OPTIONAL = {"--coregister": ("shift", "local")}
+"""Options whose value may be left out, with the values that they take; without one they take the first."""
+
+
+class _Command(TyperCommand):
+    """typer's command, whose options in `OPTIONAL` may stand alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write out the values that were left out."""
+        following = [*args, ""][1:]
+        return super().parse_args(
+            ctx,
+            [
+                f"{word}={OPTIONAL[word][0]}" if word in OPTIONAL and after not in OPTIONAL[word] else word
+                for word, after in zip(args, following, strict=True)
+            ],
+        )
+
+
 def _application() -> Any:
     # Plain help: rich's boxes would cost as much time as all the rest, and its markup swallows
     # 'sfiin[train]'.
@@ -135,7 +154,7 @@ def _top(
 
 def _command(name: str, function: Callable[..., None], **settings: Any) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(name, context_settings=settings)(function)
+    app.command(name, cls=_Command, context_settings=settings)(function)
     return get_command(app)
 
 

@@ -50,10 +50,13 @@ Overlap = Annotated[
 
 
 # The same for one scene, which a list of scenes stands in for.
-OnePan = Annotated[Path | None, typer.Option("--pan", metavar="FILE", help="The panchromatic image.")]
+OnePan = Annotated[
+    str | None,
+    typer.Option("--pan", metavar="FILE", help="The panchromatic image: any name that GDAL opens, or a URL."),
+]
 OneMs = Annotated[
-    list[Path] | None,
-    typer.Option("--ms", metavar="FILE", help="The multispectral image; once per file, in the bands' order."),
+    list[str] | None,
+    typer.Option("--ms", metavar="FILE", help="The multispectral image; once per file where it is several."),
 ]
 OneOutput = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")]
 Jobs = Annotated[
@@ -81,7 +84,40 @@ Memory = Annotated[
     typer.Option("--memory", metavar="SIZE", help="What the process may take at most, such as 2GiB."),
 ]
 Coregister = Annotated[
-    bool, typer.Option("--coregister", help="Move MS onto PAN by the shift found between them.")
+    Literal["no", "shift", "local"],
+    typer.Option(
+        "--coregister",
+        metavar="[shift|local]",
+        help="Move MS onto PAN: by one shift, or by a smooth field of local ones; an error where it cannot be told.",
+    ),
+]
+RequireAlignment = Annotated[
+    bool,
+    typer.Option(
+        "--require-alignment",
+        help="Refuse a scene for which it could not be told whether PAN and MS lie aligned.",
+    ),
+]
+Search = Annotated[
+    int,
+    typer.Option(
+        "--search",
+        min=8,
+        metavar="PIXELS",
+        help="How far a shift of PAN against MS is looked for, in PAN pixels.",
+    ),
+]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        "--bands",
+        metavar="LIST",
+        help="Which of MS' bands the model's are, in its order, such as 3,2,1,4; or by name: red=3,green=2.",
+    ),
+]
+Method = Annotated[
+    Literal["brovey", "gs", "gsa", "sfim", "mtf-glp-hpm"] | None,
+    typer.Option("--method", help="Sharpen by a classical method instead of a model: any bands, any ratio."),
 ]
 MaxShift = Annotated[
     float,

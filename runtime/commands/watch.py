@@ -25,14 +25,22 @@ def watch(
     provider: options.Provider = "auto",
     threads: options.Threads = 0,
     batch: options.Batch = 1,
+    overlap: options.Overlap = None,
+    force: options.Force = False,
     kind: options.Format = "gtiff",
     compress: options.Compress = "deflate",
+    overviews: options.Overviews = False,
     gain: options.Gain = 1.0,
     memory: options.Memory = None,
-    coregister: options.Coregister = False,
+    coregister: options.Coregister = "no",
     max_shift: options.MaxShift = 1.5,
+    search: options.Search = 64,
+    require_alignment: options.RequireAlignment = False,
+    bands: options.Bands = None,
+    method: options.Method = None,
     quicklook: options.Quicklook = False,
     stac: options.Stac = False,
+    acquired: options.Acquired = None,
     report: options.Report = False,
     overwrite: options.Overwrite = False,
     settle: Annotated[
@@ -72,7 +80,7 @@ def watch(
     limit = options.parse_size(memory) if memory else None
     from sfiin.runtime.scenes.pipeline import Form
     from sfiin.runtime.station.inbox import Inbox
-    from sfiin.runtime.station.isolation import Worker
+    from sfiin.runtime.station.isolation import LostError, Worker
     from sfiin.runtime.station.log import Log
     from sfiin.runtime.station.metrics import exporter
     from sfiin.runtime.station.runner import Settings
@@ -82,13 +90,20 @@ def watch(
         provider=provider,
         threads=threads,
         batch=batch,
-        form=Form(kind, compress),
+        overlap=overlap,
+        force=force,
+        form=Form(kind, compress, overviews),
         gain=gain,
         memory=limit,
         coregister=coregister,
         max_shift=max_shift,
+        search=search,
+        require_alignment=require_alignment,
+        bands=bands,
+        method=method,
         quicklook=quicklook,
         stac=stac,
+        acquired=acquired,
         report=report,
         existing="overwrite" if overwrite else "version",
         refuse_outliers=outliers == "refuse",
@@ -118,7 +133,8 @@ def watch(
         with suppress(OSError):  # the service waits for an inbox that cannot be used
             box.claim.hold()
         try:
-            worker.start(stop)
+            with suppress(LostError):  # and tries again; what is refused here would be refused again
+                worker.start(stop)
         except BaseException:
             box.leave()
             raise

@@ -66,7 +66,7 @@ class Axis:
         """
         if not self.resampled:
             return [(self.nearest(start, length), np.ones(length, np.float32))]
-        centre = self._centres(start, length)
+        centre = self.centres(start, length)
         nearest = np.floor(centre)
         return [
             (
@@ -79,9 +79,9 @@ class Axis:
     def nearest(self, start: int, length: int) -> NDArray[np.intp]:
         """The file pixels in which the centres of the grid pixels from `start` lie; on an edge, the later
         one."""
-        return np.clip(np.floor(self._centres(start, length) + 0.5), 0, self.size - 1).astype(np.intp)
+        return np.clip(np.floor(self.centres(start, length) + 0.5), 0, self.size - 1).astype(np.intp)
 
-    def _centres(self, start: int, length: int) -> NDArray[np.float64]:
+    def centres(self, start: int, length: int) -> NDArray[np.float64]:
         """The grid pixels' centres in units where file pixel i has its centre at i."""
         pixel = np.clip(np.arange(start, start + length), 0, self.count - 1)
         centres: NDArray[np.float64] = (

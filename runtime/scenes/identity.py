@@ -16,6 +16,7 @@ from typing import Any
 from sfiin.runtime.errors import SceneError
 from sfiin.runtime.files import sha256
 from sfiin.runtime.scenes import access
+from sfiin.runtime.scenes.names import Name
 
 MOST = 20_000
 """Files of one dataset."""
@@ -68,7 +69,7 @@ def of(datasets: Iterable[Any]) -> Identity:
     return Identity(inputs, tuple(paths))
 
 
-def of_files(names: Sequence[Path]) -> Identity:
+def of_files(names: Sequence[Name]) -> Identity:
     """The same of files that are not open."""
     from sfiin.runtime.scenes.raster import open_raster
 

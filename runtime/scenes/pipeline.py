@@ -26,7 +26,7 @@ import sfiin
 from sfiin.runtime.backends.session import Pipelined, Session
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import MismatchError, SceneError, SfiinError, StoppedError
-from sfiin.runtime.scenes import identity
+from sfiin.runtime.scenes import beside, identity
 from sfiin.runtime.scenes.concurrency import Behind, ahead
 from sfiin.runtime.scenes.identity import Identity
 from sfiin.runtime.scenes.journal import Arrays, Journal, journal
@@ -89,7 +89,8 @@ def sharpen(
     publish: Publish | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Report:
-    """Fuse a scene into a GeoTIFF of MS' data type on PAN's grid; `out` appears only when it is complete.
+    """Fuse a scene into a GeoTIFF of MS' data type on PAN's grid; `out` appears only when it is complete, and
+    what lies beside it of an older product goes (`sfiin.runtime.scenes.beside`).
 
     `batch` tiles go to the session at once; `overlap` is another than the model's, in PAN pixels, the one
     part of the tile that a model does not fix; `progress` is told the number of tiles done and of all;
@@ -132,6 +133,7 @@ def sharpen(
         inputs.check()
         if publish:
             publish(book.part, report)
+        beside.remove(out)
     return report
 
 
@@ -316,7 +318,7 @@ class _Product:
         self._profile = (
             scene.profile | creation_options(scene.dtype, form.compress, scene.bits) | {"SPARSE_OK": True}
         )
-        self._tags = tags
+        self._tags = {**tags, **scene.tags}
         self._waiting: list[NDArray[Any]] = []
         self._row = 0
         self._written: list[tuple[Window, int]] = []

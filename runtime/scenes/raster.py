@@ -12,27 +12,32 @@ import rasterio
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 
 from sfiin.runtime.errors import SceneError
-from sfiin.runtime.scenes import access
+from sfiin.runtime.scenes import access, names
 from sfiin.runtime.scenes.grid import is_located
+from sfiin.runtime.scenes.names import Name
+
+_SHOWN = 8
 
 
 @contextmanager
-def open_raster(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
-    """Open a raster with rasterio, without warnings about what it lacks.
+def open_raster(path: Name, mode: str = "r", **profile: Any) -> Iterator[Any]:
+    """Open a raster with rasterio, by any name that GDAL opens, without warnings about what it lacks.
 
-    Raises SceneError when a file to read is missing, is no image, or may not be opened
-    (`sfiin.runtime.scenes.access`).
+    Raises SceneError when a file to read is missing, is no image, holds several, which it names, or may not
+    be opened (`sfiin.runtime.scenes.access`).
     """
     policy = access.current() if mode == "r" else None
     if mode == "r":
         _require_file(path)
     if policy:
-        profile["driver"] = policy.driver(path)
+        if not names.is_local(path):
+            raise SceneError(f"{path}: no file, and only files inside the scene's folder are opened")
+        profile["driver"] = policy.driver(Path(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         warnings.simplefilter("ignore", NodataShadowWarning)
         try:
-            file = rasterio.open(path, mode, **profile)
+            file = rasterio.open(names.gdal(path), mode, **profile)
         except (RasterioError, OSError) as error:
             if mode != "r":
                 raise
@@ -40,20 +45,32 @@ def open_raster(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
         with file:
             if policy:
                 policy.check_opened(file)
+            if mode == "r" and not file.count:
+                raise SceneError(f"{path}: {_contents(file)}")
             yield file
 
 
-def _require_file(path: Path) -> None:
+def _contents(file: Any) -> str:
+    """What is in a container that has no bands of its own."""
+    inside = list(file.subdatasets)
+    if not inside:
+        return "has no band"
+    more = f", and {len(inside) - _SHOWN} more" if len(inside) > _SHOWN else ""
+    return f"holds several images; name one of them: {', '.join(inside[:_SHOWN])}{more}"
+
+
+def _require_file(name: Name) -> None:
     """What is no file of this machine is left to GDAL, but for what is not there, or would never end."""
-    if str(path).startswith("/vsi"):
+    if not names.is_local(name) or str(name).startswith("/vsi"):
         return
+    path = Path(names.gdal(name))
     if not path.exists():
         raise SceneError(f"{path}: no such file")
     if not path.is_file() and not path.is_dir():
         raise SceneError(f"{path}: a pipe or a device; give a file")
 
 
-def describe(path: Path) -> dict[str, Any]:
+def describe(path: Name) -> dict[str, Any]:
     """What an image file holds, as plain values: size and pixel size as (height, width), bands, georeference.
 
     `crs` and `transform` (GDAL's six numbers a, b, c, d, e, f of rasterio's order) are None where the file

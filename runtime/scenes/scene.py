@@ -19,11 +19,11 @@ refused, not guessed at.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,9 +35,12 @@ from rasterio.windows import Window
 
 from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.errors import InputError, MismatchError, SceneError
-from sfiin.runtime.scenes import limits, metadata, product
+from sfiin.runtime.scenes import bands, limits, metadata, product
+from sfiin.runtime.scenes.cubic import cubic
+from sfiin.runtime.scenes.drift import Drift
 from sfiin.runtime.scenes.grid import Axis, Grid, Span, common_grid, is_located, moved
 from sfiin.runtime.scenes.metadata import Metadata
+from sfiin.runtime.scenes.names import Name, title
 from sfiin.runtime.scenes.outliers import Outliers
 from sfiin.runtime.scenes.raster import describe, open_raster, reason
 
@@ -54,27 +57,22 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """An open file, those of its bands that are data, and how many DN make one of its numbers."""
+    """An open file, those of its bands that are data, how many DN make one of its numbers, and its alpha
+    bands."""
 
     file: Any
     bands: tuple[int, ...]
     gain: float
     outliers: Outliers
+    alphas: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, file: Any, wanted: int, gain: float, outliers: Outliers) -> _Layer:
-        """All bands if they are as many as wanted, else those that are no alpha channel.
-
-        What is written without further ado as four bands of 8 bits says that the fourth is alpha; it is
-        infrared.
-        """
-        kinds = zip(file.indexes, file.colorinterp, strict=True)
-        return cls(
-            file,
-            tuple(i for i, kind in kinds if file.count == wanted or kind != ColorInterp.alpha),
-            gain,
-            outliers,
-        )
+    def of(
+        cls, file: Any, indices: Sequence[int], gain: float, outliers: Outliers, wanted: int | None = None
+    ) -> _Layer:
+        """Some of a file's bands, which are images (`sfiin.runtime.scenes.bands`); the others are alpha."""
+        images = bands.images(file, wanted)
+        return cls(file, tuple(indices), gain, outliers, tuple(i for i in file.indexes if i not in images))
 
     @property
     def names(self) -> list[str | None]:
@@ -100,7 +98,7 @@ class _Layer:
             return True
         unmasked = {MaskFlags.all_valid, MaskFlags.alpha}
         flags = [self.file.mask_flag_enums[i - 1] for i in self.bands]
-        return len(self.bands) < self.file.count or any(unmasked.isdisjoint(each) for each in flags)
+        return bool(self.alphas) or any(unmasked.isdisjoint(each) for each in flags)
 
     def load(self, window: Window) -> tuple[Image, Mask]:
         """Pixels in DN, and where each is valid, both (bands, height, width)."""
@@ -117,7 +115,7 @@ class _Layer:
             # GDAL's own use of alpha depends on the number of bands.
             if MaskFlags.alpha not in self.file.mask_flag_enums[self.bands[0] - 1]:
                 valid &= self.file.read_masks(self.bands, window=window) > 0
-            for alpha in set(self.file.indexes) - set(self.bands):
+            for alpha in self.alphas:
                 valid &= self.file.read(alpha, window=window) > 0
         except RasterioIOError as error:
             raise SceneError(
@@ -136,20 +134,60 @@ class _Raster:
     layers: Sequence[_Layer]
     rows: Axis
     cols: Axis
+    drift: Drift | None = None
+    ratio: int = 1
 
     def read(self, row: int, col: int, height: int, width: int) -> tuple[Image, Mask]:
         """Pixels (bands, height, width) float32, all finite, and where all bands are valid (height,
         width)."""
+        if self.drift is not None:
+            return self._read_drifted(self.drift, row, col, height, width)
         rows, cols = self.rows.taps(row, height), self.cols.taps(col, width)
         window, (top, left) = _window(rows, cols)
-        image, valid = map(np.concatenate, zip(*(layer.load(window) for layer in self.layers), strict=True))
-        everywhere: Mask = np.logical_and.reduce(valid)
-        if not everywhere.all():
-            image = np.stack([_fill(band, good) for band, good in zip(image, valid, strict=True)])
+        image, everywhere = self._load(window)
         for axis, (taps, first) in enumerate([(rows, top), (cols, left)], start=-2):
             image = _apply(image, taps, first, axis)
         nearest = np.ix_(self.rows.nearest(row, height) - top, self.cols.nearest(col, width) - left)
         return image, everywhere[nearest]
+
+    def _load(self, window: Window) -> tuple[Image, Mask]:
+        """A window of the files, with gaps filled, and where all bands are valid."""
+        image, valid = map(np.concatenate, zip(*(layer.load(window) for layer in self.layers), strict=True))
+        everywhere: Mask = np.logical_and.reduce(valid)
+        if not everywhere.all():
+            image = np.stack([_fill(band, good) for band, good in zip(image, valid, strict=True)])
+        return image, everywhere
+
+    def _read_drifted(self, drift: Drift, row: int, col: int, height: int, width: int) -> tuple[Image, Mask]:
+        """As `read`, each pixel from where its content lies, by cubic convolution."""
+        down, right = np.meshgrid(
+            (np.arange(row, row + height) + 0.5) * self.ratio,
+            (np.arange(col, col + width) + 0.5) * self.ratio,
+            indexing="ij",
+        )
+        by = drift(down.ravel(), right.ravel()).reshape(height, width, 2) / self.ratio
+        places = (
+            self.rows.centres(row, height)[:, np.newaxis] - by[..., 0] * self.rows.step,
+            self.cols.centres(col, width)[np.newaxis, :] - by[..., 1] * self.cols.step,
+        )
+        nearest = [np.floor(place).astype(np.intp) for place in places]
+        taps = [
+            [
+                (np.clip(first + k, 0, size - 1), cubic(place - first - k).astype(np.float32))
+                for k in (-1, 0, 1, 2)
+            ]
+            for place, first, size in zip(places, nearest, (self.rows.size, self.cols.size), strict=True)
+        ]
+        window, (top, left) = _window(*taps)
+        image, everywhere = self._load(window)
+        total = np.zeros((len(image), height, width), np.float32)
+        for (i, down_weight), (j, right_weight) in itertools.product(*taps):
+            total += image[:, i - top, j - left] * (down_weight * right_weight)
+        rows, cols = (
+            np.clip(np.rint(place).astype(np.intp), 0, size - 1)
+            for place, size in zip(places, (self.rows.size, self.cols.size), strict=True)
+        )
+        return total, everywhere[rows - top, cols - left]
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +198,8 @@ class Scene:
     bands' names, `dtype` is MS' data type, `bits` how many of its bits a product uses (None: all), and
     `nodata` marks, in a product, pixels that PAN or any MS band lacks (None when neither file can lack any).
     `gain` is how many DN make one of the files' numbers. `crs` is None and `transform` the identity when the
-    files have no geotransform. `metadata` is what a product takes over; `notes` say what a user should know
-    about the pair, a sentence each.
+    files have no geotransform. `metadata` is what a product takes over, `tags` what else is written into it;
+    `notes` say what a user should know about the pair, a sentence each.
     """
 
     sensor: SensorProfile
@@ -177,6 +215,7 @@ class Scene:
     notes: tuple[str, ...]
     _pan: _Raster
     _ms: _Raster
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -186,17 +225,28 @@ class Scene:
     @property
     def datasets(self) -> tuple[Any, ...]:
         """The open files, PAN first."""
-        return tuple(layer.file for raster in (self._pan, self._ms) for layer in raster.layers)
+        layers = [layer for raster in (self._pan, self._ms) for layer in raster.layers]
+        return tuple(dict.fromkeys(layer.file for layer in layers))
 
     def found(self) -> tuple[str, ...]:
         """What reading has shown so far that a user should know, a sentence each."""
         layers = [layer for raster in (self._pan, self._ms) for layer in raster.layers]
-        return tuple(note for layer in layers for note in layer.outliers.notes(Path(layer.file.name).name))
+        return tuple(note for layer in layers for note in layer.outliers.notes(title(layer.file.name)))
+
+    @property
+    def parts(self) -> list[str]:
+        """The names of all files that GDAL reads for the scene, with what lies beside them."""
+        layers = [layer for raster in (self._pan, self._ms) for layer in raster.layers]
+        return [name for layer in layers for name in layer.file.files]
 
     @property
     def placement(self) -> list[float]:
         """Where MS lies on the common grid, which coregistration changes."""
-        return [number for axis in (self._ms.rows, self._ms.cols) for number in (axis.origin, axis.step)]
+        drift = [] if self._ms.drift is None else self._ms.drift.numbers.ravel().tolist()
+        return [
+            *(number for axis in (self._ms.rows, self._ms.cols) for number in (axis.origin, axis.step)),
+            *drift,
+        ]
 
     @property
     def block_row(self) -> int:
@@ -216,10 +266,20 @@ class Scene:
         )
         return dataclasses.replace(self, _ms=dataclasses.replace(self._ms, rows=rows, cols=cols))
 
+    def drifted(self, drift: Drift) -> Scene:
+        """The same scene with MS moved by so many PAN pixels as `drift` says for each place."""
+        return dataclasses.replace(
+            self, _ms=dataclasses.replace(self._ms, drift=drift, ratio=self.sensor.ratio)
+        )
+
+    def told(self, *notes: str, **tags: str) -> Scene:
+        """The same scene with more notes, and more tags for its product."""
+        return dataclasses.replace(self, notes=(*self.notes, *notes), tags={**self.tags, **tags})
+
     @property
     def resampled(self) -> bool:
         """Whether MS is interpolated onto the common grid."""
-        return self._ms.rows.resampled or self._ms.cols.resampled
+        return self._ms.drift is not None or self._ms.rows.resampled or self._ms.cols.resampled
 
     def read(self, row: int, col: int, height: int, width: int) -> tuple[Image, Image, Mask]:
         """Read a window given in PAN pixels, all four numbers multiples of the ratio.
@@ -274,53 +334,69 @@ class Scene:
 
 @contextmanager
 def open_scene(
-    pan: Path,
-    ms: Sequence[Path],
+    pan: Name,
+    ms: Sequence[Name],
     sensor: SensorProfile,
     *,
     gain: float = 1.0,
     refuse_outliers: bool = False,
+    chosen: str | None = None,
 ) -> Iterator[Scene]:
-    """Open PAN and MS, the latter one file or one file per band in the sensor's order.
+    """Open PAN and MS, the latter one file or several.
 
-    `gain` is how many DN make one of the files' numbers: 1 for files that hold DN, the DN of reflectance 1
-    for reflectance. Of floats, values that no sensor delivers are no data, or an error with
-    `refuse_outliers` (`sfiin.runtime.scenes.outliers`). Raises SceneError when a file cannot be used or the
-    two cannot be aligned, MismatchError when they are not what the sensor delivers; the message names
-    `bands`, `ratio`, `bits` or `scale`. Raises InputError for a gain that is not positive.
+    Which of MS' bands are the sensor's goes by what the files say, else by position; `chosen` overrides it
+    (`sfiin.runtime.scenes.bands`). `gain` is how many DN make one of the files' numbers: 1 for files that hold
+    DN, the DN of reflectance 1 for reflectance. Of floats, values that no sensor delivers are no data, or an
+    error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`).
+
+    Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError when they are not
+    what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`. Raises InputError for a
+    gain that is not positive, or a choice that is none.
     """
     if not 0 < gain < math.inf:
         raise InputError(f"--gain: {gain:g} is no number of DN that make 1; give a positive one")
     with ExitStack() as stack:
-        wanted = len(sensor.bands) if len(ms) == 1 else 1
-
-        def layer_of(path: Path, bands: int) -> _Layer:
-            file = stack.enter_context(open_raster(path))
+        pan_file = stack.enter_context(open_raster(pan))
+        files = [stack.enter_context(open_raster(path)) for path in ms]
+        for file in (pan_file, *files):
             limits.check_file(file)
-            return _Layer.of(file, bands, gain, Outliers.of(sensor.peak, refuse_outliers))
 
-        pan_layer = layer_of(pan, 1)
-        ms_layers = [layer_of(path, wanted) for path in ms]
-        _check_bands(pan_layer, ms_layers, sensor)
-        grid = common_grid(pan_layer.file, [layer.file for layer in ms_layers], sensor.ratio)
-        zeros = {}
+        def sifted() -> Outliers:
+            return Outliers.of(sensor.peak, refuse_outliers)
+
+        pan_layer = _Layer.of(pan_file, bands.images(pan_file, 1), gain, sifted(), 1)
+        _check_pan(pan_layer, files)
+        choice = bands.choose(bands.look(files), sensor.bands, chosen)
+        ms_layers = [
+            _Layer.of(file, [band.index for band in group], gain, sifted())
+            for file, group in itertools.groupby(choice.bands, key=lambda band: band.file)
+        ]
+        _check_kinds([pan_layer, *ms_layers])
+        grid = common_grid(pan_layer.file, files, sensor.ratio)
+        zeros = []
         for layer in (pan_layer, *ms_layers):
             values = _sample(layer)
             if values.size:
                 _check_scale(layer, values, sensor)
-                zeros[Path(layer.file.name).name] = float((values == 0).mean())
-        yield _scene(pan_layer, ms_layers, sensor, grid, _zero_notes(zeros))
+                zeros.append((layer.file.name, float((values == 0).mean())))
+        yield _scene(pan_layer, ms_layers, sensor, grid, (*choice.notes, *_zero_notes(zeros)))
 
 
 # --- what the files are ---
 
 
-def _check_bands(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile) -> None:
-    names = [name for layer in ms for name in layer.names]
+def _check_pan(pan: _Layer, ms: Sequence[Any]) -> None:
     if len(pan.bands) != 1:
-        hint = "are PAN and MS swapped?" if len(names) == 1 else "give the panchromatic band alone"
+        hint = (
+            "are PAN and MS swapped?"
+            if len(ms) == 1 and ms[0].count == 1
+            else "give the panchromatic band alone"
+        )
         raise SceneError(f"{pan.file.name}: PAN has {len(pan.bands)} bands instead of one; {hint}")
-    for layer in (pan, *ms):
+
+
+def _check_kinds(layers: Sequence[_Layer]) -> None:
+    for layer in layers:
         if any("complex" in dtype for dtype in layer.dtypes):
             raise SceneError(
                 f"{layer.file.name}: data of type {layer.dtypes[0]}; complex numbers cannot be sharpened"
@@ -329,17 +405,6 @@ def _check_bands(pan: _Layer, ms: Sequence[_Layer], sensor: SensorProfile) -> No
             raise SceneError(
                 f"{layer.file.name}: numbers of a colour table, not of light; give the original image"
             )
-    if len(names) != len(sensor.bands):
-        wanted = ", ".join(sensor.bands)
-        raise MismatchError(f"bands: MS has {len(names)}, the model wants {len(sensor.bands)} ({wanted})")
-    _check_order([(name or "").casefold() for name in names], [name.casefold() for name in sensor.bands])
-
-
-def _check_order(found: list[str], wanted: list[str]) -> None:
-    if found != wanted and sorted(found) == sorted(wanted):
-        raise MismatchError(
-            f"bands: MS holds {', '.join(found)}; the model wants the order {', '.join(wanted)}"
-        )
 
 
 def _check_scale(layer: _Layer, values: Image, sensor: SensorProfile) -> None:
@@ -362,10 +427,15 @@ def _check_scale(layer: _Layer, values: Image, sensor: SensorProfile) -> None:
         )
 
 
-def _zero_notes(shares: dict[str, float]) -> tuple[str, ...]:
+def _zero_notes(shares: Sequence[tuple[str, float]]) -> tuple[str, ...]:
     """What is to be said of the files' shares of valid values that are 0, which many writers mean as
     nodata."""
-    many = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items() if share > _ZEROS)
+    called = [title(name) for name, _ in shares]
+    many = ", ".join(
+        f"{share:.0%} of {title(name) if called.count(title(name)) == 1 else name}"
+        for name, share in shares
+        if share > _ZEROS
+    )
     if not many:
         return ()
     declare = "if they are not, declare them, e.g. with gdal_edit.py -a_nodata 0"

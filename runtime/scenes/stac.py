@@ -36,6 +36,7 @@ from sfiin.runtime.errors import InputError
 from sfiin.runtime.files import publish, sha256
 from sfiin.runtime.scenes.grid import is_located
 from sfiin.runtime.scenes.metadata import Acquired, parse_time, read_tags
+from sfiin.runtime.scenes.names import Name, title
 from sfiin.runtime.scenes.raster import open_raster
 
 VERSION = "1.1.0"
@@ -81,7 +82,7 @@ def acquired(stated: str | None, tagged: Acquired | None) -> Acquired:
 
 
 def item(
-    product: Path, contract: Contract, when: Acquired, *, sources: Sequence[Path], picture: Path | None = None
+    product: Path, contract: Contract, when: Acquired, *, sources: Sequence[Name], picture: Path | None = None
 ) -> Json:
     """The item of a product, to be written into its folder; its name without extension is the item's id.
 
@@ -160,8 +161,8 @@ def _acquisition(tags: Mapping[str, Mapping[str, str]]) -> Json:
     return found | ({"eo:cloud_cover": clouds} if clouds is not None and 0 <= clouds <= 100 else {})
 
 
-def _processing(contract: Contract, sources: Sequence[Path]) -> Json:
-    names = " and ".join(path.name for path in sources)
+def _processing(contract: Contract, sources: Sequence[Name]) -> Json:
+    names = " and ".join(map(title, sources))
     return {
         "processing:software": {"sfiin": sfiin.__version__},
         "processing:lineage": f"{names} pan-sharpened by the network SFIIN (checkpoint SHA-256 {contract.checkpoint})",

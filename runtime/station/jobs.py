@@ -12,12 +12,15 @@ was stopped goes on where it was. Each is worked on by a process of its own
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any, TextIO
 
-from sfiin.runtime.errors import InputError, PartialError, StoppedError, TotalError
+from sfiin.runtime.errors import InputError, OutputError, PartialError, StoppedError, TotalError
+from sfiin.runtime.scenes.beside import check_name
+from sfiin.runtime.scenes.names import beside, is_local
 from sfiin.runtime.station.attempts import MOST
 from sfiin.runtime.station.runner import Job
 
@@ -28,6 +31,18 @@ Ask = Callable[[dict[str, Any]], Event]
 COLUMNS = ("pan", "ms", "output")
 
 _SHOWN = 5
+_NAMED = {
+    "panchromatic": "pan",
+    "panfile": "pan",
+    "mul": "ms",
+    "multispectral": "ms",
+    "msfile": "ms",
+    "out": "output",
+    "outfile": "output",
+    "outputfile": "output",
+    "product": "output",
+}
+"""Other names of columns, in lower case and letters only."""
 
 
 def read(path: Path, model: Path | None = None) -> list[Job]:
@@ -42,7 +57,7 @@ def read(path: Path, model: Path | None = None) -> list[Job]:
                     f"{path}: has no column {' and '.join(missing)}; the first line names the columns "
                     "pan, ms, output and, if wanted, model"
                 )
-            jobs = dict((table.line_num, _job(row, path.parent, model)) for row in table)  # noqa: C402 - the key changes
+            jobs = dict((table.line_num + 1, _job(row, path.parent, model)) for row in table)  # noqa: C402 - the key changes
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (csv.Error, UnicodeDecodeError) as error:
@@ -109,37 +124,43 @@ def require_all(failed: int, count: int) -> None:
 
 
 def _table(file: TextIO) -> csv.DictReader[str]:
-    """The rows, by names of columns without spaces around and in small letters.
+    """The rows, by names of columns in any spelling.
 
     Spreadsheets of many countries divide columns by ';' and not by ','. Then several MS files in one cell
-    are within quotes, as the program that wrote the list has put them.
+    are within quotes, as the program that wrote the list has put them, or divided by '|'.
     """
     first = file.readline()
-    file.seek(0)
-    divider = ";" if first.count(";") > first.count(",") else ","
-    table = csv.DictReader(file, delimiter=divider, skipinitialspace=True)
-    table.fieldnames = [name.strip().casefold() for name in table.fieldnames or ()]
-    return table
+    if first.lower().startswith("sep="):  # a line for spreadsheets only
+        first = file.readline()
+    divider = max(",;\t", key=first.count)
+    names = next(csv.reader([first], delimiter=divider, skipinitialspace=True), [])
+    words = [re.sub(r"[^a-z]", "", name.casefold()) for name in names]
+    fields = [_NAMED.get(word, word) for word in words]
+    return csv.DictReader(file, fields, delimiter=divider, skipinitialspace=True)
 
 
 def _job(row: dict[str, Any], folder: Path, model: Path | None) -> Job:
     values = {name: (row.get(name) or "").strip() for name in (*COLUMNS, "model")}
-    ms = tuple(folder / name.strip() for name in values["ms"].split(";") if name.strip())
+    ms = tuple(beside(folder, name.strip()) for name in re.split(r"[;|]", values["ms"]) if name.strip())
     own = folder / values["model"] if values["model"] else model
-    return Job(folder / values["pan"], ms, folder / values["output"], own)
+    return Job(beside(folder, values["pan"]), ms, folder / values["output"], own)
 
 
 def _problems(jobs: dict[int, Job]) -> Iterator[str]:
     outputs: dict[Path, int] = {}
     for line, job in jobs.items():
-        folders = [name for name, path in (("pan", job.pan), ("output", job.output)) if path.is_dir()]
+        folders = [name for name, path in (("pan", job.pan), ("output", job.output)) if Path(path).is_dir()]
         if folders or not job.ms:
             yield f"line {line}: no file under {' and '.join(folders) or 'ms'}"
         for path in (job.pan, *job.ms, *([job.model] if job.model else [])):
-            if not path.exists():
+            if is_local(path) and not Path(path).exists():
                 yield f"line {line}: {path}: no such file"
         if not job.output.parent.is_dir():
             yield f"line {line}: {job.output}: there is no folder {job.output.parent}"
+        try:
+            check_name(job.output)
+        except OutputError as error:
+            yield f"line {line}: {error}"
         first = outputs.setdefault(job.output.resolve(), line)
         if first != line:
             yield f"line {line}: {job.output}: line {first} has the same output"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import rasterio
 
@@ -27,20 +27,23 @@ from sfiin.runtime.backends.session import Session
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError, MismatchError, OutputError, SceneError, SfiinError
 from sfiin.runtime.files import check_target, sha256
-from sfiin.runtime.scenes import identity, product, seams, stac
+from sfiin.runtime.scenes import bands, beside, identity, product, seams, stac
 from sfiin.runtime.scenes.access import Access, restricted
-from sfiin.runtime.scenes.alignment import LIMIT, Shift, estimate
+from sfiin.runtime.scenes.alignment import LIMIT, SEARCH, Shift, corrected, estimate
+from sfiin.runtime.scenes.grid import is_located
 from sfiin.runtime.scenes.identity import Identity, Input
 from sfiin.runtime.scenes.journal import discard
 from sfiin.runtime.scenes.limits import check_tiles
+from sfiin.runtime.scenes.names import Name, gdal, is_local
 from sfiin.runtime.scenes.pipeline import Form, Progress, Report, sharpen
-from sfiin.runtime.scenes.raster import describe
+from sfiin.runtime.scenes.raster import open_raster
 from sfiin.runtime.scenes.scene import Scene, open_scene
 from sfiin.runtime.scenes.tiles import TilePlan, plan
 from sfiin.runtime.station import budget, done
 from sfiin.runtime.station.done import Existing
 
 Document = dict[str, Any]
+Coregister = Literal["no", "shift", "local"]
 
 _REPLACED = 3  # times that a model is opened again because its file changed meanwhile
 
@@ -55,8 +58,8 @@ class Job:
     `access` says which files may be opened (None: all that a user names).
     """
 
-    pan: Path
-    ms: tuple[Path, ...]
+    pan: Name
+    ms: tuple[Name, ...]
     output: Path
     model: Path | None = None
     access: Access | None = None
@@ -68,10 +71,12 @@ class Settings:
 
     `overlap` is in PAN pixels, None for the model's, and refused below the model's safe one unless `force`;
     `gain` is how many DN make one of the files' numbers; `memory` in bytes bounds the process; a shift of PAN
-    against MS above `max_shift` PAN pixels is refused, or corrected with `coregister`; `acquired` is the time
-    of acquisition for `stac`, None for what the files state; `existing` says what is done about another
-    product of the same name; with `refuse_outliers`, values that no sensor delivers are an error instead of
-    no data.
+    against MS above `max_shift` PAN pixels, looked for within `search`, is refused, or corrected with
+    `coregister`, and with `require_alignment` one that could not be told is refused, too; `bands` says which
+    of MS' bands the model's are, None for what the files state; `method` names a classical method in place of
+    a model; `acquired` is the time of acquisition for `stac`, None for what the files state; `existing` says
+    what is done about another product of the same name; with `refuse_outliers`, values that no sensor
+    delivers are an error instead of no data.
     """
 
     provider: Choice = "auto"
@@ -82,8 +87,12 @@ class Settings:
     form: Form = field(default_factory=Form)
     gain: float = 1.0
     memory: int | None = None
-    coregister: bool = False
+    coregister: Coregister = "no"
     max_shift: float = LIMIT
+    search: float = SEARCH
+    require_alignment: bool = False
+    bands: str | None = None
+    method: str | None = None
     quicklook: bool = False
     stac: bool = False
     acquired: str | None = None
@@ -103,6 +112,9 @@ class Settings:
             "overlap": self.overlap,
             "gain": self.gain,
             "coregister": self.coregister,
+            "search": self.search,
+            "bands": self.bands,
+            "method": self.method,
             "refuse_outliers": self.refuse_outliers,
             **dataclasses.asdict(self.form),
         }
@@ -173,6 +185,7 @@ class Station:
     ) -> Document:
         settings = self._settings
         with self._prepared(job) as ready:
+            beside.refuse(job.output, settings.existing == "overwrite", ready.scene.parts)
             memory = self._budget(ready.session, ready.scene, ready.tiles)
             if settings.stac:
                 stac.acquired(settings.acquired, ready.scene.metadata.acquired)  # or it would fail at the end
@@ -231,7 +244,7 @@ class Station:
                 "pixels": pixels,
                 "size": [scene.height, scene.width],
                 "overlap": tiles.tile.overlap,
-                "shift": dataclasses.asdict(shift),
+                "shift": self._shift(shift),
                 "memory": _memory(memory),
                 "seconds": seconds * batches,
                 "product_bytes_at_most": raw,
@@ -274,16 +287,25 @@ class Station:
                         contract.sensor,
                         gain=settings.gain,
                         refuse_outliers=settings.refuse_outliers,
+                        chosen=settings.bands,
                     )
                 )
                 check_tiles(scene.height, scene.width, tile, contract.sensor.ratio)
-                shift = estimate(scene)
-            if settings.coregister and shift.known:
-                scene = scene.coregistered(shift.row, shift.col)
-            else:
-                shift.require(settings.max_shift)
+                shift = estimate(scene, settings.search)
+            scene = self._aligned(scene, shift)
             tiles = plan(scene.height, scene.width, tile, contract.sensor.ratio)
             yield _Prepared(session, scene, shift, tiles)
+
+    def _aligned(self, scene: Scene, shift: Shift) -> Scene:
+        settings, found = self._settings, shift.sentence()
+        if settings.coregister != "no":
+            scene = corrected(scene, shift, settings.coregister, settings.max_shift)
+            return scene.told(f"MS was moved onto PAN: {found}", SFIIN_ALIGNMENT=f"corrected: {found}")
+        shift.require(settings.max_shift, settings.require_alignment)
+        notes = [] if shift.known else [found]
+        if shift.is_local(settings.max_shift):
+            notes.append(f"{found}; --coregister local follows it")
+        return scene.told(*notes, SFIIN_ALIGNMENT=f"{shift.verdict(settings.max_shift)}: {found}")
 
     def open(self, model: Path) -> None:
         """Open a model before it is needed. Raises as `open_session`."""
@@ -313,7 +335,11 @@ class Station:
         if job.model:
             return job.model
         with restricted(job.access), _explained(job.pan):
-            return models.choose(*bands_and_ratio(job.pan, job.ms))
+            return fitting(job.pan, job.ms, self._settings.bands)
+
+    def _shift(self, shift: Shift) -> Document:
+        how = self._settings.coregister
+        return shift.document(self._settings.max_shift) | {"corrected": "" if how == "no" else how}
 
     def _warm_up(self, session: Session, scene: Scene, tiles: TilePlan) -> float:
         """Median seconds of reading and computing one of the scene's batches, after a first one."""
@@ -337,9 +363,9 @@ class Station:
     @staticmethod
     def _refuse_own_files(job: Job) -> None:
         check_target(job.output)
-        if any(
-            path.exists() and job.output.exists() and path.samefile(job.output) for path in (job.pan, *job.ms)
-        ):
+        beside.check_name(job.output)
+        inputs = [Path(gdal(name)) for name in (job.pan, *job.ms) if is_local(name)]
+        if any(path.exists() and job.output.exists() and path.samefile(job.output) for path in inputs):
             raise OutputError(f"{job.output}: is one of the scene's own files; give another name")
 
     def _document(self, job: Job, ready: _Prepared, report: Report) -> Document:
@@ -360,23 +386,23 @@ class Station:
             "overlap": ready.tiles.tile.overlap,
             "megapixels_per_second": report.pixels / 1e6 / max(report.seconds, 1e-9),
             "notes": list(notes),
-            "shift": dataclasses.asdict(shift) | {"corrected": self._settings.coregister and shift.known},
+            "shift": self._shift(shift),
             "acquired": "/".join(time.isoformat() for time in scene.metadata.acquired or ()) or None,
         }
 
     def _beside(self, job: Job, contract: Contract, document: Document, wanted: Mapping[str, bool]) -> None:
         """What lies beside the product; the product itself is there already."""
-        beside = done.companions(job.output, wanted)
+        places = done.companions(job.output, wanted)
         every = done.companions(job.output, self._settings.companions)
-        if "quicklook" in beside:
-            product.quicklook(job.output, beside["quicklook"])
-        if "stac" in beside:
+        if "quicklook" in places:
+            product.quicklook(job.output, places["quicklook"])
+        if "stac" in places:
             when = stac.acquired(self._settings.acquired or document["acquired"], None)
             item = stac.item(
                 job.output, contract, when, sources=[job.pan, *job.ms], picture=every.get("quicklook")
             )
-            stac.write(beside["stac"], item)
-        if "report" in beside and self._render:
+            stac.write(places["stac"], item)
+        if "report" in places and self._render:
             tile = dataclasses.replace(contract.tile, overlap=document["overlap"])
             height, width = document["size"]
             found = seams.measure(job.output, plan(height, width, tile, contract.sensor.ratio))
@@ -390,7 +416,7 @@ class Station:
                 }
                 for seam in found
             ]
-            self._render(document, beside["report"])
+            self._render(document, places["report"])
 
 
 def require_safe(overlap: int | None, session: Session, force: bool) -> None:
@@ -404,15 +430,44 @@ def require_safe(overlap: int | None, session: Session, force: bool) -> None:
         )
 
 
-def bands_and_ratio(pan: Path, ms: Sequence[Path]) -> tuple[int, int]:
-    """The scene's number of MS bands, and MS pixel size over PAN pixel size, by size where there is no
-    georeference."""
-    sharp, files = describe(pan), [describe(path) for path in ms]
-    if sharp["pixel_size"] and files[0]["pixel_size"]:
-        ratio = files[0]["pixel_size"][0] / sharp["pixel_size"][0]
-    else:
-        ratio = sharp["size"][0] / files[0]["size"][0]
-    return sum(file["bands"] for file in files), round(ratio)
+def fitting(pan: Name, ms: Sequence[Name], chosen: str | None = None) -> Path:
+    """The shipped model for a scene: of those of its ratio, the one with most bands that the scene has.
+
+    `chosen` is which of MS' bands to take (`sfiin.runtime.scenes.bands`). Raises SceneError for files that
+    cannot be used, MismatchError where no model fits.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_raster(path)) for path in ms]
+        found = bands.look(files)
+        ratio = _ratio(stack.enter_context(open_raster(pan)), files[0])
+        tried = [
+            (path, promise.sensor.bands, _reason(found, promise.sensor.bands, chosen))
+            for path, promise in models.shipped()
+            if promise.sensor.ratio == ratio
+        ]
+        fits = [(len(names), path) for path, names, reason in tried if reason is None]
+        if fits:
+            return max(fits, key=lambda fit: fit[0])[1]
+        for _, names, reason in tried:
+            if reason and len(names) == len(found):
+                raise reason
+        return models.choose(len(found), ratio)
+
+
+def _reason(found: Sequence[bands.Band], wanted: Sequence[str], chosen: str | None) -> SfiinError | None:
+    """Why a scene's bands are not a model's, or None."""
+    try:
+        bands.choose(found, wanted, chosen)
+    except (InputError, MismatchError) as error:
+        return error
+    return None
+
+
+def _ratio(pan: Any, ms: Any) -> int:
+    """MS pixel size over PAN pixel size, by size where there is no georeference."""
+    if is_located(pan) and is_located(ms):
+        return round(float(ms.res[1] / pan.res[1]))
+    return round(float(pan.height / ms.height))
 
 
 def model_digest(model: Path) -> str:
@@ -438,7 +493,7 @@ def _state(model: Path) -> tuple[int, ...]:
 
 
 @contextmanager
-def _explained(pan: Path) -> Iterator[None]:
+def _explained(pan: Name) -> Iterator[None]:
     """What GDAL, rasterio and NumPy raise about forged headers, as a scene that cannot be used."""
     try:
         yield
@@ -447,7 +502,7 @@ def _explained(pan: Path) -> Iterator[None]:
     except Exception as error:  # of many kinds: a NaN in a georeference, text that is not UTF-8, a broken key
         text = " ".join(str(error.__cause__ or error).split())[:300]
         raise SceneError(
-            f"{pan.parent / pan.name}: PAN or MS cannot be read: {type(error).__name__}: {text}; check the files"
+            f"{pan}: PAN or MS cannot be read: {type(error).__name__}: {text}; check the files"
         ) from error
 
 

@@ -140,13 +140,14 @@ class Worker:
 
     def _job(self, request: Event) -> Job:
         from sfiin.runtime.scenes.access import Access
+        from sfiin.runtime.scenes.names import named
         from sfiin.runtime.station.delivery import find
         from sfiin.runtime.station.runner import Job
 
         if "job" in request:
             job = request["job"]
             model = Path(job["model"]) if job["model"] else self._model
-            return Job(Path(job["pan"]), tuple(map(Path, job["ms"])), Path(job["output"]), model)
+            return Job(named(job["pan"]), tuple(map(named, job["ms"])), Path(job["output"]), model)
         folder = Path(request["scene"])
         access = Access(folder) if self._inbox else None
         if access:

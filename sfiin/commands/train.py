@@ -1,4 +1,4 @@
-"""Which commands train? `train`, `ablate` and `import`.
+"""Which commands train? `train` and `ablate`.
 
 Imported for `sfiin --help` even where torch is not installed, so what is heavy is imported inside the
 commands.
@@ -322,26 +322,6 @@ def ablate(
             for name, q in run["quality"].items()
         ]
         print_table("ablation", rows, ("variant", "seed", "parameters", "sensor", "PSNR dB", "ERGAS"))
-
-
-def import_(
-    *,
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="The authors' checkpoint (.pth).")],
-    output: Checkpoint,
-    sensor: SensorName = "vhr4",
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Turn a .pth of the authors' release into a checkpoint; a pickle that holds more than tensors is
-    refused."""
-    options.refuse_existing(output, overwrite)
-    requires("train", "torch", "safetensors", "scipy")
-    from sfiin.data import sensors
-    from sfiin.model import checkpoint
-
-    result = checkpoint.load_authors(source, sensors.find(sensor).profile)
-    checkpoint.save(output, result)
-    say(f"{output}: {result.network.config}", quiet)
 
 
 def _pairs(

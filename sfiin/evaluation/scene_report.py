@@ -24,6 +24,7 @@ from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.files import publish
 from sfiin.runtime.quality import metrics
 from sfiin.runtime.quality.degradation import OTHER_MS_GAIN, OTHER_PAN_GAIN
+from sfiin.runtime.scenes import drift
 from sfiin.runtime.scenes.scene import Scene, open_raster, open_scene
 from sfiin.runtime.station.budget import in_mib
 
@@ -56,10 +57,9 @@ def write(document: Mapping[str, Any], path: Path) -> None:
     """Write the report of a run's document. Raises SceneError for files that are no longer there,
     OutputError."""
     sensor = SensorProfile(**document["sensor"] | {"bands": tuple(document["sensor"]["bands"])})
-    files = Path(document["pan"]), [Path(name) for name in document["ms"]]
+    files = document["pan"], document["ms"]
     with open_scene(*files, sensor, gain=document["gain"]) as found:
-        shift = document["shift"]
-        scene = found.coregistered(shift["row"], shift["col"]) if shift["corrected"] else found
+        scene = _as_it_was(found, document["shift"])
         regions = list(_regions(scene, Path(document["output"])))
     parts = {
         "What was done": _done(document),
@@ -72,6 +72,13 @@ def write(document: Mapping[str, Any], path: Path) -> None:
     html = to_html(Document(f"{Path(document['output']).name}: a sharpened scene", sections))
     with publish(path) as part:
         part.write_text(html, encoding="utf-8")
+
+
+def _as_it_was(scene: Scene, shift: Mapping[str, Any]) -> Scene:
+    """The scene with MS moved as it was for the product."""
+    if shift["corrected"] == "local" and shift["drift"]:
+        return scene.drifted(drift.read(shift["drift"]))
+    return scene.coregistered(shift["row"], shift["col"]) if shift["corrected"] else scene
 
 
 def _done(document: Mapping[str, Any]) -> Parts:
@@ -92,14 +99,10 @@ def _done(document: Mapping[str, Any]) -> Parts:
 
 def _geometry(document: Mapping[str, Any]) -> Parts:
     shift = document["shift"]
-    if shift["windows"]:
-        done = ", which was corrected" if shift["corrected"] else ""
-        yield Paragraph(
-            f"PAN lies {shift['row']:+.2f} rows and {shift['col']:+.2f} columns (PAN pixels) from MS{done}: the median "
-            f"of {shift['windows']} of {shift['looked']} windows, which agree to {shift['spread']:.2f}."
-        )
-    else:
-        yield Paragraph("No window had enough in common to tell a shift between PAN and MS.")
+    done = ", which was corrected" if shift["corrected"] else ""
+    said = str(shift["said"])
+    sentence = said[0].upper() + said[1:]
+    yield Paragraph(f"{sentence}{done}.")
     rows = [
         (
             it["axis"],

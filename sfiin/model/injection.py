@@ -141,6 +141,7 @@ class Injection(nn.Module):
             slope = (weight * free * (off - gain * low)).mean((1, 2, 3), keepdim=True)
             curve = (weight * gain * free * free).mean((1, 2, 3), keepdim=True)
             mix = (mix + slope / (curve + local.DAMPING)).clamp(*local.MIX)
+        mix = local.MEANS * ((mix - local.MTF) / (local.BLOCKS - local.MTF)).clamp(0, 1)
         return smooth + mix * rest, mix
 
     def blurred(self, pan: Tensor) -> Tensor:

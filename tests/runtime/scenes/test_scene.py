@@ -239,7 +239,7 @@ def test_pixels_by_their_centres_are_not_shifted(tmp_path: Path) -> None:
     assert tie_point(files.paths[1][0]) == (400001.0, 4999999.0)
     with open_scene(*files.paths, QUAD) as scene:
         assert not scene.resampled
-        assert not scene.notes
+        assert [note.split(":")[0] for note in scene.notes] == ["bands"]
         assert not scene.metadata.tags
 
 
@@ -399,12 +399,12 @@ def test_undeclared_is_data(tmp_path: Path) -> None:
     assert valid.all()
     np.testing.assert_array_equal(ms, files.ms)
     np.testing.assert_array_equal(pan[0], files.pan)
-    assert "zeros are 42% of pan.tif, 33% of ms.tif: " in scene.notes[0]
+    assert "zeros are 42% of pan.tif, 33% of ms.tif: " in scene.notes[1]
     with files.write({"nodata": 0}) as scene:
-        assert "zeros are 33% of ms.tif: " in scene.notes[0]
+        assert "zeros are 33% of ms.tif: " in scene.notes[1]
     files.ms[:, 2:4] = 1
     with files.write({"nodata": 0}) as scene:
-        assert not scene.notes
+        assert len(scene.notes) == 1
 
 
 def test_nodata_stays_out_of_resampled_neighbours(tmp_path: Path) -> None:
@@ -536,6 +536,7 @@ def test_metadata_and_notes_come_with_the_scene(tmp_path: Path) -> None:
             "PAN covers more than MS",
             "MS covers more than PAN",
             "PAN and MS were acquired at 2020-01-01 10",
+            "bands",
         ]
 
 
@@ -610,17 +611,29 @@ def test_refuses_other_numbers_of_bands(tmp_path: Path) -> None:
     refused(files.write(), SceneError, "PAN has 2 bands", "panchromatic band alone")
 
 
-def test_refuses_bands_in_another_order(tmp_path: Path) -> None:
+def test_bands_in_another_order_are_taken_by_name(tmp_path: Path) -> None:
     files = Files(tmp_path, QUAD)
     files.write()
     with rasterio.open(files.paths[1][0], "r+") as file:
         file.descriptions = ("Red", "Green", "Blue", "NIR")
-    refused(
-        open_scene(*files.paths, QUAD),
-        MismatchError,
-        "bands: MS holds red, green, blue, nir",
-        "blue, green, red",
-    )
+    with open_scene(*files.paths, QUAD) as scene:
+        np.testing.assert_array_equal(read_all(scene)[0], files.ms[[2, 1, 0, 3]])
+        assert scene.bands == ("Blue", "Green", "Red", "NIR")
+        assert scene.colours[:3] == (ColorInterp.blue, ColorInterp.green, ColorInterp.red)
+        assert "3, 2, 1, 4 of MS are taken" in scene.notes[0]
+    with open_scene(*files.paths, QUAD, chosen="1,2,3,4") as scene:
+        np.testing.assert_array_equal(read_all(scene)[0], files.ms)
+        assert "1 says that it is red, and is taken for blue" in scene.notes[0]
+
+
+def test_files_with_one_name_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("PAN", "MUL"):
+        (tmp_path / folder).mkdir()
+    files = Files(tmp_path, QUAD)
+    files.paths = tmp_path / "PAN/a.tif", [tmp_path / "MUL/a.tif"]
+    files.pan[:12] = 0
+    with files.write() as scene:
+        assert any("zeros are 50% of" in note and "PAN/a.tif" in note for note in scene.notes)
 
 
 def test_suspects_swapped_files(tmp_path: Path) -> None:

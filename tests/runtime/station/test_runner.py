@@ -267,7 +267,7 @@ def test_what_is_shifted_is_refused_accepted_or_corrected(small_model: Path, tmp
         station.run(job)
     with Station(Settings(threads=1, max_shift=5.0)) as station:
         assert not station.run(job)["shift"]["corrected"]
-    with Station(Settings(threads=1, coregister=True, existing="overwrite")) as station:
+    with Station(Settings(threads=1, coregister="shift", existing="overwrite")) as station:
         document = station.run(job)
     assert document["shift"]["corrected"]
     assert (document["shift"]["row"], document["shift"]["col"]) == pytest.approx((3, -2), abs=0.4)

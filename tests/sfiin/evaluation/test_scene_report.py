@@ -58,7 +58,13 @@ def run(tmp_path: Path) -> dict[str, Any]:
         "megapixels_per_second": 0.03,
         "memory": {"peak": 1 << 28, "total": 1 << 29},
         "notes": ["PAN covers more than MS"],
-        "shift": {"row": 0.1, "col": -0.2, "spread": 0.05, "windows": 9, "looked": 9, "corrected": False},
+        "shift": {
+            "row": 0.1,
+            "col": -0.2,
+            "drift": None,
+            "said": "PAN lies +0.1 rows and -0.2 columns",
+            "corrected": "",
+        },
         "seams": [
             {"axis": "rows", "ratio": 1.01, "error": 0.02, "lines": 3, "shows": False},
             {"axis": "columns", "ratio": None, "error": None, "lines": 0, "shows": False},
