@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from sfiin.runtime import documents
+from sfiin.runtime.contract_versions import written_by
 from sfiin.runtime.errors import ContractError
 
 METADATA_KEY = "sfiin.contract"
@@ -139,9 +140,9 @@ class Contract:
     checkpoint: str
     golden: str
     versions: Mapping[str, str]
-    lowering_choice: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
-    influence: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    block: int = 1
+    lowering_choice: Mapping[str, float | str] = _later_mapping()
+    influence: Mapping[str, float] = _later_mapping()
+    block: int = _later(1)
     graph: str = _later("")
     derived: Mapping[str, str | float] = _later_mapping()
     format: str = FORMAT
@@ -149,7 +150,8 @@ class Contract:
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise ContractError(
-                f"format: this version reads '{FORMAT}', not '{self.format}'; export the model again"
+                f"format: this version reads '{FORMAT}', not '{self.format}'; take the version that wrote it, or "
+                "export the model again"
             )
         self._require_ranges()
         ratio = self.sensor.ratio
@@ -194,7 +196,10 @@ class Contract:
 
     @classmethod
     def from_json(cls, text: str) -> Contract:
-        """Read `to_json`'s document. Raises ContractError, naming the field, for anything else."""
+        """Read `to_json`'s document, of this version or an older one (`sfiin.runtime.contract_versions`).
+
+        Raises ContractError, naming the field, for anything else.
+        """
         return decode_sealed(cls, text, "contract")
 
 
@@ -217,11 +222,12 @@ def encode(value: Any) -> str:
 
 def encode_sealed(value: Any) -> str:
     """A dataclass as JSON, with the digest of all else in it; the inverse of `decode_sealed`."""
-    return json.dumps(documents.document(value) | {SEAL: _seal(value)}, sort_keys=True)
+    document = documents.document(value)
+    return json.dumps(document | {SEAL: _seal(document)}, sort_keys=True)
 
 
-def _seal(value: Any) -> str:
-    return hashlib.sha256(encode(value).encode()).hexdigest()
+def _seal(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def decode(cls: type[_T], text: str, what: str) -> _T:
@@ -229,22 +235,31 @@ def decode(cls: type[_T], text: str, what: str) -> _T:
 
     Raises ContractError that names `what` and the field.
     """
-    return documents.build(cls, parse(text, what), what, ContractError)
+    return _read(cls, parse(text, what), what)
 
 
 def decode_sealed(cls: type[_T], text: str, what: str) -> _T:
     """Read a dataclass as `decode` does, and hold it to the digest in its document, where there is one.
 
-    Documents of older versions have none. Raises ContractError, also for a document that was changed.
+    The digest is of the fields that were written, which in an older document are fewer than today's; the
+    oldest have none. Raises ContractError, also for a document that was changed.
     """
     document = parse(text, what)
     seal = document.pop(SEAL, None) if isinstance(document, dict) else None
-    value = documents.build(cls, document, what, ContractError)
-    if seal not in (None, _seal(value)):
+    value = _read(cls, document, what)
+    # Some write 2047 where we write 2047.0; the fields are the same.
+    if seal not in (None, _seal(document), _seal(documents.document(value))):
         raise ContractError(
             f"{what}: {SEAL}: a field was changed since it was written; it is damaged, or was edited; make it again"
         )
     return value
+
+
+def _read(cls: type[_T], document: Any, what: str) -> _T:
+    try:
+        return documents.build(cls, document, what, ContractError)
+    except ContractError as error:
+        raise ContractError(f"{error}{written_by(document)}") from None
 
 
 def parse(text: str, what: str) -> Any:

@@ -134,7 +134,7 @@ def vouch(model: Model) -> str:
             f"{model.path}: {why}, and it makes something else of its golden tiles: {found} (gates "
             f"{gate.relative_l2:.0e} and {gate.peak_share:.0e}); get it anew, or export it again"
         )
-    remedy = f"'sfiin verify {model.path.name} --adopt -o NEW' writes a contract for these bytes"
+    remedy = "export it again to have it vouched for"
     return f"{model.path.name}: {why}, but it computes the same on its golden tiles ({found}); {remedy}"
 
 

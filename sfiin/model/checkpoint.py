@@ -100,7 +100,7 @@ def load(path: Path) -> Checkpoint:
         )
     if metadata.get(SEAL, "") not in ("", seal(metadata, tensors)):
         raise CheckpointError(f"{path}: {SEAL}: changed since it was written; it is damaged, fetch it again")
-    name = metadata.get("architecture")
+    name = metadata.get("architecture", "sfiin")  # the first version knew no other
     if name not in ARCHITECTURES:
         raise CheckpointError(f"{path}: unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
     configuration, kind = ARCHITECTURES[cast(Architecture, name)]
@@ -155,7 +155,8 @@ def _completed(architecture: str | None, text: str) -> str:
         return text  # what is wrong with it, the decoder says
     if architecture != "sfiin" or not isinstance(document, dict):
         return text
-    return json.dumps({"normalise": "none", "inject": "none"} | document)
+    earlier = {"branches": "both", "interaction": "dual", "normalise": "none", "inject": "none"}
+    return json.dumps(earlier | document)
 
 
 def fuser(network: PanSharpener) -> Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]:

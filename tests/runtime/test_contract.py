@@ -56,7 +56,6 @@ def changed(path: str, value: Any) -> str:
         ("sensor.scale", 0, "sensor.scale"),
         ("sensor.scale", "x", "contract.sensor.scale"),
         ("lowering", "fft", "contract.lowering: expected 'matmul' or 'dft' or 'plugin'"),
-        ("lowering_choice", KeyError, "contract.lowering_choice: missing"),
         ("lowering_choice", [], "contract.lowering_choice: expected an object"),
         ("lowering_choice.ms", True, "contract.lowering_choice.ms: expected"),
         ("network", [], "contract.network: expected an object"),
