@@ -280,14 +280,17 @@ def open_scene(
     *,
     gain: float = 1.0,
     refuse_outliers: bool = False,
+    memory: int | None = None,
 ) -> Iterator[Scene]:
     """Open PAN and MS, the latter one file or one file per band in the sensor's order.
 
     `gain` is how many DN make one of the files' numbers: 1 for files that hold DN, the DN of reflectance 1
     for reflectance. Of floats, values that no sensor delivers are no data, or an error with
-    `refuse_outliers` (`sfiin.runtime.scenes.outliers`). Raises SceneError when a file cannot be used or the
-    two cannot be aligned, MismatchError when they are not what the sensor delivers; the message names
-    `bands`, `ratio`, `bits` or `scale`. Raises InputError for a gain that is not positive.
+    `refuse_outliers` (`sfiin.runtime.scenes.outliers`); a row of blocks must fit into `memory` bytes.
+
+    Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError when they are not
+    what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`. Raises InputError for a
+    gain that is not positive.
     """
     if not 0 < gain < math.inf:
         raise InputError(f"--gain: {gain:g} is no number of DN that make 1; give a positive one")
@@ -296,7 +299,7 @@ def open_scene(
 
         def layer_of(path: Path, bands: int) -> _Layer:
             file = stack.enter_context(open_raster(path))
-            limits.check_file(file)
+            limits.check_file(file, memory)
             return _Layer.of(file, bands, gain, Outliers.of(sensor.peak, refuse_outliers))
 
         pan_layer = layer_of(pan, 1)

@@ -274,6 +274,7 @@ class Station:
                         contract.sensor,
                         gain=settings.gain,
                         refuse_outliers=settings.refuse_outliers,
+                        memory=settings.memory,
                     )
                 )
                 check_tiles(scene.height, scene.width, tile, contract.sensor.ratio)
