@@ -68,6 +68,11 @@ def _require_file(name: Name) -> None:
         raise SceneError(f"{path}: no such file")
     if not path.is_file() and not path.is_dir():
         raise SceneError(f"{path}: a pipe or a device; give a file")
+    beside = path.with_name(f"{path.name}.aux.xml")
+    if beside.is_file() and beside.stat().st_size > access.MOST_TEXT:
+        raise SceneError(
+            f"{beside}: {beside.stat().st_size >> 20} MiB, which no statistics take; remove it, GDAL reads all of it"
+        )
 
 
 def describe(path: Name) -> dict[str, Any]:

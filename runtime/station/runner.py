@@ -299,6 +299,7 @@ class Station:
                         gain=settings.gain,
                         refuse_outliers=settings.refuse_outliers,
                         chosen=settings.bands,
+                        memory=settings.memory,
                     )
                 )
                 check_tiles(scene.height, scene.width, tile, contract.sensor.ratio)
