@@ -112,7 +112,7 @@ def sharpen(
         )
     began = time.perf_counter()
     tile = contract.tile if overlap is None else dataclasses.replace(contract.tile, overlap=overlap)
-    tiles = plan(scene.height, scene.width, tile, contract.sensor.ratio)
+    tiles = plan(*scene.extent, tile, contract.sensor.ratio)
     inputs = inputs or identity.of(scene.datasets)
     told = _about(session, scene, tiles, batch) | {"files": inputs.digests, "more": dict(about or {})}
     with journal(out, told) as book:
@@ -187,7 +187,7 @@ class _Rows:
             behind,
         )
         self._strip = _Strip(scene, tiles)
-        self._heights = [b - a for a, b in pairwise((*tiles.rows, scene.height))]
+        self._heights = [b - a for a, b in pairwise((*tiles.rows, tiles.height))]
 
     def replay(self) -> None:
         """Write what the journal kept, and take up the strip where it was."""
@@ -241,6 +241,8 @@ class _Rows:
         """A batch has gone through the strip; with the last one of a row its lines are complete."""
         if self._at_end(it):
             image, valid = self._strip.take(self._heights[it.row])
+            if it.row == 0:
+                image, valid = image[:, self._scene.lead[0] :], valid[self._scene.lead[0] :]
             left = self._strip.left()
             self._behind.do(lambda: self._finished(image, valid, left))
         if progress:
@@ -269,7 +271,7 @@ class _Strip:
         height, width = tiles.tile.height, tiles.cols[-1] + tiles.tile.width
         self._total = np.zeros((len(scene.bands), height, width), np.float32)
         self._valid = np.zeros((height, width), np.bool_)
-        self._shape = scene.height, scene.width
+        self._columns = slice(scene.lead[1], scene.extent[1])
 
     def add(self, i: int, j: int, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Add tile (i, j), which begins at the strip's first row."""
@@ -284,8 +286,7 @@ class _Strip:
 
     def take(self, rows: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Remove the first rows, which are complete, within the scene; the rest moves up."""
-        width = self._shape[1]
-        total, valid = self._total[:, :rows, :width].copy(), self._valid[:rows, :width].copy()
+        total, valid = self._total[:, :rows, self._columns].copy(), self._valid[:rows, self._columns].copy()
         self._kept = self._valid.shape[0] - rows
         for strip in (self._total, self._valid):
             strip[..., : self._kept, :] = strip[..., rows:, :]
