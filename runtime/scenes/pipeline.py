@@ -24,9 +24,8 @@ from rasterio.windows import Window
 
 import sfiin
 from sfiin.runtime.backends.session import Pipelined, Session
-from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import MismatchError, SceneError, SfiinError, StoppedError
-from sfiin.runtime.scenes import beside, identity
+from sfiin.runtime.scenes import beside, identity, saturation
 from sfiin.runtime.scenes.concurrency import Behind, ahead
 from sfiin.runtime.scenes.identity import Identity
 from sfiin.runtime.scenes.journal import Arrays, Journal, journal
@@ -99,7 +98,8 @@ def sharpen(
     is finished and kept. Memory is bounded by some rows of tiles. Integers are rounded half to even and
     clipped to their type; where PAN or any MS band has no data the product has none, and a valid value equal
     to the nodata value moves to the nearest one that is not. A run of the same inputs, model and settings
-    that was stopped is resumed, to the same bytes.
+    that was stopped is resumed, to the same bytes. What is saturated in MS is in the product, and nothing
+    beyond (`sfiin.runtime.scenes.saturation`).
 
     Raises MismatchError when the scene was opened for another sensor, or most values are clipped; SceneError
     when a file turns out to be damaged, or has changed meanwhile; OutputError when `out` cannot be written;
@@ -117,7 +117,8 @@ def sharpen(
     told = _about(session, scene, tiles, batch) | {"files": inputs.digests, "more": dict(about or {})}
     with journal(out, told) as book:
         done = book.rows
-        product = _Product(scene, book.part, contract, form, _tags(session))
+        level = saturation.levels(scene)
+        product = _Product(scene, book.part, level, form, _tags(session))
         with Behind(ROWS_BEHIND) as behind:
             rows = _Rows(scene, tiles, book, product, behind)
             rows.replay()
@@ -125,7 +126,13 @@ def sharpen(
         if not complete:
             raise StoppedError(f"{out}: stopped; what is done is kept, start again to go on")
         product.complete()
-        notes = (*scene.notes, *inputs.notes, *scene.found(), *([book.begun] if book.begun else []))
+        notes = (
+            *scene.notes,
+            *inputs.notes,
+            *scene.found(),
+            *saturation.notes(scene.bands, level),
+            *([book.begun] if book.begun else []),
+        )
         seconds = time.perf_counter() - began
         pixels = scene.height * scene.width
         report = Report(len(tiles), pixels, product.nodata, product.clipped, seconds, done, notes)
@@ -177,7 +184,12 @@ class _Rows:
     """The rows of tiles, from the files or the journal through the strip to the journal and the product."""
 
     def __init__(
-        self, scene: Scene, tiles: TilePlan, book: Journal, product: _Product, behind: Behind
+        self,
+        scene: Scene,
+        tiles: TilePlan,
+        book: Journal,
+        product: _Product,
+        behind: Behind,
     ) -> None:
         self._scene, self._tiles, self._book, self._product, self._behind = (
             scene,
@@ -214,8 +226,9 @@ class _Rows:
                 while not waiting[0].valid.any():
                     self._passed(waiting.popleft(), progress)
                 it = waiting.popleft()
-                for j, image, good in zip(it.columns, fused, it.valid, strict=True):
-                    self._strip.add(it.row, j, image, good)
+                for j, image, ms, good in zip(it.columns, fused, it.ms, it.valid, strict=True):
+                    held = saturation.kept(image, ms, self._product.level, self._scene.gain)
+                    self._strip.add(it.row, j, held, good)
                 self._passed(it, progress)
                 if self._at_end(it) and it.row + 1 < len(self._tiles.rows) and stop():
                     return False
@@ -311,8 +324,11 @@ class _Product:
     """
 
     def __init__(
-        self, scene: Scene, part: Path, contract: Contract, form: Form, tags: Mapping[str, str]
+        self, scene: Scene, part: Path, level: NDArray[np.float64], form: Form, tags: Mapping[str, str]
     ) -> None:
+        self.level = level
+        low, high = scene.limits
+        self._limits = [(low, min(high, float(most))) for most in level]
         self.nodata = 0
         self.clipped = dict.fromkeys(scene.bands, 0)
         self._scene, self._part, self._form = scene, part, form
@@ -331,8 +347,8 @@ class _Product:
         image = image if self._scene.gain == 1 else image / np.float32(self._scene.gain)
         bands = np.empty(image.shape, self._scene.dtype)
         clipped = []
-        for band, values in zip(bands, image, strict=True):
-            band[...], outside = _convert(values, self._scene.dtype, self._scene.limits)
+        for band, values, limits in zip(bands, image, self._limits, strict=True):
+            band[...], outside = _convert(values, self._scene.dtype, limits)
             clipped.append(int((outside & valid).sum()))
             if nodata is not None:
                 band[band == nodata] = _beside(nodata, self._scene.dtype, self._scene.limits[1])

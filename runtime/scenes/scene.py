@@ -230,6 +230,11 @@ class Scene:
         return self.height + self.lead[0], self.width + self.lead[1]
 
     @property
+    def ms_bands(self) -> list[tuple[Any, int]]:
+        """The MS bands' open files and indices, in the product's order."""
+        return _bands(self._ms.layers)
+
+    @property
     def datasets(self) -> tuple[Any, ...]:
         """The open files, PAN first."""
         layers = [layer for raster in (self._pan, self._ms) for layer in raster.layers]

@@ -13,7 +13,6 @@ from rasterio.warp import reproject
 
 from sfiin.runtime.scenes.grid import Axis, common_grid, is_located, moved
 
-
 UTM = CRS.from_epsg(32633)
 
 
