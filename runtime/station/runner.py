@@ -302,10 +302,10 @@ class Station:
                         memory=settings.memory,
                     )
                 )
-                check_tiles(scene.height, scene.width, tile, contract.sensor.ratio)
+                check_tiles(*scene.extent, tile, contract.sensor.ratio)
                 shift = estimate(scene, settings.search)
             scene = self._aligned(scene, shift)
-            tiles = plan(scene.height, scene.width, tile, contract.sensor.ratio)
+            tiles = plan(*scene.extent, tile, contract.sensor.ratio)
             yield _Prepared(session, scene, shift, tiles)
 
     def _aligned(self, scene: Scene, shift: Shift) -> Scene:
@@ -417,6 +417,7 @@ class Station:
             "gain": scene.gain,
             "bands": list(scene.bands),
             "size": [scene.height, scene.width],
+            "lead": list(scene.lead),
             "overlap": ready.tiles.tile.overlap,
             "megapixels_per_second": report.pixels / 1e6 / max(report.seconds, 1e-9),
             "notes": list(notes),
@@ -438,8 +439,11 @@ class Station:
             stac.write(places["stac"], item)
         if "report" in places and self._render:
             tile = dataclasses.replace(contract.tile, overlap=document["overlap"])
-            height, width = document["size"]
-            found = seams.measure(job.output, plan(height, width, tile, contract.sensor.ratio))
+            height, width = (
+                side + lead for side, lead in zip(document["size"], document["lead"], strict=True)
+            )
+            tiles = plan(height, width, tile, contract.sensor.ratio)
+            found = seams.measure(job.output, tiles, tuple(document["lead"]))
             document["seams"] = [
                 {
                     "axis": seam.axis,
