@@ -126,7 +126,9 @@ class Contract:
     adopted model was made from, and is empty for an exported one.
     `lowering_choice` holds the target and the figures by which `--fourier auto` chose the lowering, and is
     empty where it was given. `influence` is how far a tile's border shows, `edge`, and further figures of
-    `sfiin.export.influence`; empty where it was not measured. `block` is the number of output channels that a
+    `sfiin.export.influence`; empty where it was not measured. `home` is the range of each figure of
+    `sfiin.runtime.quality.ground` over what was trained on, empty where it is not recorded; files from before it
+    have none. `block` is the number of output channels that a
     convolution is arranged for: 16 for ONNX Runtime on a CPU, 1 where it is left to the compiler.
     """
 
@@ -141,6 +143,7 @@ class Contract:
     versions: Mapping[str, str]
     lowering_choice: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
     influence: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    home: Mapping[str, tuple[float, ...]] = _later_mapping()
     block: int = 1
     graph: str = _later("")
     derived: Mapping[str, str | float] = _later_mapping()
@@ -217,11 +220,12 @@ def encode(value: Any) -> str:
 
 def encode_sealed(value: Any) -> str:
     """A dataclass as JSON, with the digest of all else in it; the inverse of `decode_sealed`."""
-    return json.dumps(documents.document(value) | {SEAL: _seal(value)}, sort_keys=True)
+    document = documents.document(value)
+    return json.dumps(document | {SEAL: _seal(document)}, sort_keys=True)
 
 
-def _seal(value: Any) -> str:
-    return hashlib.sha256(encode(value).encode()).hexdigest()
+def _seal(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def decode(cls: type[_T], text: str, what: str) -> _T:
@@ -240,7 +244,8 @@ def decode_sealed(cls: type[_T], text: str, what: str) -> _T:
     document = parse(text, what)
     seal = document.pop(SEAL, None) if isinstance(document, dict) else None
     value = documents.build(cls, document, what, ContractError)
-    if seal not in (None, _seal(value)):
+    # What was written lacks fields that came later; a whole number may stand for what is written as 1.0.
+    if seal not in (None, _seal(document), _seal(documents.document(value))):
         raise ContractError(
             f"{what}: {SEAL}: a field was changed since it was written; it is damaged, or was edited; make it again"
         )

@@ -36,7 +36,7 @@ from sfiin.runtime.errors import (
 )
 from sfiin.runtime.files import check_target, sha256
 from sfiin.runtime.flight import bundle
-from sfiin.runtime.scenes import bands, beside, identity, product, seams, stac
+from sfiin.runtime.scenes import bands, beside, ground, identity, product, seams, stac
 from sfiin.runtime.scenes.access import Access, restricted
 from sfiin.runtime.scenes.alignment import LIMIT, SEARCH, Shift, corrected, estimate
 from sfiin.runtime.scenes.grid import is_located
@@ -405,7 +405,7 @@ class Station:
     def _document(self, job: Job, ready: _Prepared, report: Report) -> Document:
         session, scene, shift = ready.session, ready.scene, ready.shift
         contract = session.contract
-        notes = (*report.notes, *getattr(session, "notes", ()))
+        notes = (*report.notes, *getattr(session, "notes", ()), *ground.notes(scene, contract))
         return dataclasses.asdict(report) | {
             "output": str(job.output),
             "pan": str(job.pan),

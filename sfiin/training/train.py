@@ -27,6 +27,7 @@ from sfiin.model.network import PanSharpener
 from sfiin.model.resample import Upsample
 from sfiin.runtime.errors import InputError, SfiinError
 from sfiin.runtime.files import publish
+from sfiin.runtime.quality import ground
 from sfiin.runtime.quality.metrics import ergas, psnr, sam
 from sfiin.training.loss import fusion_loss, missing
 
@@ -135,6 +136,7 @@ def train(
     record = asdict(config) | sources
     record |= {"validation_ergas": state.best_ergas, "curve": [asdict(point) for point in state.curve]}
     record |= {"device": _device_name(network), "torch": torch.__version__}
+    record |= {"home": home_of(pairs, config.patch, network.sensor.scale)}
     return Checkpoint(network.cpu().eval(), record)
 
 
@@ -155,6 +157,20 @@ def validate(network: PanSharpener, pairs: Sequence[Pair], tile: int) -> tuple[f
         scores.append((psnr(fused, truth, peak), sam(fused, truth), ergas(fused, truth, pair.ratio)))
     first, second, third = (fmean(column) for column in zip(*scores, strict=True))
     return first, second, third
+
+
+def home_of(sources: Sequence[Source], patch: int, scale: float) -> dict[str, list[float]]:
+    """The home ground of what is trained on: of at most 16 patches of each source, evenly over it."""
+    found = []
+    for source in sources:
+        side = patch // source.ratio
+        rows, cols = (
+            np.unique(np.linspace(0, size - side, min(4, size // side)).astype(int)) for size in source.size
+        )
+        parts = (source.patch(int(row), int(col), side) for row in rows for col in cols)
+        measured = (ground.measure(ms, pan, scale) for ms, pan, _ in parts)
+        found += [figures for figures in measured if figures is not None]
+    return {name: list(bounds) for name, bounds in ground.home(found).items()}
 
 
 def write_curve(path: Path, curve: Sequence[Mapping[str, Any]]) -> None:
