@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from sfiin.runtime import npz
 from sfiin.runtime.errors import InputError, SceneError, UnavailableError
+from sfiin.runtime.extras import install
 
 Array = NDArray[Any]
 
@@ -120,7 +121,7 @@ def _hdf5(path: Path, *, matlab: bool) -> dict[str, Array]:
         import h5py
     except ImportError:
         raise UnavailableError(
-            f"{path}: {'.mat of version 7.3' if matlab else '.h5'} needs h5py; pip install 'sfiin[train]', or convert "
+            f"{path}: {'.mat of version 7.3' if matlab else '.h5'} needs h5py; {install('train')}, or convert "
             "it to .npz with 'pan' and 'ms'"
         ) from None
     try:
@@ -145,7 +146,7 @@ def _matlab(path: Path) -> dict[str, Array]:
         from scipy import io
     except ImportError:
         raise UnavailableError(
-            f"{path}: .mat needs SciPy; pip install 'sfiin[train]', or convert it to .npz with 'pan' and 'ms'"
+            f"{path}: .mat needs SciPy; {install('train')}, or convert it to .npz with 'pan' and 'ms'"
         ) from None
     try:
         listed = {name: shape for name, shape, _ in io.whosmat(path) if _role(name)}
