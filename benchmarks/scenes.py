@@ -114,7 +114,7 @@ def share(folder: Path, threads: int) -> dict[str, float]:
     with OnnxSession(models.choose(4, 4), threads=threads) as session:
         contract = session.contract
         with open_scene(pan, [ms], contract.sensor) as scene:
-            tiles = plan(scene.height, scene.width, contract.tile, contract.sensor.ratio)
+            tiles = plan(*scene.extent, contract.tile, contract.sensor.ratio)
             side = contract.tile.height
             inputs = [
                 scene.read(row, col, side, side)[:2] for row in tiles.rows[:4] for col in tiles.cols[:4]

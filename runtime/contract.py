@@ -127,7 +127,9 @@ class Contract:
     adopted model was made from, and is empty for an exported one.
     `lowering_choice` holds the target and the figures by which `--fourier auto` chose the lowering, and is
     empty where it was given. `influence` is how far a tile's border shows, `edge`, and further figures of
-    `sfiin.export.influence`; empty where it was not measured. `block` is the number of output channels that a
+    `sfiin.export.influence`; empty where it was not measured. `home` is the range of each figure of
+    `sfiin.runtime.quality.ground` over what was trained on, empty where it is not recorded; files from before it
+    have none. `block` is the number of output channels that a
     convolution is arranged for: 16 for ONNX Runtime on a CPU, 1 where it is left to the compiler.
     """
 
@@ -142,6 +144,7 @@ class Contract:
     versions: Mapping[str, str]
     lowering_choice: Mapping[str, float | str] = _later_mapping()
     influence: Mapping[str, float] = _later_mapping()
+    home: Mapping[str, tuple[float, ...]] = _later_mapping()
     block: int = _later(1)
     graph: str = _later("")
     derived: Mapping[str, str | float] = _later_mapping()
@@ -247,7 +250,7 @@ def decode_sealed(cls: type[_T], text: str, what: str) -> _T:
     document = parse(text, what)
     seal = document.pop(SEAL, None) if isinstance(document, dict) else None
     value = _read(cls, document, what)
-    # Some write 2047 where we write 2047.0; the fields are the same.
+    # What was written lacks fields that came later; a whole number may stand for what is written as 1.0.
     if seal not in (None, _seal(document), _seal(documents.document(value))):
         raise ContractError(
             f"{what}: {SEAL}: a field was changed since it was written; it is damaged, or was edited; make it again"

@@ -78,6 +78,7 @@ def watch(
     """Sharpen scenes as they arrive in a folder, until told to stop; bad ones are set aside with their
     error."""
     limit = options.parse_size(memory) if memory else None
+    from sfiin.runtime.backends.triton_client import is_address
     from sfiin.runtime.scenes.pipeline import Form
     from sfiin.runtime.station.inbox import Inbox
     from sfiin.runtime.station.isolation import LostError, Worker
@@ -114,7 +115,7 @@ def watch(
     box, stop = Inbox(inbox, outbox, settle), stopping()
     setup = {
         "settings": dataclasses.asdict(settings),
-        "model": None if model is None else str(model.absolute()),
+        "model": None if model is None else str(model if is_address(model) else model.absolute()),
         "inbox": not trust_inbox,
         "memory": options.parse_size(worker_memory) if worker_memory else None,
     }

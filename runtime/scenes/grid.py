@@ -6,13 +6,12 @@ pixel. Along each axis, MS is brought there in one of two ways.
 - As it is, when its own pixels lie there to within 0.05 PAN pixel, or when the arrays are exactly ratio:1 and
   the georeferences contradict that only by what files in circulation get wrong: their centres differ by less
   than half a PAN pixel, their ends by at most the (ratio - 1) / 2 pixels that arise where the outermost
-  pixels' centres were written down as the edges. Up to ratio - 1 lines of PAN before the first whole MS pixel
-  are left out.
+  pixels' centres were written down as the edges. Where PAN begins inside an MS pixel, so does the product:
+  the grid begins with the whole MS pixel, up to ratio - 1 pixels before.
 - Otherwise by cubic convolution, so that Landsat's offset of half a PAN pixel comes out right.
 
 The grid ends with the area both files cover; where MS ends less than one PAN pixel before PAN, with PAN.
-Files without a geotransform, such as those that have ground control points or RPCs only, must be exactly
-ratio:1.
+Where the two lie is told by `sfiin.runtime.scenes.place`. Without any georeference they begin at one corner.
 """
 
 from __future__ import annotations
@@ -28,11 +27,15 @@ from rasterio.transform import Affine
 
 from sfiin.runtime.errors import MismatchError, SceneError
 from sfiin.runtime.scenes.cubic import cubic
+from sfiin.runtime.scenes.place import between, horizontal, is_located, relation
+
+__all__ = ["Axis", "Grid", "Span", "common_grid", "is_located", "moved"]
 
 # In PAN pixels, unless said otherwise.
 _ON_GRID = 0.05
 _CENTRES = 0.45
 _RATIO_ERROR = 0.02  # relative
+_TURNED = 0.5  # of MS against PAN, over its size
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Axis:
 class Span:
     """One axis of the common grid: `count` PAN pixels from PAN's pixel `start`, MS' pixels `ms` on it.
 
+    `lead` is how many pixels of the grid lie before PAN's first, so that it begins with a whole MS pixel.
     `ends` is where MS begins and ends by the georeferences, in PAN pixels.
     """
 
@@ -101,6 +105,7 @@ class Span:
     count: int
     ms: Axis
     ends: tuple[float, float]
+    lead: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,27 +125,20 @@ def common_grid(pan: Any, files: Sequence[Any], ratio: int) -> Grid:
     ms = files[0]
     for file in files[1:]:
         _check_same_grid(ms, file)
-    (col_step, _, col), (_, row_step, row), _ = _relation(pan, ms)
+    matrix, told = relation(pan, ms, ratio)
+    (col_step, _, col), (_, row_step, row), _ = matrix
+    if max(abs(matrix[0, 1]) * ms.height, abs(matrix[1, 0]) * ms.width) > _TURNED:
+        raise SceneError(f"{ms.name}: MS is rotated or sheared against PAN; warp both onto parallel grids")
     if max(row_step, col_step) < 1:
         raise SceneError(f"{ms.name}: MS is finer than PAN; are PAN and MS swapped?")
     for step in (row_step, col_step):
         if abs(step / ratio - 1) > _RATIO_ERROR:
             raise MismatchError(f"ratio: MS' pixels are {step:.3g} times PAN's, the model wants {ratio}")
-    if not is_located(pan) and pan.shape != (ratio * ms.height, ratio * ms.width):
-        raise SceneError(
-            f"{ms.name}: without georeferences PAN must be exactly {ratio} times MS' size, "
-            f"not {pan.height}x{pan.width} to {ms.height}x{ms.width}"
-        )
     rows = _align(row, row_step, pan.height, ms.height, ratio)
     cols = _align(col, col_step, pan.width, ms.width, ratio)
     if rows.count < 1 or cols.count < 1:
         raise SceneError(f"{ms.name}: MS and PAN have no common area; are they of one acquisition?")
-    return Grid(rows, cols, tuple(_notes(pan, rows, cols)))
-
-
-def is_located(file: Any) -> bool:
-    """Whether an open raster has a geotransform."""
-    return not file.transform.is_identity
+    return Grid(rows, cols, (*told, *_notes(pan, rows, cols)))
 
 
 def moved(transform: Affine, row: int, col: int) -> Affine:
@@ -149,60 +147,26 @@ def moved(transform: Affine, row: int, col: int) -> Affine:
     return Affine(a, b, c + a * col + b * row, d, e, f + d * col + e * row)
 
 
-def _between(one: Any, other: Any) -> NDArray[np.float64]:
-    """From the other file's pixel coordinates (column, row, 1) to one's, as a 3 x 3 matrix."""
-    # affine before 3.0 knows no @, and after it no * without a warning.
-    to_map, from_map = (
-        np.array([tuple(t)[:3], tuple(t)[3:6], (0, 0, 1)]) for t in (other.transform, one.transform)
-    )
-    matrix: NDArray[np.float64] = np.linalg.inv(from_map) @ to_map
-    return matrix
-
-
-def _relation(pan: Any, ms: Any) -> NDArray[np.float64]:
-    """From MS' pixel coordinates to PAN's, as `_between`, after checking that the georeferences allow it."""
-    if is_located(pan) != is_located(ms):
-        lacking = ms if is_located(pan) else pan
-        raise SceneError(f"{lacking.name}: no georeference, but the other file has one; give both or neither")
-    if not is_located(pan):
-        return np.diag([pan.width / ms.width, pan.height / ms.height, 1])
-    if pan.crs != ms.crs:
-        raise SceneError(f"{ms.name}: MS is in {_crs(ms)}, PAN in {_crs(pan)}; reproject one of them")
-    for file in (pan, ms):
-        if file.transform.determinant > 0:
-            raise SceneError(
-                f"{file.name}: its rows run from south to north; turn it over, e.g. with gdalwarp"
-            )
-    relation = _between(pan, ms)
-    if max(abs(relation[0, 1]) * ms.height, abs(relation[1, 0]) * ms.width) > 0.5:
-        raise SceneError(f"{ms.name}: MS is rotated or sheared against PAN; warp both onto parallel grids")
-    return relation
-
-
-def _crs(file: Any) -> str:
-    return file.crs.to_string() if file.crs else "no CRS"
-
-
 def _check_same_grid(first: Any, other: Any) -> None:
     corners = np.array([(0, 0, 1), (first.width, first.height, 1)]).T
-    apart = np.abs(_between(first, other) @ corners - corners).max()
-    if first.shape != other.shape or first.crs != other.crs or apart > _ON_GRID:
+    apart = np.abs(between(first, other) @ corners - corners).max()
+    if first.shape != other.shape or horizontal(first.crs) != horizontal(other.crs) or apart > _ON_GRID:
         raise SceneError(f"{other.name}: not on the grid of {first.name}; MS bands must share one grid")
 
 
 def _align(offset: float, step: float, pan: int, ms: int, ratio: int) -> Span:
     """One axis, along which MS begins at PAN coordinate `offset` and has pixels of `step`."""
     end = offset + step * ms
-    whole = _whole_offset(offset, end, pan, ms, ratio)
+    whole, lead = _whole_offset(offset, end, pan, ms, ratio), 0
     if whole is not None:
-        start = whole if whole >= 0 else whole % ratio
+        start, lead = max(whole, 0), max(-whole, 0) % ratio
         count = min(pan, whole + ratio * ms) - start
-        origin, scale = float((start - whole) // ratio), 1.0
+        origin, scale = float((start - lead - whole) // ratio), 1.0
     else:
         start = 0 if offset < 1 else math.ceil(offset - _ON_GRID)
         count = (pan if end > pan - 1 else math.floor(end + _ON_GRID)) - start
         origin, scale = (start - offset) / step, ratio / step
-    return Span(start, count, Axis(origin, scale, -(-count // ratio), ms), (offset, end))
+    return Span(start, count, Axis(origin, scale, -(-(lead + count) // ratio), ms), (offset, end), lead)
 
 
 def _whole_offset(offset: float, end: float, pan: int, ms: int, ratio: int) -> int | None:

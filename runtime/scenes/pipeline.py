@@ -24,9 +24,8 @@ from rasterio.windows import Window
 
 import sfiin
 from sfiin.runtime.backends.session import Pipelined, Session
-from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import MismatchError, SceneError, SfiinError, StoppedError
-from sfiin.runtime.scenes import beside, identity
+from sfiin.runtime.scenes import beside, identity, saturation
 from sfiin.runtime.scenes.concurrency import Behind, ahead
 from sfiin.runtime.scenes.identity import Identity
 from sfiin.runtime.scenes.journal import Arrays, Journal, journal
@@ -99,7 +98,8 @@ def sharpen(
     is finished and kept. Memory is bounded by some rows of tiles. Integers are rounded half to even and
     clipped to their type; where PAN or any MS band has no data the product has none, and a valid value equal
     to the nodata value moves to the nearest one that is not. A run of the same inputs, model and settings
-    that was stopped is resumed, to the same bytes.
+    that was stopped is resumed, to the same bytes. What is saturated in MS is in the product, and nothing
+    beyond (`sfiin.runtime.scenes.saturation`).
 
     Raises MismatchError when the scene was opened for another sensor, or most values are clipped; SceneError
     when a file turns out to be damaged, or has changed meanwhile; OutputError when `out` cannot be written;
@@ -112,12 +112,13 @@ def sharpen(
         )
     began = time.perf_counter()
     tile = contract.tile if overlap is None else dataclasses.replace(contract.tile, overlap=overlap)
-    tiles = plan(scene.height, scene.width, tile, contract.sensor.ratio)
+    tiles = plan(*scene.extent, tile, contract.sensor.ratio)
     inputs = inputs or identity.of(scene.datasets)
     told = _about(session, scene, tiles, batch) | {"files": inputs.digests, "more": dict(about or {})}
     with journal(out, told) as book:
         done = book.rows
-        product = _Product(scene, book.part, contract, form, _tags(session))
+        level = saturation.levels(scene)
+        product = _Product(scene, book.part, level, form, _tags(session))
         with Behind(ROWS_BEHIND) as behind:
             rows = _Rows(scene, tiles, book, product, behind)
             rows.replay()
@@ -125,7 +126,13 @@ def sharpen(
         if not complete:
             raise StoppedError(f"{out}: stopped; what is done is kept, start again to go on")
         product.complete()
-        notes = (*scene.notes, *inputs.notes, *scene.found(), *([book.begun] if book.begun else []))
+        notes = (
+            *scene.notes,
+            *inputs.notes,
+            *scene.found(),
+            *saturation.notes(scene.bands, level),
+            *([book.begun] if book.begun else []),
+        )
         seconds = time.perf_counter() - began
         pixels = scene.height * scene.width
         report = Report(len(tiles), pixels, product.nodata, product.clipped, seconds, done, notes)
@@ -177,7 +184,12 @@ class _Rows:
     """The rows of tiles, from the files or the journal through the strip to the journal and the product."""
 
     def __init__(
-        self, scene: Scene, tiles: TilePlan, book: Journal, product: _Product, behind: Behind
+        self,
+        scene: Scene,
+        tiles: TilePlan,
+        book: Journal,
+        product: _Product,
+        behind: Behind,
     ) -> None:
         self._scene, self._tiles, self._book, self._product, self._behind = (
             scene,
@@ -187,7 +199,7 @@ class _Rows:
             behind,
         )
         self._strip = _Strip(scene, tiles)
-        self._heights = [b - a for a, b in pairwise((*tiles.rows, scene.height))]
+        self._heights = [b - a for a, b in pairwise((*tiles.rows, tiles.height))]
 
     def replay(self) -> None:
         """Write what the journal kept, and take up the strip where it was."""
@@ -214,8 +226,9 @@ class _Rows:
                 while not waiting[0].valid.any():
                     self._passed(waiting.popleft(), progress)
                 it = waiting.popleft()
-                for j, image, good in zip(it.columns, fused, it.valid, strict=True):
-                    self._strip.add(it.row, j, image, good)
+                for j, image, ms, good in zip(it.columns, fused, it.ms, it.valid, strict=True):
+                    held = saturation.kept(image, ms, self._product.level, self._scene.gain)
+                    self._strip.add(it.row, j, held, good)
                 self._passed(it, progress)
                 if self._at_end(it) and it.row + 1 < len(self._tiles.rows) and stop():
                     return False
@@ -241,6 +254,8 @@ class _Rows:
         """A batch has gone through the strip; with the last one of a row its lines are complete."""
         if self._at_end(it):
             image, valid = self._strip.take(self._heights[it.row])
+            if it.row == 0:
+                image, valid = image[:, self._scene.lead[0] :], valid[self._scene.lead[0] :]
             left = self._strip.left()
             self._behind.do(lambda: self._finished(image, valid, left))
         if progress:
@@ -269,7 +284,7 @@ class _Strip:
         height, width = tiles.tile.height, tiles.cols[-1] + tiles.tile.width
         self._total = np.zeros((len(scene.bands), height, width), np.float32)
         self._valid = np.zeros((height, width), np.bool_)
-        self._shape = scene.height, scene.width
+        self._columns = slice(scene.lead[1], scene.extent[1])
 
     def add(self, i: int, j: int, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Add tile (i, j), which begins at the strip's first row."""
@@ -284,8 +299,7 @@ class _Strip:
 
     def take(self, rows: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Remove the first rows, which are complete, within the scene; the rest moves up."""
-        width = self._shape[1]
-        total, valid = self._total[:, :rows, :width].copy(), self._valid[:rows, :width].copy()
+        total, valid = self._total[:, :rows, self._columns].copy(), self._valid[:rows, self._columns].copy()
         self._kept = self._valid.shape[0] - rows
         for strip in (self._total, self._valid):
             strip[..., : self._kept, :] = strip[..., rows:, :]
@@ -310,8 +324,11 @@ class _Product:
     """
 
     def __init__(
-        self, scene: Scene, part: Path, contract: Contract, form: Form, tags: Mapping[str, str]
+        self, scene: Scene, part: Path, level: NDArray[np.float64], form: Form, tags: Mapping[str, str]
     ) -> None:
+        self.level = level
+        low, high = scene.limits
+        self._limits = [(low, min(high, float(most))) for most in level]
         self.nodata = 0
         self.clipped = dict.fromkeys(scene.bands, 0)
         self._scene, self._part, self._form = scene, part, form
@@ -330,8 +347,8 @@ class _Product:
         image = image if self._scene.gain == 1 else image / np.float32(self._scene.gain)
         bands = np.empty(image.shape, self._scene.dtype)
         clipped = []
-        for band, values in zip(bands, image, strict=True):
-            band[...], outside = _convert(values, self._scene.dtype, self._scene.limits)
+        for band, values, limits in zip(bands, image, self._limits, strict=True):
+            band[...], outside = _convert(values, self._scene.dtype, limits)
             clipped.append(int((outside & valid).sum()))
             if nodata is not None:
                 band[band == nodata] = _beside(nodata, self._scene.dtype, self._scene.limits[1])

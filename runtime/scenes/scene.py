@@ -199,7 +199,8 @@ class Scene:
     `nodata` marks, in a product, pixels that PAN or any MS band lacks (None when neither file can lack any).
     `gain` is how many DN make one of the files' numbers. `crs` is None and `transform` the identity when the
     files have no geotransform. `metadata` is what a product takes over, `tags` what else is written into it;
-    `notes` say what a user should know about the pair, a sentence each.
+    `notes` say what a user should know about the pair, a sentence each. `lead` is how many rows and columns of
+    the grid lie before the product's first, so that it begins with a whole MS pixel.
     """
 
     sensor: SensorProfile
@@ -216,11 +217,22 @@ class Scene:
     _pan: _Raster
     _ms: _Raster
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    lead: tuple[int, int] = (0, 0)
 
     @property
     def bands(self) -> tuple[str, ...]:
         """The MS bands' names, as the files give them, else as the model does."""
         return self.metadata.names
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """The grid's height and width, with what leads the product."""
+        return self.height + self.lead[0], self.width + self.lead[1]
+
+    @property
+    def ms_bands(self) -> list[tuple[Any, int]]:
+        """The MS bands' open files and indices, in the product's order."""
+        return _bands(self._ms.layers)
 
     @property
     def datasets(self) -> tuple[Any, ...]:
@@ -282,7 +294,7 @@ class Scene:
         return self._ms.drift is not None or self._ms.rows.resampled or self._ms.cols.resampled
 
     def read(self, row: int, col: int, height: int, width: int) -> tuple[Image, Image, Mask]:
-        """Read a window given in PAN pixels, all four numbers multiples of the ratio.
+        """Read a window of the grid (`lead`) in PAN pixels, all four numbers multiples of the ratio.
 
         Returns MS (B, height / ratio, width / ratio) and PAN (1, height, width), float32, DN, and a mask
         (height, width) of where both are valid. Beyond the scene the outermost pixels repeat. Pixels that a
@@ -341,13 +353,14 @@ def open_scene(
     gain: float = 1.0,
     refuse_outliers: bool = False,
     chosen: str | None = None,
+    memory: int | None = None,
 ) -> Iterator[Scene]:
     """Open PAN and MS, the latter one file or several.
 
     Which of MS' bands are the sensor's goes by what the files say, else by position; `chosen` overrides it
     (`sfiin.runtime.scenes.bands`). `gain` is how many DN make one of the files' numbers: 1 for files that hold
     DN, the DN of reflectance 1 for reflectance. Of floats, values that no sensor delivers are no data, or an
-    error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`).
+    error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`); a row of blocks must fit into `memory` bytes.
 
     Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError when they are not
     what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`. Raises InputError for a
@@ -359,7 +372,7 @@ def open_scene(
         pan_file = stack.enter_context(open_raster(pan))
         files = [stack.enter_context(open_raster(path)) for path in ms]
         for file in (pan_file, *files):
-            limits.check_file(file)
+            limits.check_file(file, memory)
 
         def sifted() -> Outliers:
             return Outliers.of(sensor.peak, refuse_outliers)
@@ -470,8 +483,9 @@ def _scene(
         bits=bits,
         nodata=nodata,
         gain=pan.gain,
-        crs=file.crs,
-        transform=moved(file.transform, rows.start, cols.start) if is_located(file) else Affine.identity(),
+        crs=file.crs or ms[0].file.crs,
+        transform=_transform(file, ms[0].file, grid, sensor.ratio),
+        lead=(rows.lead, cols.lead),
         metadata=passed,
         notes=(*grid.notes, *passed.notes, *bits_notes, *notes),
         _pan=_Raster([pan], _pan_axis(rows, file.height), _pan_axis(cols, file.width)),
@@ -484,7 +498,18 @@ def _bands(ms: Sequence[_Layer]) -> list[tuple[Any, int]]:
 
 
 def _pan_axis(span: Span, size: int) -> Axis:
-    return Axis(span.start, 1, span.count, size)
+    return Axis(span.start - span.lead, 1, span.lead + span.count, size)
+
+
+def _transform(pan: Any, ms: Any, grid: Grid, ratio: int) -> Affine:
+    """The product's: PAN's, else MS' where only MS has one, and the two begin at one corner."""
+    if is_located(pan):
+        return moved(pan.transform, grid.rows.start, grid.cols.start)
+    if not is_located(ms):
+        return Affine.identity()
+    a, b, c, d, e, f = tuple(ms.transform)[:6]
+    fine = Affine(a / ratio, b / ratio, c, d / ratio, e / ratio, f)
+    return moved(fine, grid.rows.start, grid.cols.start)
 
 
 def _product_nodata(pan: _Layer, ms: Sequence[_Layer], dtype: np.dtype[Any]) -> float | None:

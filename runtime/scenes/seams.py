@@ -54,19 +54,20 @@ class Seams:
         return self.ratio > LIMIT and self.ratio - 1 > ERRORS * self.error
 
 
-def measure(path: Path, tiles: TilePlan) -> tuple[Seams, Seams]:
+def measure(path: Path, tiles: TilePlan, lead: tuple[int, ...] = (0, 0)) -> tuple[Seams, Seams]:
     """The seam meter of a product that was made with these tiles: borders between rows of tiles, and columns.
 
+    The tiles begin `lead` rows and columns before the product.
     Pixels without data are left out. Memory is bounded by some thousand pixels along a line. Raises
     SceneError.
     """
     with open_raster(path) as file:
         found = []
-        for axis, starts, side, length in (
-            ("rows", tiles.rows, tiles.tile.height, file.height),
-            ("columns", tiles.cols, tiles.tile.width, file.width),
+        for axis, starts, side, length, before in (
+            ("rows", tiles.rows, tiles.tile.height, file.height, lead[0]),
+            ("columns", tiles.cols, tiles.tile.width, file.width, lead[1]),
         ):
-            lines = borders(starts, side, length)
+            lines = borders([start - before for start in starts], side, length)
             chosen = [
                 lines[i]
                 for i in np.unique(np.linspace(0, len(lines) - 1, min(LINES, len(lines))).astype(int))

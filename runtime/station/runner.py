@@ -23,11 +23,20 @@ import rasterio
 
 from sfiin.runtime import models, reports
 from sfiin.runtime.backends.select import Choice, open_session
-from sfiin.runtime.backends.session import Session
+from sfiin.runtime.backends.session import Session, Watched
+from sfiin.runtime.backends.triton_client import is_address
 from sfiin.runtime.contract import Contract
-from sfiin.runtime.errors import InputError, MismatchError, OutputError, SceneError, SfiinError
+from sfiin.runtime.errors import (
+    CheckFailedError,
+    InputError,
+    MismatchError,
+    OutputError,
+    SceneError,
+    SfiinError,
+)
 from sfiin.runtime.files import check_target, sha256
-from sfiin.runtime.scenes import bands, beside, identity, product, seams, stac
+from sfiin.runtime.flight import bundle
+from sfiin.runtime.scenes import bands, beside, ground, identity, product, seams, stac
 from sfiin.runtime.scenes.access import Access, restricted
 from sfiin.runtime.scenes.alignment import LIMIT, SEARCH, Shift, corrected, estimate
 from sfiin.runtime.scenes.grid import is_located
@@ -194,9 +203,11 @@ class Station:
             def publish(part: Path, report: Report) -> None:
                 document.update(self._document(job, ready, report))
                 document["memory"] = _memory(memory) | {"peak": budget.peak()}
+                if isinstance(ready.session, Watched):
+                    document["guard"] = dict(ready.session.vouch())
                 done.draft(job.output, part, run, document)
 
-            with rasterio.Env(GDAL_CACHEMAX=memory.cache):
+            with rasterio.Env(GDAL_CACHEMAX=memory.cache), _untrusted_removed(job.output):
                 sharpen(
                     ready.session,
                     ready.scene,
@@ -288,12 +299,13 @@ class Station:
                         gain=settings.gain,
                         refuse_outliers=settings.refuse_outliers,
                         chosen=settings.bands,
+                        memory=settings.memory,
                     )
                 )
-                check_tiles(scene.height, scene.width, tile, contract.sensor.ratio)
+                check_tiles(*scene.extent, tile, contract.sensor.ratio)
                 shift = estimate(scene, settings.search)
             scene = self._aligned(scene, shift)
-            tiles = plan(scene.height, scene.width, tile, contract.sensor.ratio)
+            tiles = plan(*scene.extent, tile, contract.sensor.ratio)
             yield _Prepared(session, scene, shift, tiles)
 
     def _aligned(self, scene: Scene, shift: Shift) -> Scene:
@@ -313,6 +325,8 @@ class Station:
 
     def _opened(self, model: Path) -> _Model:
         """A model, opened anew where its file has been replaced."""
+        if is_address(model):
+            return self._served(model)
         if not model.is_file():
             raise InputError(f"{model}: no such model file")
         found = self._open.get(model)
@@ -322,7 +336,7 @@ class Station:
             self._open.pop(model).session.close()
         for _ in range(_REPLACED):
             state, digest = _state(model), model_digest(model)
-            session = open_session(model, self._settings.provider, self._settings.threads)
+            session = self._session(model)
             if (_state(model), model_digest(model)) == (state, digest):
                 break
             session.close()
@@ -330,6 +344,26 @@ class Station:
             raise InputError(f"{model}: is being replaced all the time; wait until it is whole")
         self._open[model] = _Model(session, digest, sha256(model), state)
         return self._open[model]
+
+    def _served(self, address: Path) -> _Model:
+        """A model that a server runs, by the digest that the server tells."""
+        if address not in self._open:
+            session = open_session(address, self._settings.provider)
+            digest = str(getattr(session, "sha256", ""))
+            self._open[address] = _Model(session, digest, digest, ())
+        return self._open[address]
+
+    def _session(self, model: Path) -> Session:
+        """A model's session; of a bundle's manifest, its chain behind a guard."""
+        if model.name == bundle.MANIFEST:
+            from sfiin.runtime.flight.chain import open_bundle
+
+            return open_bundle(model.parent, self._settings.provider, self._settings.threads)
+        return open_session(model, self._settings.provider, self._settings.threads)
+
+    def contract(self, model: Path) -> Contract:
+        """What a model promises. Raises as `open_session`."""
+        return self._opened(model).session.contract
 
     def _model(self, job: Job) -> Path:
         if job.model:
@@ -371,7 +405,7 @@ class Station:
     def _document(self, job: Job, ready: _Prepared, report: Report) -> Document:
         session, scene, shift = ready.session, ready.scene, ready.shift
         contract = session.contract
-        notes = (*report.notes, *getattr(session, "notes", ()))
+        notes = (*report.notes, *getattr(session, "notes", ()), *ground.notes(scene, contract))
         return dataclasses.asdict(report) | {
             "output": str(job.output),
             "pan": str(job.pan),
@@ -383,6 +417,7 @@ class Station:
             "gain": scene.gain,
             "bands": list(scene.bands),
             "size": [scene.height, scene.width],
+            "lead": list(scene.lead),
             "overlap": ready.tiles.tile.overlap,
             "megapixels_per_second": report.pixels / 1e6 / max(report.seconds, 1e-9),
             "notes": list(notes),
@@ -404,8 +439,11 @@ class Station:
             stac.write(places["stac"], item)
         if "report" in places and self._render:
             tile = dataclasses.replace(contract.tile, overlap=document["overlap"])
-            height, width = document["size"]
-            found = seams.measure(job.output, plan(height, width, tile, contract.sensor.ratio))
+            height, width = (
+                side + lead for side, lead in zip(document["size"], document["lead"], strict=True)
+            )
+            tiles = plan(height, width, tile, contract.sensor.ratio)
+            found = seams.measure(job.output, tiles, tuple(document["lead"]))
             document["seams"] = [
                 {
                     "axis": seam.axis,
@@ -490,6 +528,16 @@ def _state(model: Path) -> tuple[int, ...]:
     except OSError as error:
         raise InputError(f"{model}: cannot be read ({error.strerror})") from None
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@contextmanager
+def _untrusted_removed(output: Path) -> Iterator[None]:
+    """Rows that a session made which then failed its own test are not gone on from."""
+    try:
+        yield
+    except CheckFailedError:
+        discard(output)
+        raise
 
 
 @contextmanager

@@ -208,22 +208,29 @@ def _pictures(document: Mapping[str, Any], regions: list[Region]) -> Parts:
 
 def _regions(scene: Scene, product: Path) -> Iterator[Region]:
     ratio = scene.sensor.ratio
-    side = min(SIDE, scene.height // ratio * ratio, scene.width // ratio * ratio)
-    if side == 0:
+    first = [ratio if before else 0 for before in scene.lead]
+    side = min(
+        SIDE, *((length - at) // ratio * ratio for length, at in zip(scene.extent, first, strict=True))
+    )
+    if side <= 0:
         return
     tops, lefts = (
         sorted(
-            {int(at) // ratio * ratio for at in np.linspace(0, length - side, min(GRID, -(-length // side)))}
+            {
+                int(place) // ratio * ratio
+                for place in np.linspace(at, length - side, min(GRID, -(-length // side)))
+            }
         )
-        for length in (scene.height, scene.width)
+        for at, length in zip(first, scene.extent, strict=True)
     )
     with open_raster(product) as file:
         for row in tops:
             for col in lefts:
                 ms, pan, valid = scene.read(row, col, side, side)
-                fused = file.read(window=Window(col, row, side, side)).astype(np.float64)
+                down, right = row - scene.lead[0], col - scene.lead[1]
+                fused = file.read(window=Window(right, down, side, side)).astype(np.float64)
                 sharp, coarse = (image.astype(np.float64) / scene.gain for image in (pan[0], ms))
-                yield Region(row, col, sharp, coarse, fused, valid)
+                yield Region(down, right, sharp, coarse, fused, valid)
 
 
 def _number(value: float | None) -> str:

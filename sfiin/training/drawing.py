@@ -59,8 +59,8 @@ class Drawing:
     blocks: float = 0.22
     bicubic: float = 0.16
     mtf: tuple[float, float] = (0.08, 0.45)
-    shifted: float = 0.15
-    jittered: float = 0.25
+    shifted: float = 0.1
+    jittered: float = 0.05
     noise: float = 0.15
     noise_pan: float = 7e-4
     noise_ms: float = 8e-4

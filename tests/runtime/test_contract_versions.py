@@ -22,7 +22,7 @@ from sfiin.runtime.contract_versions import written_by
 from sfiin.runtime.errors import ContractError
 
 OLDER = (Path(__file__).parent / "contracts_of_older_versions.jsonl").read_text("utf-8").splitlines()
-ADDED = {"lowering_choice": {}, "block": 1, "influence": {}, "graph": "", "derived": {}}
+ADDED = {"lowering_choice": {}, "block": 1, "influence": {}, "home": {}, "graph": "", "derived": {}}
 TODAY = Contract(
     SensorProfile("test", ("blue", "green"), 4, 11, 2047.0),
     Tile(128, 64, 32),

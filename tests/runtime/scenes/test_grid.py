@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.transform import Affine
 from rasterio.warp import reproject
 
 from sfiin.runtime.scenes.grid import Axis, common_grid, is_located, moved
+
+UTM = CRS.from_epsg(32633)
 
 
 @dataclass
@@ -20,7 +23,7 @@ class Raster:
     transform: Affine
     height: int
     width: int
-    crs: Any = "EPSG:32633"
+    crs: Any = UTM
     name: str = "ms.tif"
 
     @property
@@ -91,14 +94,13 @@ def test_notes_say_what_is_not_as_it_looks(sharp: Raster, coarse: Raster, notes:
 def test_counts_of_whole_offsets(at: int, number: int, size: int) -> None:
     """Along one axis, PAN's lines and MS' lines are counted as sets of integers."""
     covered = [line for line in range(size) if at <= line < at + 4 * number]
-    whole = [
-        line for line in covered if line - (line - at) % 4 >= 0
-    ]  # of MS pixels that PAN does not cut at its start
-    if not whole:
+    if not covered:
         return
     grid = common_grid(pan(size, 4), [ms(number, 1, at, 0)], 4)
-    assert (grid.rows.start, grid.rows.count) == (whole[0], len(whole))
-    used = {(line - at) // 4 for line in whole}
+    assert (grid.rows.start, grid.rows.count) == (covered[0], len(covered))
+    assert (grid.rows.start - grid.rows.lead - at) % 4 == 0
+    assert 0 <= grid.rows.lead < 4
+    used = {(line - at) // 4 for line in covered}
     assert grid.rows.ms.outside == number - len(used)
     np.testing.assert_array_equal(grid.rows.ms.nearest(0, len(used)), sorted(used))
 

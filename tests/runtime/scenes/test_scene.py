@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, Resampling
+from rasterio.rpc import RPC
 from rasterio.transform import Affine
 from rasterio.warp import reproject
 
@@ -72,9 +73,7 @@ class Files:
 
 
 def read_all(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    height, width = (
-        -(-side // scene.sensor.ratio) * scene.sensor.ratio for side in (scene.height, scene.width)
-    )
+    height, width = (-(-side // scene.sensor.ratio) * scene.sensor.ratio for side in scene.extent)
     return scene.read(0, 0, height, width)
 
 
@@ -175,7 +174,7 @@ def test_resampling_agrees_with_gdal(tmp_path: Path) -> None:
         ((8, 4), (8, 4), (0, 0)),
         ((3, 0), (3, 0), (0, 0)),
         ((-4, -8), (0, 0), (1, 2)),
-        ((-1, -6), (3, 2), (1, 2)),
+        ((-1, -6), (0, 0), (0, 1)),
     ],
 )
 def test_whole_offsets_need_no_resampling(tmp_path: Path, at: Any, start: Any, first: Any) -> None:
@@ -185,9 +184,12 @@ def test_whole_offsets_need_no_resampling(tmp_path: Path, at: Any, start: Any, f
         assert not scene.resampled
         assert scene.transform == coarse(ORIGIN, 1, *start)
         size = (scene.height, scene.width)
+        lead = scene.lead
     assert size == tuple(min(4 * n, a + 4 * n) - s for n, a, s in zip((6, 7), at, start, strict=True))
+    assert lead == tuple(max(0, -a) % 4 for a in at)
     np.testing.assert_array_equal(
-        pan[0, : size[0], : size[1]], files.pan[start[0] :, start[1] :][: size[0], : size[1]]
+        pan[0, lead[0] :, lead[1] :][: size[0], : size[1]],
+        files.pan[start[0] :, start[1] :][: size[0], : size[1]],
     )
     np.testing.assert_array_equal(ms, files.ms[:, first[0] :, first[1] :][:, : ms.shape[1], : ms.shape[2]])
     assert valid.all()
@@ -678,28 +680,120 @@ def test_refuses_another_ratio(tmp_path: Path) -> None:
 
 def test_refuses_sizes_that_do_not_match_without_georeference(tmp_path: Path) -> None:
     files = Files(tmp_path, QUAD, (60, 60))
-    files.pan = files.pan[:-1]
+    files.pan = files.pan[:-4]
     nowhere = {"transform": Affine.identity(), "crs": None}
-    refused(files.write(nowhere, nowhere), SceneError, "exactly 4 times", "239x240 to 60x60")
+    refused(files.write(nowhere, nowhere), SceneError, "4 times", "236x240 to 60x60")
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(-1, 0), (1, 0), (-3, 3)])
+def test_odd_sizes_are_cropped_to_what_both_cover(tmp_path: Path, rows: int, cols: int) -> None:
+    files = Files(tmp_path, QUAD, (20, 20))
+    files.pan = dn(80 + rows, 80 + cols)
+    nowhere = {"transform": Affine.identity(), "crs": None}
+    with files.write(nowhere, nowhere) as scene:
+        assert (scene.height, scene.width) == (min(80, 80 + rows), min(80, 80 + cols))
+        assert not scene.resampled
+        np.testing.assert_array_equal(read_all(scene)[0], files.ms)
 
 
 def test_refuses_one_georeference(tmp_path: Path) -> None:
     files = Files(tmp_path, QUAD)
-    refused(
-        files.write({"transform": Affine.identity(), "crs": None}), SceneError, "pan.tif", "no georeference"
-    )
-    refused(
-        files.write(None, {"transform": Affine.identity(), "crs": None}),
-        SceneError,
-        "ms.tif",
-        "no georeference",
-    )
+    files.pan = files.pan[:-1]
+    nowhere = {"transform": Affine.identity(), "crs": None}
+    refused(files.write(nowhere), SceneError, "pan.tif", "no georeference")
+    refused(files.write(None, nowhere), SceneError, "ms.tif", "no georeference")
+
+
+@pytest.mark.parametrize("lacking", ["pan", "ms"])
+def test_one_georeference_does_where_sizes_are_exact(tmp_path: Path, lacking: str) -> None:
+    files = Files(tmp_path, QUAD)
+    with files.write(**{lacking: {"transform": Affine.identity(), "crs": None}}) as scene:
+        assert scene.crs == CRS
+        assert scene.transform == ORIGIN
+        assert any("has no georeference" in note for note in scene.notes)
+
+
+@pytest.mark.parametrize(
+    "crs",
+    [
+        "EPSG:32633+5773",
+        "+proj=utm +zone=33 +ellps=WGS84 +units=m",
+        "+proj=utm +zone=33 +datum=WGS84 +units=m +geoidgrids=egm96_15.gtx",
+        "+proj=tmerc +lat_0=0 +lon_0=15 +k=0.9996 +x_0=500000 +y_0=0 +datum=WGS84 +units=m",
+    ],
+)
+@pytest.mark.parametrize("which", ["pan", "ms"])
+def test_crs_are_compared_by_what_they_mean(tmp_path: Path, crs: str, which: str) -> None:
+    files = Files(tmp_path, QUAD)
+    with files.write(**{which: {"crs": crs}}) as scene:
+        assert not scene.resampled
+        np.testing.assert_array_equal(read_all(scene)[0], files.ms)
+
+
+def test_across_the_antimeridian(tmp_path: Path) -> None:
+    files = Files(tmp_path, QUAD)
+    place = Affine(1e-5, 0, 179.9999, 0, -1e-5, 50)
+    around = coarse(Affine(1e-5, 0, -180.0001, 0, -1e-5, 50), 4)
+    with files.write(
+        {"crs": "EPSG:4326", "transform": place}, {"crs": "EPSG:4326", "transform": around}
+    ) as scene:
+        assert not scene.resampled
+        assert scene.transform == place
+        np.testing.assert_array_equal(read_all(scene)[0], files.ms)
+
+
+def camera(scale: float, line: float, sample: float) -> RPC:
+    """A plain camera: straight lines, wherever it looks."""
+    none, one = [0.0] * 20, [1.0] + [0.0] * 19
+    return RPC(
+        height_off=100, height_scale=500, lat_off=45.0, lat_scale=0.05, long_off=13.0, long_scale=0.05,
+        line_off=line, line_scale=scale, line_num_coeff=[0.0, 0.0, -1.0, *none[3:]], line_den_coeff=one,
+        samp_off=sample, samp_scale=scale, samp_num_coeff=[0.0, 1.0, *none[2:]], samp_den_coeff=one,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("rows", [-8, -6, 0, 12])
+def test_rpcs_say_where_ms_begins(tmp_path: Path, rows: int, centred: bool) -> None:
+    """MS begins at PAN's row `rows`, in either reading of where RPCs count from."""
+    files = Files(tmp_path, QUAD, (20, 20))
+    files.write({"transform": Affine.identity(), "crs": None}, {"transform": Affine.identity(), "crs": None})
+    half = 1.5 if centred else 0
+    for path, rpcs in (
+        (files.paths[0], camera(10000, 5000 + rows + half, 5000 + half)),
+        (files.paths[1][0], camera(2500, 1250, 1250)),
+    ):
+        with rasterio.open(path, "r+") as file:
+            file.rpcs = rpcs
+    with open_scene(*files.paths, QUAD) as scene:
+        assert not scene.resampled
+        first = scene._ms.rows.origin
+        start = scene._pan.rows.origin
+    assert start - 4 * first == rows
+
+
+def test_control_points_say_where_ms_begins(tmp_path: Path) -> None:
+    files = Files(tmp_path, QUAD, (20, 20))
+    files.write({"transform": Affine.identity(), "crs": None}, {"transform": Affine.identity(), "crs": None})
+    for path, pixel, first in ((files.paths[0], 1e-5, 0), (files.paths[1][0], 4e-5, -8)):
+        corners = ((0, 0), (0, 20), (20, 0), (20, 20))
+        points = [
+            GroundControlPoint(row, col, 13 + col * pixel, 45 - row * pixel - first * 1e-5)
+            for row, col in corners
+        ]
+        with rasterio.open(path, "r+") as file:
+            file.gcps = (points, "EPSG:4326")
+    with open_scene(*files.paths, QUAD) as scene:
+        assert scene._pan.rows.origin - 4 * scene._ms.rows.origin == pytest.approx(-8, abs=0.02)
 
 
 def test_refuses_other_coordinates(tmp_path: Path) -> None:
     files = Files(tmp_path, QUAD)
     refused(files.write(None, {"crs": "EPSG:32634"}), SceneError, "EPSG:32634", "EPSG:32633", "reproject")
-    refused(files.write(None, {"crs": None}), SceneError, "no CRS")
+    elsewhere = {"crs": None, "transform": coarse(Affine(0.5, 0, 0, 0, -0.5, 0), 4)}
+    refused(files.write(None, elsewhere), SceneError, "no CRS")
+    with files.write(None, {"crs": None}) as scene:
+        assert "MS has no CRS" in scene.notes[0]
 
 
 def test_refuses_rotation_against_pan(tmp_path: Path) -> None:
