@@ -101,7 +101,7 @@ def _loaded(name: str) -> Any:
         from sfiin.runtime.errors import UnavailableError
         from sfiin.runtime.extras import missing
 
-        extra = "gpu" if name == "build" else "train"
+        extra = {"build": "gpu", "evaluate": "report"}.get(name, "train")
         raise UnavailableError(missing(str(error.name), extra, f"sfiin.{name}")) from None
     globals()[name] = found
     return found

@@ -93,7 +93,9 @@ def evaluate(
         )
     if report is not None:
         _check_target(report, overwrite)
-    requires("train", *(() if _is_model(model) and report is None else ("torch", "safetensors")), "scipy")
+    requires("report", "scipy")
+    if report is not None or not _is_model(model):
+        requires("train", "torch", "safetensors")
     from sfiin.evaluation import api
     from sfiin.runtime.contract import Tile
 

@@ -10,6 +10,7 @@ from sfiin.data import dataset, pairs
 from sfiin.evaluation import judging
 from sfiin.evaluation.judging import Score
 from sfiin.runtime.contract import Tile
+from sfiin.runtime.extras import requires
 
 
 def evaluate(
@@ -27,8 +28,11 @@ def evaluate(
     Pairs with a truth are scored against it; without any, all are reduced by Wald's protocol first. `tile` and
     `overlap`, in PAN pixels, are for checkpoints; a model knows its own. `progress` is told scores done, of how many,
     and the pair. `given` says what the pairs do not of their bands and range; what was guessed is added to `notes`.
-    Raises InputError for what cannot be read, MismatchError for pairs that do not fit.
+    Raises InputError for what cannot be read, MismatchError for pairs that do not fit, UnavailableError for a
+    checkpoint where torch is not installed.
     """
+    if Path(model).suffix == ".safetensors":
+        requires("train", "torch", "safetensors", what="a checkpoint")
     opened = judging.open_model(Path(model), Tile(tile, tile, overlap))
     found = dataset.read(Path(data), opened.sensor, given)
     if notes is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -125,6 +127,45 @@ def test_the_extra_that_is_named_brings_what_is_missing() -> None:
     # ONNX Runtime comes with 'cpu' or 'gpu', and `missing` says so.
     lacking = {(name, extra, module) for name, extra, modules in calls for module in modules - brought(extra)}
     assert {module for _, _, module in lacking} <= {"onnxruntime"}, lacking
+
+
+WITHOUT_TORCH = """
+import sys
+from importlib.machinery import PathFinder
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "safetensors", "onnxscript"}:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+        return None
+
+sys.meta_path.insert(0, Without)
+from sfiin.runtime import cli, extras
+extras.find_spec = lambda name: None if name in {"torch", "safetensors"} else cli
+sys.argv = ["sfiin", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def without_torch(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+def test_evaluating_a_model_and_reports_need_no_torch(
+    small_model: Path, small_checkpoint: Path, simulated_pairs: Any, tmp_path: Path
+) -> None:
+    pairs = simulated_pairs(64, "vhr4")
+    done = without_torch(tmp_path, "evaluate", small_model, "--data", pairs, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["means"]
+    done = without_torch(tmp_path, "evaluate", small_checkpoint, "--data", pairs)
+    assert done.returncode == 5, done.stderr
+    assert "torch is not installed; this command needs the extra 'train'" in done.stderr
+    done = without_torch(tmp_path, "bench", small_model, "--report", "bench.html", "--samples", 3, "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "bench.html").stat().st_size > 10_000
 
 
 def test_onnxruntime_is_brought_by_another_extra() -> None:
