@@ -29,9 +29,11 @@ from sfiin.runtime.commands.signals import raise_on_term
 from sfiin.runtime.errors import SfiinError, UnavailableError
 from sfiin.runtime.extras import requires
 
-__all__ = ["GROUP", "main", "requires"]
+__all__ = ["GROUP", "main", "require_platform", "requires"]
 
 GROUP = "sfiin.commands"
+MACHINES = ("x86_64", "aarch64")
+"""What the tests run on, and what all backends have packages for."""
 
 
 def main() -> None:
@@ -53,9 +55,20 @@ def main() -> None:
     sys.exit(code)
 
 
+def require_platform(system: str = sys.platform, machine: str | None = None) -> None:
+    """Raise UnavailableError anywhere but on Linux on x86_64 or aarch64, before something fails there in its way."""
+    machine = machine or (os.uname().machine if hasattr(os, "uname") else "another machine")
+    if system != "linux" or machine not in MACHINES:
+        raise UnavailableError(
+            f"sfiin runs on Linux, on {' or '.join(MACHINES)}; this is {system} on {machine}. The Dockerfile in the "
+            "sources makes an image that runs elsewhere"
+        )
+
+
 def _run() -> int:
     """The exit code of a failure; typer itself raises SystemExit for success and for usage errors."""
     try:
+        require_platform()
         _application()(prog_name="sfiin")
     except KeyboardInterrupt:
         return 130

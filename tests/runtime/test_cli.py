@@ -175,6 +175,31 @@ def test_a_missing_extra_is_named(invoke: Invoke, plugin: Plugin, capsys: pytest
     assert "needs the extra 'train': pip install '" in error
 
 
+@pytest.mark.parametrize(
+    ("system", "machine"),
+    [("linux", "riscv64"), ("linux", "armv7l"), ("darwin", "arm64"), ("win32", "AMD64"), ("linux", "i686")],
+)
+def test_elsewhere_it_says_so_at_once(system: str, machine: str) -> None:
+    with pytest.raises(errors.UnavailableError) as failure:
+        cli.require_platform(system, machine)
+    assert f"on x86_64 or aarch64; this is {system} on {machine}" in str(failure.value)
+
+
+def test_elsewhere_no_command_is_begun(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "MACHINES", ("none",))
+    assert invoke("--version") == errors.UnavailableError.exit_code
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("sfiin: error: sfiin runs on Linux, on none; this is ")
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_where_it_runs_nothing_is_said(machine: str) -> None:
+    cli.require_platform("linux", machine)
+
+
 def test_requires_is_content_with_what_is_there() -> None:
     cli.requires("train", "json", "csv")
 
