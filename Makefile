@@ -12,6 +12,7 @@ test: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests
 	$(BIN)/pytest -n 2 --dist loadgroup
 
 docs: .venv/dev.stamp

@@ -18,7 +18,7 @@ DOCS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "do
 
 
 def runs(name: str) -> list[dict[str, object]]:
-    return json.loads((ROOT / "benchmarks" / name).read_text(encoding="utf-8"))["runs"]  # type: ignore[no-any-return]
+    return json.loads((ROOT / "benchmarks" / name).read_text(encoding="utf-8"))["runs"]
 
 
 def benchmark(name: str) -> Any:
@@ -32,7 +32,7 @@ def benchmark(name: str) -> Any:
 
 
 def document(name: str) -> dict[str, Any]:
-    return json.loads((ROOT / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return json.loads((ROOT / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def test_the_cpu_table_is_rendered_from_its_file() -> None:

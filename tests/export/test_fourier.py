@@ -72,7 +72,7 @@ def analysed(lowering: str, opset: int, x: np.ndarray) -> tuple[np.ndarray, np.n
     graph = GraphBuilder(opset)
     size = x.shape[2:]
     fourier = LOWERINGS[lowering](*size)  # type: ignore[index]
-    parts = amplitude_and_phase(graph, "x", fourier, size)  # type: ignore[arg-type]
+    parts = amplitude_and_phase(graph, "x", fourier, size)
     shape = [*x.shape[:2], size[0] * (size[1] // 2 + 1)]
     amplitude, phase = run(graph, list(parts), [shape, shape], {"x": x})
     return natural(amplitude, fourier), natural(phase, fourier)

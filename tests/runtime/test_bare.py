@@ -213,7 +213,7 @@ class TestBare:
 
     def test_run_names_the_backend_it_lacks(self, bare: Path, tmp_path: Path) -> None:
         model = Path(__file__).parents[2] / "runtime" / "models" / "sfiin-vhr4.onnx"
-        options = {"--pan": "p.tif", "--ms": "m.tif", "-o": "o.tif", "--model": model}
+        options = {"--pan": "p.tif", "--ms": "m.tif", "-o": "o.tif", "--model": str(model)}
         done = call(
             bare, "sfiin", "run", *(part for k, v in options.items() for part in (k, str(tmp_path / v)))
         )

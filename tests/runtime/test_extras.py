@@ -65,7 +65,7 @@ def known_commands() -> set[str]:
 
 def names(extra: str) -> set[str]:
     """The packages of an extra, with those of the extras inside it."""
-    found = set()
+    found: set[str] = set()
     for line in project()["optional-dependencies"][extra]:
         parts = re.match(r"([\w.-]+)(?:\[([\w, -]+)\])?", line)
         assert parts, line

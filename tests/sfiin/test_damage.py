@@ -106,6 +106,6 @@ def test_a_damaged_file_is_read_or_refused(kind: str, data: st.DataObject) -> No
 def test_arrays_that_are_no_images_are_refused(tmp_path: Path, changes: dict[str, object]) -> None:
     it = image_pair()
     arrays = {"pan": it.pan[0], "ms": it.ms, "meta": "{}"} | changes
-    np.savez(tmp_path / "p.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(tmp_path / "p.npz", **arrays)
     with pytest.raises(InputError, match=r"p\.npz: "):
         pairs.load_pair(tmp_path / "p.npz")

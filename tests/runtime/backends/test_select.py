@@ -53,7 +53,7 @@ def test_a_plan_runs_in_tensorrt_only(a_plan: Path, choice: Any) -> None:
 def test_a_plan_is_known_by_its_bytes_and_wants_its_sidecar(a_plan: Path) -> None:
     for choice in ("auto", "tensorrt"):
         with pytest.raises(InputError, match=r"net\.onnx\.json: a plan's sidecar cannot be read"):
-            select.open_session(a_plan, choice)  # type: ignore[arg-type]
+            select.open_session(a_plan, choice)
 
 
 def test_a_missing_file_and_a_missing_provider_are_told(small_model: Path, tmp_path: Path) -> None:

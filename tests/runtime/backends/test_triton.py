@@ -146,7 +146,7 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def triton(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """The folder of a `tritonserver`, kept from run to run; and beside it NumPy 1, which its Python backend needs."""
-    cache = Path(request.config.cache.mkdir("triton"))  # type: ignore[union-attr]
+    cache = Path(request.config.cache.mkdir("triton"))
     home = cache / "pytriton" / "tritonserver"
     if not (cache / "ready").is_file():
         fetch(cache, tmp_path_factory.mktemp("triton"))

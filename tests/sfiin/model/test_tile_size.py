@@ -32,7 +32,7 @@ def test_a_gain_on_the_amplitudes_is_a_gain_on_the_biases(tile: tuple[int, int],
     net = network().double()
     result = fitted(net, (64, 64), tile)
     m, p = torch.randn(2, 1, 8, *tile, dtype=torch.float64)
-    part, other = net.blocks[0].frequency, result.blocks[0].frequency  # type: ignore[union-attr]
+    part, other = net.blocks[0].frequency, result.blocks[0].frequency
     assert isinstance(part, FrequencyBranch)
     with torch.no_grad():
         amplitude, phase = spectrum.analyse(torch.cat((part.ms(m), part.pan(p)), 1))

@@ -94,7 +94,7 @@ def test_offsets_move_ms_by_that_much(ratio: int) -> None:
 
 
 def test_a_pair_without_truth_comes_by_several_gains() -> None:
-    full = Pair("f", *pair().patch(0, 0, 32)[1::-1], None, {"sensor": "IKONOS"})  # type: ignore[misc]
+    full = Pair("f", *pair().patch(0, 0, 32)[1::-1], None, {"sensor": "IKONOS"})
     found = drawing.varied([full], Drawing(pan_gains=(0.15, 0.5)), 4, SENSOR)
     assert [it.size for it in found] == [(8, 8)] * 2
     assert sum(it.weight for it in found) == 1
