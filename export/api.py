@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sfiin.export import targets
 from sfiin.export.exporter import ExportReport, export_model
-from sfiin.export.lower_precision import Material
+from sfiin.export.lower_precision import PrecisionOptions
 from sfiin.export.lowering_choice import Fourier
 from sfiin.export.plan_builder import Built, Settings, default_flavour
 from sfiin.export.plan_builder import build as build_plan
@@ -51,7 +51,7 @@ def export(
         opset=opset,
         target=targets.target(target) if target else None,
         precision=precision,
-        material=Material(_path(calibration), _path(check)),
+        precision_options=PrecisionOptions(_path(calibration), _path(check)),
     )
 
 

@@ -21,9 +21,9 @@ from sfiin.runtime.golden import GoldenTiles
 
 
 @dataclass(frozen=True)
-class Material:
-    """Folders of `.npz` pairs, to audit ranges on beside the golden tiles and, with truth, to judge by;
-    the gates."""
+class PrecisionOptions:
+    """Folders of `.npz` pairs, to audit ranges on beside the golden tiles (`calibration`) and, with truth, to
+    judge by (`check`); and the gates."""
 
     calibration: Path | None = None
     check: Path | None = None
@@ -32,7 +32,7 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Reduced:
+class Converted:
     """A typed graph within its gates: distance from FP32 as it is rounded and as ONNX Runtime runs it, and
     loss."""
 
@@ -42,40 +42,41 @@ class Reduced:
     loss: Loss | None
 
     def document(self) -> dict[str, object]:
-        """The whole report as JSON: shares, distances, and every FP32 island with its rule and reason."""
-        it = self.typed
+        """The whole report as JSON: shares, distances, and every node kept in FP32 with its rule and reason."""
         return {
-            "casts": it.casts,
-            "node_share": it.node_share,
-            "mac_share": it.mac_share,
-            "rules": it.rules,
+            "casts": self.typed.casts,
+            "node_share": self.typed.node_share,
+            "mac_share": self.typed.mac_share,
+            "rules": self.typed.rules,
             "rounded": dataclasses.asdict(self.rounded),
             "onnxruntime": dataclasses.asdict(self.here),
             "loss": None if self.loss is None else dataclasses.asdict(self.loss),
-            "islands": [dataclasses.asdict(island) for island in it.islands],
-            "ranges": {name: dataclasses.asdict(found) for name, found in it.ranges.items()},
+            "islands": [dataclasses.asdict(node) for node in self.typed.kept],
+            "ranges": {name: dataclasses.asdict(found) for name, found in self.typed.ranges.items()},
         }
 
 
-def reduce(model: onnx.ModelProto, contract: Contract, tiles: GoldenTiles, material: Material) -> Reduced:
+def convert(
+    model: onnx.ModelProto, contract: Contract, tiles: GoldenTiles, options: PrecisionOptions
+) -> Converted:
     """The FP32 model in its contract's precision, within the gates.
 
-    Ranges are audited on the golden tiles and on those of `material.calibration`. Raises CheckFailedError
+    Ranges are audited on the golden tiles and on those of `options.calibration`. Raises CheckFailedError
     with the figures, or InputError for folders without what is needed.
     """
-    pairs = pairs_with_truth(material.check, contract) if material.check else []
-    more = calibration_tiles(material.calibration, contract) if material.calibration else []
+    pairs = pairs_with_truth(options.check, contract) if options.check else []
+    more = calibration_tiles(options.calibration, contract) if options.calibration else []
     found = typed(model, contract.precision, [*as_inputs(tiles.ms, tiles.pan), *more])
-    twin, reference = rounded(found.model), on_golden(model, tiles)
+    rounded_model, reference = rounded(found.model), on_golden(model, tiles)
     what = f"the {contract.precision} model"
     distances = []
-    for graph in (twin, found.model):
+    for graph in (rounded_model, found.model):
         distances.append(distance(tiles.names, on_golden(graph, tiles), reference, contract))
-        distances[-1].require(what, material.distance)
-    lost = loss(model, twin, contract, pairs) if pairs else None
+        distances[-1].require(what, options.distance)
+    lost = loss(model, rounded_model, contract, pairs) if pairs else None
     if lost:
-        lost.require(what, material.loss)
-    return Reduced(found, distances[0], distances[1], lost)
+        lost.require(what, options.loss)
+    return Converted(found, distances[0], distances[1], lost)
 
 
 def pairs_with_truth(folder: Path, contract: Contract) -> Sequence[Pair]:
@@ -87,6 +88,6 @@ def pairs_with_truth(folder: Path, contract: Contract) -> Sequence[Pair]:
     return found
 
 
-def write(path: Path, reduced: Reduced) -> None:
+def write(path: Path, converted: Converted) -> None:
     """Write the report as JSON."""
-    path.write_text(json.dumps(reduced.document(), indent=1), encoding="utf-8")
+    path.write_text(json.dumps(converted.document(), indent=1), encoding="utf-8")

@@ -1,7 +1,7 @@
 """What does lower precision cost? Its distance from FP32 on golden tiles, and its quality beside FP32's
 against truth.
 
-Both are measured on the rounded twin of a typed graph (`sfiin.export.precision.rounded`), because ONNX
+Both are measured on a typed graph with every value rounded (`sfiin.export.precision.rounded`), because ONNX
 Runtime on a CPU does not round between operators; the graph itself must be within the same distance, as it
 runs there.
 
@@ -158,7 +158,9 @@ class Judge:
     def __init__(self, single: onnx.ModelProto, contract: Contract, pairs: Sequence[Pair]) -> None:
         self._contract, self._pairs = contract, pairs
         self._products = list(self.products(single))
-        self._single = _mean([_figures(*it, contract) for it in zip(pairs, self._products, strict=True)])
+        self._single = _mean(
+            [_figures(*judged, contract) for judged in zip(pairs, self._products, strict=True)]
+        )
 
     def products(self, model: onnx.ModelProto) -> Iterator[NDArray[np.float32]]:
         """What a model makes of each pair: (B, H, W), DN, neither rounded nor clipped."""
@@ -203,4 +205,6 @@ def _figures(pair: Pair, fused: NDArray[np.floating], contract: Contract) -> Fig
 
 
 def _mean(found: Sequence[Figures]) -> Figures:
-    return Figures(*(fmean(getattr(it, key) for it in found) for key in ("psnr", "sam", "ergas", "bias")))
+    return Figures(
+        *(fmean(getattr(figures, key) for figures in found) for key in ("psnr", "sam", "ergas", "bias"))
+    )

@@ -312,7 +312,7 @@ def ablate(
     with ExitStack() as stack:
         used, held_out = _pairs(data, found, reduction, patch, Said(given_by(None, None), ()), stack=stack)
         advance = stack.enter_context(progress("ablation", len(variants) * len(seed) * steps, quiet))
-        bench = ablation.Bench(
+        experiment = ablation.Experiment(
             profile,
             used,
             held_out,
@@ -320,7 +320,7 @@ def ablate(
             config,
         )
         runs = ablation.run(
-            output, variants, seed, bench, lambda name, at: advance(1, f"{name}, ERGAS {at.ergas:.3f}")
+            output, variants, seed, experiment, lambda name, at: advance(1, f"{name}, ERGAS {at.ergas:.3f}")
         )
     if not quiet:
         rows = [

@@ -57,7 +57,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 @dataclass(frozen=True)
-class Bench:
+class Experiment:
     """What all variants share: the sensor, the pairs to train on, to choose the best checkpoint by, to
     judge on."""
 
@@ -72,21 +72,21 @@ def run(
     path: Path,
     variants: Sequence[Variant],
     seeds: Sequence[int],
-    bench: Bench,
+    experiment: Experiment,
     watch: Callable[[str, Progress], None] = lambda _, __: None,
 ) -> list[dict[str, Any]]:
     """Train each variant from each seed and add its figures to the JSON file at `path`, one run at a time.
 
-    What the file holds already, trained with the same settings, is not trained again. Returns all runs in the
+    What the file holds already, trained the same way, is not trained again. Returns all runs in the
     file. Raises InputError for a file that is none of ours, SfiinError when a training diverges.
     """
     runs = read(path) if path.exists() else []
     done = {key(run) for run in runs}
     for variant, seed in ((variant, seed) for seed in seeds for variant in variants):
-        config = replace(bench.config, seed=seed)
+        config = replace(experiment.config, seed=seed)
         if key({"variant": variant.name, "training": asdict(config)}) in done:
             continue
-        runs.append(_run(variant, bench, config, watch))
+        runs.append(_run(variant, experiment, config, watch))
         done.add(key(runs[-1]))
         with publish(path) as part:
             part.write_text(json.dumps({"runs": runs}, indent=1) + "\n", encoding="utf-8")
@@ -108,14 +108,16 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def _run(
-    variant: Variant, bench: Bench, config: TrainingConfig, watch: Callable[[str, Progress], None]
+    variant: Variant, experiment: Experiment, config: TrainingConfig, watch: Callable[[str, Progress], None]
 ) -> dict[str, Any]:
     torch.manual_seed(config.seed)
-    network, start = variant.build(bench.sensor), time.perf_counter()
+    network, start = variant.build(experiment.sensor), time.perf_counter()
     label = f"{variant.name}, seed {config.seed}"
-    result = train(network, bench.used, bench.held_out, config, lambda progress: watch(label, progress))
+    result = train(
+        network, experiment.used, experiment.held_out, config, lambda progress: watch(label, progress)
+    )
     seconds = (time.perf_counter() - start) / config.steps
-    model = Model(variant.name, bench.sensor, Tile(config.patch, config.patch, 0), fuser(result.network))
+    model = Model(variant.name, experiment.sensor, Tile(config.patch, config.patch, 0), fuser(result.network))
     return {
         "variant": variant.name,
         "network": {"architecture": variant.architecture} | asdict(result.network.config),
@@ -125,7 +127,7 @@ def _run(
         "seconds_per_step": round(seconds, 3),
         "device": result.training["device"],
         "torch": torch.__version__,
-        "quality": _quality(model, bench.judged),
+        "quality": _quality(model, experiment.judged),
     }
 
 

@@ -128,7 +128,7 @@ def fuse_whole(model: Model, ms: Image, pan: Image) -> Image:
     return total[:, :height, :width]
 
 
-def learned(model: Model) -> Method:
+def by_model(model: Model) -> Method:
     """The model as a method."""
     return lambda pair: fuse_whole(model, pair.ms, pair.pan)
 
@@ -145,14 +145,14 @@ def without_network(name: str) -> Method:
 def evaluate(model: Model, pairs: Sequence[Pair]) -> Iterator[Score]:
     """Score the model and the baselines on pairs with truth, one score at a time. Raises as
     `reference_scores`."""
-    methods = {name: without_network(name) for name in BASELINES} | {model.name: learned(model)}
+    methods = {name: without_network(name) for name in BASELINES} | {model.name: by_model(model)}
     for pair in pairs:
         yield from reference_scores(methods, pair, model.sensor)
 
 
 def score(model: Model, pair: Pair) -> Score:
     """Score one model on one pair with truth. Raises as `reference_scores`."""
-    return next(reference_scores({model.name: learned(model)}, pair, model.sensor))
+    return next(reference_scores({model.name: by_model(model)}, pair, model.sensor))
 
 
 def reference_scores(methods: Mapping[str, Method], pair: Pair, sensor: SensorProfile) -> Iterator[Score]:

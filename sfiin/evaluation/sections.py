@@ -15,7 +15,7 @@ from sfiin.evaluation.ablation_summary import Summary
 from sfiin.evaluation.document import Cell, Paragraph, Picture, Table, table
 from sfiin.evaluation.features import MODULES, activity, block_features, shown_blocks
 from sfiin.evaluation.judging import Product, Score, spread
-from sfiin.evaluation.report_data import WINDOW, Material, Measured, names_by_sensor, shown_pairs
+from sfiin.evaluation.report_data import WINDOW, Measured, ReportData, names_by_sensor, shown_pairs
 from sfiin.evaluation.score_tables import (
     FULL_RESOLUTION,
     REFERENCE,
@@ -41,28 +41,26 @@ Compared = dict[tuple[str, bool, str], phase_study.Difference]
 """By region, whether weighted, and image."""
 
 
-def what(material: Material, _: Measured) -> Parts:
+def what(data: ReportData, _: Measured) -> Parts:
     """The model and those beside it, the pairs and what was done to them, the software."""
-    request = material.request
+    request = data.request
     yield _facts("Model", provenance.of_model(request.model))
-    for name, path in zip(
-        material.models, request.beside, strict=False
-    ):  # the last model is the one reported on
+    for name, path in zip(data.models, request.beside, strict=False):  # the last model is the one reported on
         yield _facts(f"Beside: {label(name)}", provenance.of_model(path))
     rows = [
         (kind, sensor, str(len(names)), ", ".join(names))
-        for kind, found in (("with truth", material.judged), ("without truth", material.whole))
+        for kind, found in (("with truth", data.judged), ("without truth", data.whole))
         for sensor, names in names_by_sensor(found).items()
     ]
     yield table(f"Pairs in {request.data}", ("pairs", "sensor", "number", "names"), rows)
-    for note in material.notes:
+    for note in data.notes:
         yield Paragraph(note)
     yield _facts("Run", provenance.of_run(request.command))
 
 
-def reduced_resolution(material: Material, measured: Measured) -> Parts:
+def reduced_resolution(data: ReportData, measured: Measured) -> Parts:
     """Scores against the truth by sensor and method, how far the model is ahead, and bias by band."""
-    sensor = material.sensor
+    sensor = data.sensor
     yield Paragraph(
         f"Against a known truth. Products are rounded and clipped to 0..{sensor.peak}, which is PSNR's peak; MS and DN "
         "are as the pair's file gives them, whatever its nominal bit depth. Mean ± sample standard deviation over "
@@ -71,11 +69,11 @@ def reduced_resolution(material: Material, measured: Measured) -> Parts:
     )
     groups = _groups(measured.scores)
     yield _quality_table("Quality at reduced resolution", groups, REFERENCE)
-    yield from (Paragraph(line) for line in _leads(material, measured.scores))
+    yield from (Paragraph(line) for line in _leads(data, measured.scores))
     yield _bias_table(groups, sensor.bands)
 
 
-def full_resolution(material: Material, measured: Measured) -> Parts:
+def full_resolution(data: ReportData, measured: Measured) -> Parts:
     """Scores without a truth, by sensor and method."""
     if not measured.full:
         yield Paragraph("No pair without truth in this folder.")
@@ -89,7 +87,7 @@ def full_resolution(material: Material, measured: Measured) -> Parts:
     yield _quality_table("Quality at full resolution", _groups(measured.full), FULL_RESOLUTION)
 
 
-def error_maps(material: Material, measured: Measured) -> Parts:
+def error_maps(data: ReportData, measured: Measured) -> Parts:
     """For some pairs: the images, and squared errors of bicubic, the best classical method and the
     networks."""
     yield Paragraph(
@@ -98,21 +96,21 @@ def error_maps(material: Material, measured: Measured) -> Parts:
         "classical method that sharpens best on this sensor (mean PSNR), and the networks. Pairs are the first and "
         f"the middle one of each sensor by name, at most {WINDOW} x {WINDOW} pixels of their middle."
     )
-    for pair in shown_pairs(material.judged):
+    for pair in shown_pairs(data.judged):
         sensor = judging.sensor_of(pair)
-        methods = ["bicubic", _best_sharpener(measured.scores, sensor), *material.models]
-        yield from _pictures_of(material, pair, measured.products[pair.name], methods)
+        methods = ["bicubic", _best_sharpener(measured.scores, sensor), *data.models]
+        yield from _pictures_of(data, pair, measured.products[pair.name], methods)
 
 
-def features(material: Material, _: Measured) -> Parts:
+def features(data: ReportData, _: Measured) -> Parts:
     """What the branches of some core blocks make of one tile."""
-    path, tile = material.request.model, material.models[material.name].tile
+    path, tile = data.request.model, data.models[data.name].tile
     network = None if path.suffix == ".onnx" else checkpoint.load(path).network
     if not isinstance(network, SFIIN):
         what = "an exported model keeps its features to itself" if network is None else "it is no SFIIN"
         yield Paragraph(f"No features of {path.name}: {what}. Give an SFIIN checkpoint.")
         return
-    pair = fitting.central(material.judged[0], min(tile.height, tile.width))
+    pair = fitting.central(data.judged[0], min(tile.height, tile.width))
     found = block_features(network, pair.ms, pair.pan, shown_blocks(len(network.blocks)))
     rows = {
         f"block {index + 1}": {MODULES[name]: activity(maps) for name, maps in modules.items()}
@@ -129,14 +127,14 @@ def features(material: Material, _: Measured) -> Parts:
     assert pair.truth is not None
     images = {"PAN": pair.pan[0], "MS": pair.ms, "truth": pair.truth}
     drawn = figures.scene(
-        images, pair.truth, figures.colours(material.sensor.bands), title=f"The tile of {pair.name}"
+        images, pair.truth, figures.colours(data.sensor.bands), title=f"The tile of {pair.name}"
     )
     yield Picture(figures.png(drawn), f"The tile of {pair.name}: PAN, MS, truth.")
     drawn = figures.feature_maps(rows, title=f"Features of {path.name}")
     yield Picture(figures.png(drawn), f"Features of blocks {', '.join(str(index + 1) for index in found)}.")
 
 
-def phases(material: Material, _: Measured) -> Parts:
+def phases(data: ReportData, _: Measured) -> Parts:
     """How far amplitude and phase of PAN and MS are from the truth's: the observation that SFIIN is built
     upon."""
     yield Paragraph(
@@ -149,10 +147,8 @@ def phases(material: Material, _: Measured) -> Parts:
         "MS Nyquist: frequencies that the MS grid cannot carry in at least one direction; what MS_up has there is "
         "left over from resampling, and what image borders leak along both axes."
     )
-    compared = [(pair, found) for pair in material.judged if (found := _compared(pair))]
-    left_out = [
-        pair.name for pair in material.judged if pair.name not in {found.name for found, _ in compared}
-    ]
+    compared = [(pair, found) for pair in data.judged if (found := _compared(pair))]
+    left_out = [pair.name for pair in data.judged if pair.name not in {found.name for found, _ in compared}]
     if left_out:
         yield Paragraph(f"Without any texture to compare, and left out: {', '.join(left_out)}.")
     if not compared:
@@ -169,29 +165,29 @@ def phases(material: Material, _: Measured) -> Parts:
     )
 
 
-def ablation(material: Material, _: Measured) -> Parts:
+def ablation(data: ReportData, _: Measured) -> Parts:
     """What each part of the network is worth, from the runs that were given."""
-    if not material.runs:
+    if not data.runs:
         yield Paragraph("No ablation file was given (--ablation).")
         return
-    files = ", ".join(path.name for path in material.request.ablations)
+    files = ", ".join(path.name for path in data.request.ablations)
     yield Paragraph(
         f"From {files}. Each run is judged on the pairs that the ablation was given, mean over pairs; here mean ± "
         "sample standard deviation over the runs' seeds (none for a single seed). Runs are compared within one "
         "training setting only; differences after a short training need not be those at the end of a long one."
     )
-    for settings, found in ablation_summary.summarise(material.runs).items():
+    for settings, found in ablation_summary.summarise(data.runs).items():
         yield from _ablation_tables(settings, found)
 
 
 def _pictures_of(
-    material: Material, pair: Pair, products: Mapping[str, Product], methods: Sequence[str]
+    data: ReportData, pair: Pair, products: Mapping[str, Product], methods: Sequence[str]
 ) -> Parts:
     assert pair.truth is not None
-    bands, name = material.sensor.bands, label(material.name)
+    bands, name = data.sensor.bands, label(data.name)
     whole = {method: fitting.central(_with_truth(pair, products[method]), WINDOW).truth for method in methods}
     middle = fitting.central(pair, WINDOW)
-    truth, result = middle.truth, whole[material.name]
+    truth, result = middle.truth, whole[data.name]
     assert truth is not None
     assert result is not None
     images = {"PAN": middle.pan[0], "MS": middle.ms, "truth": truth, name: result}
@@ -352,14 +348,14 @@ def _bias_table(groups: Groups, bands: Sequence[str]) -> Table:
     return table("Bias: mean of product - truth, DN", ("sensor", "pairs", "method", *bands), rows)
 
 
-def _leads(material: Material, scores: Sequence[Score]) -> Iterable[str]:
+def _leads(data: ReportData, scores: Sequence[Score]) -> Iterable[str]:
     """How far the model is ahead of the best classical method and of the best network beside it."""
-    peers = [name for name in material.models if name != material.name]
+    peers = [name for name in data.models if name != data.name]
     rivals = {"the best classical method": list(classical.METHODS), "the best network beside it": peers}
     for group, methods in _groups(scores).items():
         for rival, names in rivals.items():
             if names:
-                yield f"{group}: {_lead(material.name, rival, names, methods)}"
+                yield f"{group}: {_lead(data.name, rival, names, methods)}"
 
 
 def _lead(ours: str, rival: str, names: Sequence[str], methods: Mapping[str, Sequence[Score]]) -> str:

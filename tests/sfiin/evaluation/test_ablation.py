@@ -17,7 +17,7 @@ from sfiin.data.pairs import Pair
 from sfiin.data.sensors import SENSORS
 from sfiin.data.simulate import simulate
 from sfiin.evaluation import ablation
-from sfiin.evaluation.ablation import VARIANTS, Bench, Variant
+from sfiin.evaluation.ablation import VARIANTS, Experiment, Variant
 from sfiin.model.baselines import PNN, PanNet
 from sfiin.model.network import SFIIN
 from sfiin.runtime.errors import InputError, OutputError, SfiinError
@@ -36,7 +36,7 @@ def pair(seed: int, sensor: str = "simulated") -> Pair:
     return Pair(f"s{seed}", *images, {"sensor": sensor})
 
 
-BENCH = Bench(PROFILE, [pair(1)], [pair(2)], [pair(3, "b"), pair(4, "a"), pair(5, "b")], CONFIG)
+EXPERIMENT = Experiment(PROFILE, [pair(1)], [pair(2)], [pair(3, "b"), pair(4, "a"), pair(5, "b")], CONFIG)
 
 
 def seen_by(runs: list[tuple[str, int]]) -> Any:
@@ -45,11 +45,11 @@ def seen_by(runs: list[tuple[str, int]]) -> Any:
 
 def test_runs_are_added_one_by_one_and_not_done_again(tmp_path: Path) -> None:
     path, seen = tmp_path / "runs.json", []
-    first = ablation.run(path, [SMALL], [3], BENCH, seen_by(seen))
+    first = ablation.run(path, [SMALL], [3], EXPERIMENT, seen_by(seen))
     assert seen == [("small, seed 3", 1), ("small, seed 3", 2)]
     assert ablation.read(path) == first
     seen.clear()
-    runs = ablation.run(path, [SMALL, TINY], [3, 4], BENCH, seen_by(seen))
+    runs = ablation.run(path, [SMALL, TINY], [3, 4], EXPERIMENT, seen_by(seen))
     assert [name for name, step in seen if step == 1] == ["tiny, seed 3", "small, seed 4", "tiny, seed 4"]
     assert runs[0] == first[0]
     assert [(run["variant"], run["training"]["seed"]) for run in runs] == [
@@ -60,16 +60,18 @@ def test_runs_are_added_one_by_one_and_not_done_again(tmp_path: Path) -> None:
     ]
     assert ablation.read(path) == runs
     seen.clear()
-    assert ablation.run(path, [TINY, SMALL], [4, 3], BENCH, seen_by(seen)) == runs
+    assert ablation.run(path, [TINY, SMALL], [4, 3], EXPERIMENT, seen_by(seen)) == runs
     assert not seen
-    other = ablation.run(path, [SMALL], [3], replace(BENCH, config=replace(CONFIG, rate=1e-3)), seen_by(seen))
+    other = ablation.run(
+        path, [SMALL], [3], replace(EXPERIMENT, config=replace(CONFIG, rate=1e-3)), seen_by(seen)
+    )
     assert (len(other), other[-1]["training"]["rate"]) == (5, 1e-3)
     assert [found.name for found in tmp_path.iterdir()] == ["runs.json"]
 
 
 def test_what_is_asked_for_twice_is_done_once(tmp_path: Path) -> None:
     seen: list[tuple[str, int]] = []
-    runs = ablation.run(tmp_path / "runs.json", [SMALL, SMALL], [0, 0], BENCH, seen_by(seen))
+    runs = ablation.run(tmp_path / "runs.json", [SMALL, SMALL], [0, 0], EXPERIMENT, seen_by(seen))
     assert (len(runs), len(seen)) == (1, 2)
 
 
@@ -81,16 +83,16 @@ def test_a_run_is_in_the_file_before_the_next_begins(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ablation.run(path, [SMALL, TINY], [0], BENCH, watch)
+        ablation.run(path, [SMALL, TINY], [0], EXPERIMENT, watch)
     assert [run["variant"] for run in ablation.read(path)] == ["small"]
 
 
 def test_figures_are_those_of_the_trained_network(tmp_path: Path) -> None:
-    (run,) = ablation.run(tmp_path / "runs.json", [SMALL], [7], BENCH)
+    (run,) = ablation.run(tmp_path / "runs.json", [SMALL], [7], EXPERIMENT)
     torch.manual_seed(7)
     network = SMALL.build(PROFILE)
     config = replace(CONFIG, seed=7)
-    result = train(network, BENCH.used, BENCH.held_out, config)
+    result = train(network, EXPERIMENT.used, EXPERIMENT.held_out, config)
     assert run["training"] == asdict(config)
     assert run["network"] == {"architecture": "sfiin", **asdict(network.config)}
     assert (run["network"]["channels"], run["network"]["blocks"]) == (4, 1)
@@ -99,7 +101,7 @@ def test_figures_are_those_of_the_trained_network(tmp_path: Path) -> None:
     assert run["torch"] == torch.__version__
     assert run["seconds_per_step"] >= 0
     measured: dict[str, list[metrics.Quality]] = {}
-    for it in BENCH.judged:
+    for it in EXPERIMENT.judged:
         rows = []  # tiles of 16 edge to edge, by hand
         for row in (0, 16):
             tiles = []
@@ -125,12 +127,12 @@ def test_figures_are_those_of_the_trained_network(tmp_path: Path) -> None:
 
 def test_a_training_that_diverges_leaves_the_runs_before_it(tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
-    before = ablation.run(path, [SMALL], [0], BENCH)
+    before = ablation.run(path, [SMALL], [0], EXPERIMENT)
     broken = pair(1)
     assert broken.truth is not None
     broken.truth[...] = np.nan
     with pytest.raises(SfiinError, match="diverged"):
-        ablation.run(path, [SMALL, TINY], [0], replace(BENCH, used=[broken]))
+        ablation.run(path, [SMALL, TINY], [0], replace(EXPERIMENT, used=[broken]))
     assert ablation.read(path) == before
 
 
@@ -167,7 +169,7 @@ def test_junk_is_refused_and_left_alone(tmp_path: Path, content: str | None, tex
     if content is not None:
         path.write_text(content)
         with pytest.raises(InputError, match="not the runs that 'sfiin ablate' writes"):
-            ablation.run(path, [SMALL], [0], BENCH)
+            ablation.run(path, [SMALL], [0], EXPERIMENT)
         assert path.read_text() == content
     with pytest.raises(InputError, match=text) as failure:
         ablation.read(path)
@@ -180,7 +182,7 @@ def test_runs_of_none_are_none_and_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not the runs"):
         ablation.read(tmp_path)
     with pytest.raises(OutputError, match="no folder"):
-        ablation.run(tmp_path / "none" / "runs.json", [SMALL], [0], BENCH)
+        ablation.run(tmp_path / "none" / "runs.json", [SMALL], [0], EXPERIMENT)
 
 
 def test_variants_are_what_their_names_say() -> None:
