@@ -325,15 +325,15 @@ def ablate(
     if not quiet:
         rows = [
             (
-                run["variant"],
-                run["training"]["seed"],
-                run["parameters"],
+                run.variant,
+                run.training.seed,
+                run.parameters,
                 name,
-                f"{q['psnr']:.2f}",
-                f"{q['ergas']:.3f}",
+                f"{quality.psnr:.2f}",
+                f"{quality.ergas:.3f}",
             )
             for run in runs
-            for name, q in run["quality"].items()
+            for name, quality in run.quality.items()
         ]
         print_table("ablation", rows, ("variant", "seed", "parameters", "sensor", "PSNR dB", "ERGAS"))
 

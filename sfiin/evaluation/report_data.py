@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sfiin.data import dataset, fitting, pairs
 from sfiin.data.pairs import Pair
 from sfiin.evaluation import ablation_summary, judging
+from sfiin.evaluation.ablation import AblationRun
 from sfiin.evaluation.judging import FullResolutionScore, Method, Model, Product, Score
 from sfiin.runtime.contract import SensorProfile, Tile
 from sfiin.runtime.errors import InputError, MismatchError
@@ -50,7 +50,7 @@ class ReportData:
     judged: Sequence[Pair]
     whole: Sequence[Pair]
     notes: Sequence[str]
-    runs: Sequence[Mapping[str, Any]]
+    runs: Sequence[AblationRun]
 
     @property
     def name(self) -> str:

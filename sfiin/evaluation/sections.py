@@ -176,8 +176,8 @@ def ablation(data: ReportData, _: Measured) -> Parts:
         "sample standard deviation over the runs' seeds (none for a single seed). Runs are compared within one "
         "training setting only; differences after a short training need not be those at the end of a long one."
     )
-    for settings, found in ablation_summary.summarise(data.runs).items():
-        yield from _ablation_tables(settings, found)
+    for trained, found in ablation_summary.summarise(data.runs).items():
+        yield from _ablation_tables(trained, found)
 
 
 def _pictures_of(
@@ -258,7 +258,7 @@ def _whose_phase(compared: Sequence[Compared]) -> Iterable[str]:
             )
 
 
-def _ablation_tables(settings: str, found: Mapping[str, Summary]) -> Parts:
+def _ablation_tables(trained: str, found: Mapping[str, Summary]) -> Parts:
     lines = {
         sensor: {
             count: (found[name].quality[sensor]["psnr"], found[name].quality[sensor]["ergas"])
@@ -269,8 +269,8 @@ def _ablation_tables(settings: str, found: Mapping[str, Summary]) -> Parts:
     }
     several = any(len(line) > 1 for line in lines.values())
     if several:
-        drawn = figures.block_charts(lines, title=f"Number of core blocks; {settings}")
-        yield Picture(figures.png(drawn), f"PSNR and ERGAS over the number of core blocks; {settings}.")
+        drawn = figures.block_charts(lines, title=f"Number of core blocks; {trained}")
+        yield Picture(figures.png(drawn), f"PSNR and ERGAS over the number of core blocks; {trained}.")
     questions = {
         "Core blocks": tuple(ablation_summary.BLOCKS.values()),
         "Parts": ablation_summary.PARTS,
@@ -282,10 +282,10 @@ def _ablation_tables(settings: str, found: Mapping[str, Summary]) -> Parts:
     for question, names in questions.items():
         there = [found[name] for name in names if name in found]
         if len(there) > 1 or (there and question == "Other variants"):
-            yield _ablation_table(f"{question}; {settings}", there)
+            yield _ablation_table(f"{question}; {trained}", there)
         elif question != "Other variants":
             yield Paragraph(
-                f"{question}; {settings}: fewer than two of {', '.join(names)}, nothing to compare."
+                f"{question}; {trained}: fewer than two of {', '.join(names)}, nothing to compare."
             )
 
 
