@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from sfiin.export.command_export import parse_tile
+from sfiin.export.api import sides
+from sfiin.export.command_export import check_tile
+from sfiin.runtime.errors import ContractError
 
 Invoke = Callable[..., tuple[int, str, str]]
 
@@ -133,9 +135,12 @@ def test_demo_goes_the_whole_way(invoke: Invoke, tmp_path: Path) -> None:
     assert 0 < sam["sfiin"] < 3
 
 
-def test_parse_tile() -> None:
-    assert parse_tile("128") == (128, 128)
-    assert parse_tile("96x160") == (96, 160)
+def test_a_tile_is_a_side_or_two() -> None:
+    for text, size in (("128", (128, 128)), ("96x160", (96, 160))):
+        check_tile(text)
+        assert sides(text) == size
     for text in ("", "x", "12x", "1.5", "128 ", "-4"):
         with pytest.raises(typer.BadParameter):
-            parse_tile(text)
+            check_tile(text)
+        with pytest.raises(ContractError):
+            sides(text)
