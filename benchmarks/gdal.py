@@ -175,7 +175,8 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
             result = run[name]
             measures = " | ".join(f"{result[key]:.3f}" for key in ("d_lambda", "d_s", "d_lambda_k", "hqnr"))
             lines.append(
-                f"| {run['scene'] if name == 'gdal' else ''} | {label} | {result['seconds']:.1f} s | {measures} |"
+                f"| {run['scene'] if name == 'gdal' else ''} | {label} | {result['seconds']:.1f} s | "
+                f"{measures} |"
             )
     return "\n".join(lines)
 

@@ -160,7 +160,8 @@ def tables(document: Mapping[str, Any]) -> str:
         what = f"{share:.0%}".replace("%", " %") if share else ""
         difference = "" if largest is None else f"{largest:.1f} DN"
         lines.append(
-            f"| {name} | {what} | {loss['psnr']:.3f} | {loss['sam']:.3f} | {loss['ergas']:.3f} | {difference} |"
+            f"| {name} | {what} | {loss['psnr']:.3f} | {loss['sam']:.3f} | {loss['ergas']:.3f} | "
+            f"{difference} |"
         )
     lines += [
         "",

@@ -89,7 +89,8 @@ class Advice:
     def summary(self) -> str:
         """One line."""
         what = "INT8 should pay" if self.pays else "FP16 is recommended"
-        return f"{self.device.title}: {what}: an estimated {self.gain:.2f}x of FP16's speed, from {PAYS:g}x on it pays"
+        estimate = f"an estimated {self.gain:.2f}x of FP16's speed, from {PAYS:g}x on it pays"
+        return f"{self.device.title}: {what}: {estimate}"
 
 
 @cache

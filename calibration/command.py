@@ -179,7 +179,7 @@ def _print(output: Path, result: Result, rest: str, quiet: bool) -> None:
         print_table(f"On {result.judged_on}", rows(result, rest), header)
     held = sum(node.rule == "gate" for node in result.kept)
     say(
-        f"{output}: INT8 in {result.mac_share:.1%} of multiply-adds, {held} convolutions held back by the gate, ranges "
-        f"by {result.method}, the rest {rest}, checked",
+        f"{output}: INT8 in {result.mac_share:.1%} of multiply-adds, {held} convolutions held back by the "
+        f"gate, ranges by {result.method}, the rest {rest}, checked",
         quiet,
     )

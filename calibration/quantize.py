@@ -7,13 +7,13 @@ scale for each output channel. TensorRT 10 and 11 fuse that into an INT8 kernel,
 is, and what follows; ONNX Runtime computes what it says. Both inputs of a residual sum stay as they are: the
 sum is made before the next activation is rounded, not after.
 
-| rule       | convolutions that stay                            | because                                            |
-|------------|---------------------------------------------------|----------------------------------------------------|
-| last       | what makes the DN of which the output is the sum  | a step of INT8 is tens of DN                       |
-| first      | what reads DN                                     | 11 bits of DN do not fit into 8                    |
-| spectrum   | between the transform and its inverse             | amplitudes span decades, digits decide on phases   |
-| statistics | attention over means of a tile                    | one error shifts every pixel; next to no work      |
-| gate       | what `calibration.sensitivity` holds back         | quantising it costs more than was asked            |
+| rule       | convolutions that stay                    | because                                       |
+|------------|-------------------------------------------|-----------------------------------------------|
+| last       | what makes the DN that the output sums    | a step of INT8 is tens of DN                  |
+| first      | what reads DN                             | 11 bits of DN do not fit into 8               |
+| spectrum   | between the transform and its inverse     | amplitudes span decades, digits decide phases |
+| statistics | attention over means of a tile            | one error shifts every pixel; next to no work |
+| gate       | what `calibration.sensitivity` holds back | quantising it costs more than was asked       |
 """
 
 from __future__ import annotations

@@ -70,8 +70,9 @@ def rows(result: Result, rest: str) -> list[tuple[str, ...]]:
 def _outcome(work: Work, result: Result) -> Parts:
     gate = work.options.gate
     yield Paragraph(
-        f"Judged on {result.judged_on}, beside FP32. The gate: {gate.psnr:g} dB PSNR, {gate.sam:g} degrees SAM, "
-        f"{gate.ergas:.0%} ERGAS, a shift of any band of {gate.shift:g} DN. What is not INT8 is {work.options.rest}."
+        f"Judged on {result.judged_on}, beside FP32. The gate: {gate.psnr:g} dB PSNR, {gate.sam:g} degrees "
+        f"SAM, {gate.ergas:.0%} ERGAS, a shift of any band of {gate.shift:g} DN. What is not INT8 is "
+        f"{work.options.rest}."
     )
     yield table("Quality", ("", "multiply-adds in INT8", *_LOSS), rows(result, work.options.rest))
 

@@ -70,8 +70,8 @@ def export(
         )
     if precision != "fp32" and fourier == "plugin":
         raise typer.BadParameter(
-            f"{precision} is decided by running the graph in ONNX Runtime, which has no kernel for the plugin's node; "
-            "export it in fp32",
+            f"{precision} is decided by running the graph in ONNX Runtime, which has no kernel for the "
+            "plugin's node; export it in fp32",
             param_hint="--precision",
         )
     check_tile(tile)
@@ -120,7 +120,8 @@ def demo(
     rows = [(name, f"{q.psnr:.2f}", f"{q.sam:.3f}", f"{q.ergas:.3f}") for name, q in result.quality.items()]
     print_table("quality against the truth", rows, ("method", "PSNR dB", "SAM deg", "ERGAS"))
     say(
-        f"{output / 'hrms.tif'}: {result.run.tiles} tiles in {result.run.seconds:.1f} s; picture: {output / 'demo.png'}"
+        f"{output / 'hrms.tif'}: {result.run.tiles} tiles in {result.run.seconds:.1f} s; picture: "
+        f"{output / 'demo.png'}"
     )
 
 
@@ -163,7 +164,8 @@ def _print_converted(converted: Converted) -> None:
     typed, lost = converted.typed, converted.loss
     first = {node.rule: node for node in reversed(typed.kept)}
     rules = [(rule, count, first[rule].node, first[rule].reason) for rule, count in typed.rules.items()]
-    shares = f"{typed.mac_share:.1%} of multiply-adds and {typed.node_share:.0%} of nodes in FP16, {typed.casts} Casts"
+    in_fp16 = f"{typed.mac_share:.1%} of multiply-adds and {typed.node_share:.0%} of nodes in FP16"
+    shares = f"{in_fp16}, {typed.casts} Casts"
     print_table(f"Nodes kept in FP32 ({shares})", rules, ("rule", "nodes", "first", "why"))
     header = ("", "PSNR dB", "SAM deg", "ERGAS", "shift DN", "largest DN")
     _print_figures(

@@ -74,7 +74,7 @@ def export_model(
     precision also within those of `sfiin.export.precision_loss`, and a report lies beside it; and a `target`,
     if given, must read it, and decides in FP32 how convolutions are arranged. `auto` chooses the lowering for
     the target, ONNX Runtime if none is given. Raises CheckpointError, ContractError (a tile that is no
-    multiple of the ratio), InputError (`precision_options`), CheckFailedError or OutputError; then nothing is left
+    multiple of the ratio), InputError (`precision_options`), CheckFailedError or OutputError; nothing is left
     under `out`.
     """
     gate = gate or Gate()
@@ -143,8 +143,8 @@ def _exportable(source: Path, tile: Tile) -> SFIIN:
     config = network.config
     if (config.branches, config.interaction) != ("both", "dual"):
         raise CheckpointError(
-            f"{source}: an ablated network (branches {config.branches}, interaction {config.interaction}) is for "
-            "experiments and is not exported; train one with both branches and their interaction"
+            f"{source}: an ablated network (branches {config.branches}, interaction {config.interaction}) "
+            "is for experiments and is not exported; train one with both branches and their interaction"
         )
     return network
 

@@ -42,7 +42,7 @@ class Converted:
     loss: Loss | None
 
     def document(self) -> dict[str, object]:
-        """The whole report as JSON: shares, distances, and every node kept in FP32 with its rule and reason."""
+        """The report as JSON: shares, distances, and every node kept in FP32 with its rule and reason."""
         return {
             "casts": self.typed.casts,
             "node_share": self.typed.node_share,

@@ -72,8 +72,9 @@ class Distance:
         if not (self.psnr >= gate.psnr and all(beyond)):
             raise CheckFailedError(
                 f"{what} against FP32 on the golden tiles: PSNR {self.psnr:.2f} dB (gate {gate.psnr:g}), "
-                f"SAM {self.sam:.4f} deg (gate {gate.sam:g}), ERGAS {self.ergas:.4f} (gate {gate.ergas:g}), "
-                f"shift {self.shift:.3f} DN (gate {gate.shift:g}), largest difference {self.largest:.1f} DN; {REMEDY}"
+                f"SAM {self.sam:.4f} deg (gate {gate.sam:g}), ERGAS {self.ergas:.4f} (gate "
+                f"{gate.ergas:g}), shift {self.shift:.3f} DN (gate {gate.shift:g}), largest difference "
+                f"{self.largest:.1f} DN; {REMEDY}"
             )
 
 
@@ -121,9 +122,10 @@ class Loss:
         within = (a.psnr - b.psnr <= gate.psnr, b.sam - a.sam <= gate.sam, relative <= gate.ergas)
         if not (all(within) and self.shift <= gate.shift):
             raise CheckFailedError(
-                f"{what} against FP32 on {self.pairs} pairs with truth: PSNR {b.psnr:.3f} for {a.psnr:.3f} dB (gate "
-                f"-{gate.psnr:g}), SAM {b.sam:.4f} for {a.sam:.4f} deg (gate +{gate.sam:g}), ERGAS {b.ergas:.4f} for "
-                f"{a.ergas:.4f} (gate +{gate.ergas:.0%}), shift {self.shift:.3f} DN (gate {gate.shift:g}); {remedy}"
+                f"{what} against FP32 on {self.pairs} pairs with truth: PSNR {b.psnr:.3f} for {a.psnr:.3f} "
+                f"dB (gate -{gate.psnr:g}), SAM {b.sam:.4f} for {a.sam:.4f} deg (gate +{gate.sam:g}), "
+                f"ERGAS {b.ergas:.4f} for {a.ergas:.4f} (gate +{gate.ergas:.0%}), shift {self.shift:.3f} "
+                f"DN (gate {gate.shift:g}); {remedy}"
             )
 
 

@@ -3,23 +3,23 @@ values.
 
 FP16 has eleven bits, nothing above 65504 and nothing below 6e-8. A rule sees the graph and the audit of
 `sfiin.export.ranges` and gives a node its reason. The first rule that holds is the one reported. A further
-one, `between`, comes with the types: what is cheap and lies between such nodes joins them where that saves Casts
+one, `between`, comes with the types: what is cheap and lies between such nodes joins them if it saves Casts
 (`sfiin.export.precision`).
 
-| rule            | nodes                                                  | because in FP16                           |
-|-----------------|--------------------------------------------------------|-------------------------------------------|
-| last            | what makes the DN of which the output is the sum       | from 1024 DN on there are only whole DN   |
-| first           | what reads DN, and so has 1 / scale in its weights     | its weights are of the size of subnormals |
-| local           | statistics of neighbourhoods, proposals, their sum     | they are small differences, and squares   |
-| spectrum        | `mixed`: all from the transform to its inverse         |                                           |
-| transform       | the DFT operator                                       | half is for powers of two only, if at all |
-| square          | x * x, and on to the square root                       | the range is halved, at both ends         |
-| floor           | what has a constant that is zero or infinite there     | a guard against dividing by zero is 0     |
-| cut             | Atan, the quotient before, the angle after             | an error is multiplied where phases jump  |
-| range-reduction | Sin and Cos, and the layer that makes their angle      | an angle of many turns has coarse steps   |
-| statistics      | means and standard deviations of a tile                | their rounding shifts every pixel         |
-| overflow        | values above the largest number / `HEADROOM`           | they may become infinite on another tile  |
-| small           | values or weights that rounding moves by over `LOSS`   | many are subnormal: few bits are left     |
+| rule            | nodes                                          | because in FP16                         |
+|-----------------|------------------------------------------------|-----------------------------------------|
+| last            | what makes the DN that the output sums         | from 1024 DN on there are only whole DN |
+| first           | what reads DN, with 1 / scale in its weights   | its weights are as small as subnormals  |
+| local           | statistics, proposals of neighbourhoods, sums  | they are small differences, and squares |
+| spectrum        | `mixed`: all from the transform to its inverse |                                         |
+| transform       | the DFT operator                               | half: powers of two only, if at all     |
+| square          | x * x, and on to the square root               | the range is halved, at both ends       |
+| floor           | what has a constant zero or infinite there     | a guard against dividing by zero is 0   |
+| cut             | Atan, the quotient before, the angle after     | errors are multiplied where phases jump |
+| range-reduction | Sin and Cos, the layer that makes their angle  | an angle of many turns has coarse steps |
+| statistics      | means and standard deviations of a tile        | their rounding shifts every pixel       |
+| overflow        | values above the largest number / `HEADROOM`   | may become infinite on another tile     |
+| small           | what rounding moves by over `LOSS`             | many are subnormal: few bits are left   |
 """
 
 from __future__ import annotations

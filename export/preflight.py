@@ -122,7 +122,8 @@ def _of_model(model: onnx.ModelProto, target: Target) -> Iterator[Finding]:
             f"IR version {model.ir_version}",
             _MODEL,
             f"newer than {target.ir}, the last that this version knows",
-            f"set model.ir_version = {target.ir} (onnx.helper.find_min_ir_version_for tells what the opset needs)",
+            f"set model.ir_version = {target.ir} (onnx.helper.find_min_ir_version_for tells what the opset "
+            "needs)",
             target.sources["ir"],
         )
     if opset > target.opset:
@@ -313,7 +314,8 @@ def _of_custom(place: Place, target: Target) -> Iterator[Finding]:
         yield _finding(place, "warning", problem, remedy, source)
     elif target.custom == "library":
         problem = f"is no ONNX operator (domain '{node.domain}')"
-        remedy = "register the library that has it (SessionOptions.register_custom_ops_library), or export without it"
+        library = "register the library that has it (SessionOptions.register_custom_ops_library)"
+        remedy = f"{library}, or export without it"
         yield _finding(place, "error", problem, remedy, source)
     else:
         problem = f"is no ONNX operator (domain '{node.domain}'), and the target has no plugins"

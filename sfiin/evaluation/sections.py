@@ -62,10 +62,10 @@ def reduced_resolution(data: ReportData, measured: Measured) -> Parts:
     """Scores against the truth by sensor and method, how far the model is ahead, and bias by band."""
     sensor = data.sensor
     yield Paragraph(
-        f"Against a known truth. Products are rounded and clipped to 0..{sensor.peak}, which is PSNR's peak; MS and DN "
-        "are as the pair's file gives them, whatever its nominal bit depth. Mean ± sample standard deviation over "
-        "pairs; the best mean of each column in bold. Q2n is Q4 for four bands. SSIM, SCC and Q2n: 1 is best; SAM and "
-        "ERGAS: 0 is best."
+        f"Against a known truth. Products are rounded and clipped to 0..{sensor.peak}, the peak of PSNR. "
+        "MS and DN are as the pair's file gives them, whatever its nominal bit depth. Figures are means "
+        "over pairs ± their sample standard deviation. The best mean of each column is bold. Q2n is Q4 "
+        "for four bands. 1 is best for SSIM, SCC and Q2n; 0 is best for SAM and ERGAS."
     )
     groups = _groups(measured.scores)
     yield _quality_table("Quality at reduced resolution", groups, REFERENCE)
@@ -79,10 +79,11 @@ def full_resolution(data: ReportData, measured: Measured) -> Parts:
         yield Paragraph("No pair without truth in this folder.")
         return
     yield Paragraph(
-        "As delivered, without a truth. Distortions D_lambda_K, D_s and D_lambda: 0 is best; HQNR = (1 - D_lambda_K) "
-        "(1 - D_s) and QNR = (1 - D_lambda) (1 - D_s): 1 is best. MTF gains are those of each pair's sensor where "
-        "they are known, else 0.3 for MS and 0.15 for PAN. Such measures differ between codebases and reward staying "
-        "close to MS as well as sharpness: compare only within this table."
+        "As delivered, without a truth. The distortions D_lambda_K, D_s and D_lambda are best at 0. HQNR "
+        "= (1 - D_lambda_K) (1 - D_s) and QNR = (1 - D_lambda) (1 - D_s) are best at 1. MTF gains are "
+        "those of each pair's sensor. Where these are not known they are 0.3 for MS and 0.15 for PAN. "
+        "Such measures differ between codebases, so compare within this table only. They reward staying "
+        "close to MS as well as sharpness."
     )
     yield _quality_table("Quality at full resolution", _groups(measured.full), FULL_RESOLUTION)
 
@@ -91,10 +92,11 @@ def error_maps(data: ReportData, measured: Measured) -> Parts:
     """For some pairs: the images, and squared errors of bicubic, the best classical method and the
     networks."""
     yield Paragraph(
-        "Squared error against the truth, per pixel, mean over bands, DN². For each pair one colour scale, from 0 to "
-        "the 99th percentile of bicubic's errors; colours follow the square root. Shown are bicubic, the "
-        "classical method that sharpens best on this sensor (mean PSNR), and the networks. Pairs are the first and "
-        f"the middle one of each sensor by name, at most {WINDOW} x {WINDOW} pixels of their middle."
+        "Squared error against the truth, per pixel, mean over bands, in DN². Each pair has one colour "
+        "scale. It runs from 0 to the 99th percentile of bicubic's errors, by the square root. Shown are "
+        "bicubic, the networks, and the classical method that sharpens best on this sensor by mean PSNR. "
+        f"Pairs are the first and the middle one of each sensor, by name. Of each, at most {WINDOW} x "
+        f"{WINDOW} pixels of its middle are shown."
     )
     for pair in shown_pairs(data.judged):
         sensor = judging.sensor_of(pair)
@@ -118,11 +120,12 @@ def features(data: ReportData, _: Measured) -> Parts:
     }
     size = f"{pair.pan.shape[2]} x {pair.pan.shape[1]}"
     yield Paragraph(
-        f"What the branches of some core blocks make of one tile, the {size} PAN pixels in the middle of {pair.name}. "
-        "Each picture is the mean over the feature channels of a map's distance from its own spatial mean, drawn from "
-        "its 1st to its 99th percentile; the values have no unit. The frequency branch (global) works on amplitude "
-        "and phase, where each bin sees the whole tile; the spatial branch (local) on neighbourhoods of pixels; fused "
-        "is what the block adds to MS's features after the interaction of both."
+        f"What the branches of some core blocks make of one tile, the {size} PAN pixels in the middle of "
+        f"{pair.name}. A picture shows how far a map is from its own spatial mean, averaged over the "
+        "feature channels. It is drawn from its 1st to its 99th percentile; the values have no unit. The "
+        "frequency branch (global) works on amplitude and phase, where each bin sees the whole tile. The "
+        "spatial branch (local) works on neighbourhoods of pixels. Fused is what the block adds to MS's "
+        "features after both have interacted."
     )
     assert pair.truth is not None
     images = {"PAN": pair.pan[0], "MS": pair.ms, "truth": pair.truth}
@@ -138,14 +141,16 @@ def phases(data: ReportData, _: Measured) -> Parts:
     """How far amplitude and phase of PAN and MS are from the truth's: the observation that SFIIN is built
     upon."""
     yield Paragraph(
-        "SFIIN treats amplitude and phase apart because PAN's phase is said to be closer to the truth's than that of "
-        "MS. Here: spectra of PAN, of MS resampled bicubically (MS_up) and of the truth, the latter two as the mean "
-        "over bands; unnormalised Fourier transform of the whole image without a window, DC removed, bins of rounding "
-        "noise left out. |Δ ln A| is the mean of |ln A - ln A truth|, gain-free after the mean difference is taken "
-        "off (PAN has a gain of its own); |Δ phase| is taken around the circle, in radians: 0 for equal phases, 1.571 "
-        "(pi/2) for phases that have nothing to do with one another. Weighted: by the truth's amplitude. Beyond the "
-        "MS Nyquist: frequencies that the MS grid cannot carry in at least one direction; what MS_up has there is "
-        "left over from resampling, and what image borders leak along both axes."
+        "SFIIN treats amplitude and phase apart, because PAN's phase is said to be closer to the truth's "
+        "than that of MS. Compared are the spectra of PAN, of MS resampled bicubically (MS_up), and of "
+        "the truth. Of MS_up and truth it is the mean over bands. The Fourier transform is of the whole "
+        "image, without a window and not normalised. DC and bins of rounding noise are left out. |Δ ln "
+        "A| is the mean of |ln A - ln A truth|. It is gain-free after the mean difference is taken off, "
+        "because PAN has a gain of its own. |Δ phase| is taken around the circle, in radians. It is 0 "
+        "for equal phases, and 1.571 (pi/2) for phases that have nothing to do with one another. "
+        "Weighted means: by the truth's amplitude. Beyond the MS Nyquist are frequencies that the MS "
+        "grid cannot carry in at least one direction. What MS_up has there is left over from resampling, "
+        "and what image borders leak along both axes."
     )
     compared = [(pair, found) for pair in data.judged if (found := _compared(pair))]
     left_out = [pair.name for pair in data.judged if pair.name not in {found.name for found, _ in compared}]
@@ -160,8 +165,9 @@ def phases(data: ReportData, _: Measured) -> Parts:
     drawn = figures.spectra(images, truth, pair.ratio, title=f"{pair.name}: spectra")
     yield Picture(
         figures.png(drawn),
-        f"{pair.name}: amplitude (log10) and phase of PAN, MS_up and truth, and absolute differences from the truth, "
-        "as means over 5 x 5 bins. Frequency 0 in the middle; the dotted square is the MS grid's Nyquist frequency.",
+        f"{pair.name}: amplitude (log10) and phase of PAN, MS_up and truth, and absolute differences from "
+        "the truth, as means over 5 x 5 bins. Frequency 0 is in the middle. The dotted square is the MS "
+        "grid's Nyquist frequency.",
     )
 
 
@@ -172,9 +178,10 @@ def ablation(data: ReportData, _: Measured) -> Parts:
         return
     files = ", ".join(path.name for path in data.request.ablations)
     yield Paragraph(
-        f"From {files}. Each run is judged on the pairs that the ablation was given, mean over pairs; here mean ± "
-        "sample standard deviation over the runs' seeds (none for a single seed). Runs are compared within one "
-        "training setting only; differences after a short training need not be those at the end of a long one."
+        f"From {files}. Each run is judged on the pairs that the ablation was given. Figures are means ± "
+        "sample standard deviation over the runs' seeds; a single seed has no deviation. Runs are "
+        "compared within one way of training only. Differences after a short training need not be those "
+        "at the end of a long one."
     )
     for trained, found in ablation_summary.summarise(data.runs).items():
         yield from _ablation_tables(trained, found)

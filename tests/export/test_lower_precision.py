@@ -109,7 +109,8 @@ def test_nothing_is_published_beyond_a_gate(
     small_checkpoint: Path, tmp_path: Path, folder: Path, *, precision_options: dict[str, object], text: str
 ) -> None:
     with pytest.raises(CheckFailedError, match=text) as failure:
-        _export(small_checkpoint, tmp_path, "fp16", PrecisionOptions(check=folder, **precision_options))  # type: ignore[arg-type]
+        chosen = PrecisionOptions(check=folder, **precision_options)  # type: ignore[arg-type]
+        _export(small_checkpoint, tmp_path, "fp16", chosen)
     assert failure.value.exit_code == 6
     assert not list(tmp_path.iterdir())
 

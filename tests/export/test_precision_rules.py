@@ -28,7 +28,7 @@ def node(kind: str, inputs: str, output: str, **attributes: Any) -> onnx.NodePro
 def found(
     model: Model, nodes: Sequence[onnx.NodeProto], x: np.ndarray, constants: Mapping[str, Any] | None = None
 ) -> dict[str, KeptNode]:
-    """The nodes kept in FP32 of a graph between two convolutions, which keep `first` and `last` away from it."""
+    """The nodes kept in FP32 of a graph between two convolutions, which keep `first` and `last` away."""
     one = np.ones((1, 1, 1, 1), np.float32)
     around = [node("Conv", "dn one", "x"), *nodes, node("Conv", f"{nodes[-1].output[0]} one", "end")]
     shape = (TensorProto.FLOAT, x.shape)
