@@ -35,7 +35,7 @@ from sfiin.export.precision_loss import Judge, Loss, LossGate, on_golden
 from sfiin.export.precision_rules import Graph, KeptNode
 from sfiin.export.ranges import as_inputs, audit
 from sfiin.export.rewritten import as_exported
-from sfiin.runtime import golden
+from sfiin.runtime import documents, golden
 from sfiin.runtime.backends.session import OnnxSession
 from sfiin.runtime.check import GATES, parity
 from sfiin.runtime.contract import Contract
@@ -70,6 +70,48 @@ class CalibrationOptions:
 
 
 @dataclass(frozen=True)
+class ChosenTiles:
+    """The tiles that ranges were measured on: a digest of all, how many of each stratum, and whence."""
+
+    digest: str
+    strata: Mapping[str, int]
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A point of the curve: convolutions held back, the share of multiply-adds in INT8, and the loss."""
+
+    held: int
+    mac_share: float
+    loss: Loss
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """What lies beside an INT8 model as JSON; the names are the document's, see `Result`.
+
+    `nodes` and `branches`: the loss of each convolution and of each branch quantised alone; `pareto`: the
+    points of the search that no other beats; `int8`: the model's own loss.
+    """
+
+    tiles: ChosenTiles
+    method: Method
+    methods: Mapping[str, Loss]
+    gate: LossGate
+    kept: tuple[KeptNode, ...]
+    nodes: Mapping[str, Loss]
+    branches: Mapping[str, Loss]
+    pareto: tuple[CurvePoint, ...]
+    judged_on: str
+    mac_share: float
+    plain_mac_share: float
+    rest: Loss
+    plain: Loss
+    int8: Loss
+
+
+@dataclass(frozen=True)
 class Result:
     """A published INT8 model and how it came about.
 
@@ -94,31 +136,25 @@ class Result:
     def document(self, gate: LossGate) -> dict[str, Any]:
         """The report as JSON: tiles, method, what stays and why, costs, the curve, and losses."""
         found = self.found
-        return {
-            "tiles": {
-                "digest": self.calibration.digest,
-                "strata": self.calibration.strata,
-                "places": list(self.calibration.places),
-            },
-            "method": self.method,
-            "methods": {name: dataclasses.asdict(loss) for name, loss in self.methods.items()},
-            "gate": dataclasses.asdict(gate),
-            "kept": [dataclasses.asdict(node) for node in self.kept],
-            "nodes": {name: dataclasses.asdict(loss) for name, loss in found.nodes.items()} if found else {},
-            "branches": {name: dataclasses.asdict(loss) for name, loss in found.branches.items()}
-            if found
-            else {},
-            "pareto": [
-                {"held": point.held, "mac_share": point.mac_share, "loss": dataclasses.asdict(point.loss)}
-                for point in (pareto(found.points, gate) if found else ())
-            ],
-            "judged_on": self.judged_on,
-            "mac_share": self.mac_share,
-            "plain_mac_share": self.plain_share,
-            "rest": dataclasses.asdict(self.rest),
-            "plain": dataclasses.asdict(self.plain),
-            "int8": dataclasses.asdict(self.chosen),
-        }
+        points = pareto(found.points, gate) if found else []
+        report = CalibrationReport(
+            tiles=ChosenTiles(self.calibration.digest, self.calibration.strata, self.calibration.places),
+            method=self.method,
+            methods=self.methods,
+            gate=gate,
+            kept=self.kept,
+            nodes=found.nodes if found else {},
+            branches=found.branches if found else {},
+            pareto=tuple(CurvePoint(point.held, point.mac_share, point.loss) for point in points),
+            judged_on=self.judged_on,
+            mac_share=self.mac_share,
+            plain_mac_share=self.plain_share,
+            rest=self.rest,
+            plain=self.plain,
+            int8=self.chosen,
+        )
+        encoded: dict[str, Any] = documents.document(report)
+        return encoded
 
 
 class Work:

@@ -3,18 +3,20 @@ tell."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 
 from sfiin.data.pairs import Pair, load_folder
 from sfiin.export.precision import Typed, rounded, typed
 from sfiin.export.precision_loss import Distance, DistanceGate, Loss, LossGate, distance, loss, on_golden
-from sfiin.export.ranges import as_inputs, calibration_tiles
+from sfiin.export.precision_rules import KeptNode
+from sfiin.export.ranges import Range, as_inputs, calibration_tiles
+from sfiin.runtime import documents
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.golden import GoldenTiles
@@ -32,6 +34,26 @@ class PrecisionOptions:
 
 
 @dataclass(frozen=True)
+class PrecisionReport:
+    """What lies beside a model of lower precision as JSON; the names are the document's.
+
+    Casts, the shares of nodes and of multiply-adds in FP16, nodes kept in FP32 by rule and (`islands`) one by
+    one, distances from FP32 with every value rounded and as ONNX Runtime runs it, the loss against truth, and
+    the range of each value.
+    """
+
+    casts: int
+    node_share: float
+    mac_share: float
+    rules: Mapping[str, int]
+    rounded: Distance
+    onnxruntime: Distance
+    loss: Loss | None
+    islands: tuple[KeptNode, ...]
+    ranges: Mapping[str, Range]
+
+
+@dataclass(frozen=True)
 class Converted:
     """A typed graph within its gates: distance from FP32 as it is rounded and as ONNX Runtime runs it, and
     loss."""
@@ -41,19 +63,21 @@ class Converted:
     here: Distance
     loss: Loss | None
 
-    def document(self) -> dict[str, object]:
-        """The report as JSON: shares, distances, and every node kept in FP32 with its rule and reason."""
-        return {
-            "casts": self.typed.casts,
-            "node_share": self.typed.node_share,
-            "mac_share": self.typed.mac_share,
-            "rules": self.typed.rules,
-            "rounded": dataclasses.asdict(self.rounded),
-            "onnxruntime": dataclasses.asdict(self.here),
-            "loss": None if self.loss is None else dataclasses.asdict(self.loss),
-            "islands": [dataclasses.asdict(node) for node in self.typed.kept],
-            "ranges": {name: dataclasses.asdict(found) for name, found in self.typed.ranges.items()},
-        }
+    def document(self) -> dict[str, Any]:
+        """The report as JSON."""
+        report = PrecisionReport(
+            casts=self.typed.casts,
+            node_share=self.typed.node_share,
+            mac_share=self.typed.mac_share,
+            rules=self.typed.rules,
+            rounded=self.rounded,
+            onnxruntime=self.here,
+            loss=self.loss,
+            islands=self.typed.kept,
+            ranges=self.typed.ranges,
+        )
+        encoded: dict[str, Any] = documents.document(report)
+        return encoded
 
 
 def convert(
