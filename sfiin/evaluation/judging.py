@@ -98,6 +98,8 @@ def open_model(path: Path, tile: Tile) -> Model:
 
     Raises CheckpointError, InputError or ContractError for a file that is neither.
     """
+    if not path.exists():
+        raise InputError(f"{path}: no such checkpoint or model")
     if path.suffix == ".onnx" or plans.is_plan(path):
         session = open_session(path, "auto" if plans.is_plan(path) else "cpu")
         return Model("sfiin", session.contract.sensor, session.contract.tile, session.run)
