@@ -156,15 +156,15 @@ def test_the_ends_of_sfiin_stay_in_fp32() -> None:
 def test_fp16_keeps_decisions_and_gives_products_away() -> None:
     graph, kept = sfiin("matmul", "fp16")
     for operators in (("Atan",), ("Sqrt",), ("Sin", "Cos"), ("ReduceMean",)):
-        assert {it.name for it in graph.of(*operators)} <= set(kept), operators
-    assert not {it.name for it in graph.of("MatMul")} & by_rule(kept, "spectrum")
-    floors = {it.name for it in graph.of("Max")} | {
-        it.name for it in graph.nodes if "scalar_1e+30" in it.input
+        assert {node.name for node in graph.of(*operators)} <= set(kept), operators
+    assert not {node.name for node in graph.of("MatMul")} & by_rule(kept, "spectrum")
+    floors = {node.name for node in graph.of("Max")} | {
+        node.name for node in graph.nodes if "scalar_1e+30" in node.input
     }
     assert len(floors) == 2 * (2 + 1 + 1)  # in each block: guards of two quotients, of a root, and a sign
     assert floors <= set(kept)
     heavy = (
-        {it.name for it in graph.nodes if graph.macs(it) > 1e5}
+        {node.name for node in graph.nodes if graph.macs(node) > 1e5}
         - by_rule(kept, "first")
         - by_rule(kept, "last")
     )
@@ -176,16 +176,16 @@ def test_mixed_keeps_the_whole_spectrum(lowering: Lowering) -> None:
     """From the first product or DFT to the last; the branch's convolutions over maps are outside."""
     graph, kept = sfiin(lowering, "mixed")
     spectrum = by_rule(kept, "spectrum")
-    assert {it.name for it in graph.of("MatMul", "DFT", "Atan", "Sin", "Cos")} <= spectrum
+    assert {node.name for node in graph.of("MatMul", "DFT", "Atan", "Sin", "Cos")} <= spectrum
     assert all(name.startswith(("block0/frequency/", "block1/frequency/")) for name in spectrum)
-    outside = {it.name for it in graph.nodes if "/frequency/" in it.name} - spectrum
-    kinds = [it.op_type for it in graph.nodes if it.name in outside]
+    outside = {node.name for node in graph.nodes if "/frequency/" in node.name} - spectrum
+    kinds = [node.op_type for node in graph.nodes if node.name in outside]
     assert sorted(kinds) == ["Concat"] * 2 + ["Conv"] * 6
 
 
 def test_macs_are_those_of_the_definition() -> None:
     graph, _ = sfiin("matmul", "fp16")
-    macs = {it.name: graph.macs(it) for it in graph.nodes}
+    macs = {node.name: graph.macs(node) for node in graph.nodes}
     assert macs["Conv"] == 32 * 32 * 8 * 4 * 9
     assert macs["upsample/Conv"] == 8 * 8 * 64 * 25
     assert macs["block0/frequency/MatMul"] == 16 * 2 * 32 * 9 * 16  # even columns from half a row
@@ -199,4 +199,4 @@ def test_without_a_rule_its_nodes_go_to_others_or_to_fp16() -> None:
     assert list(sfiin("matmul", "fp16", tuple(RULES))[1]) == ["hrms"]  # float32 is promised there
     less = sfiin("matmul", "fp16", ["cut"])[1]
     assert not by_rule(less, "cut")
-    assert {it.name for it in graph.of("Atan")} <= by_rule(kept, "cut")
+    assert {node.name for node in graph.of("Atan")} <= by_rule(kept, "cut")
