@@ -54,9 +54,9 @@ def main() -> None:
         parser.error("--imagery is wanted, or --table")
     with TemporaryDirectory() as folder, OnnxSession(models.choose(4, 4), threads=1) as session:
         runs = [
-            it
+            found
             for scene in _scenes(options.imagery, Path(folder))
-            if (it := compared(scene, session, Path(folder)))
+            if (found := compared(scene, session, Path(folder)))
         ]
     document = {
         "command": "python benchmarks/gdal.py --imagery DIR",
@@ -172,10 +172,11 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| | | time | D_lambda | D_S | D_lambda_K | HQNR |", "|---|---|---|---|---|---|---|"]
     for run in runs:
         for name, label in (("gdal", "GDAL"), ("sfiin", "sfiin")):
-            it = run[name]
-            measures = " | ".join(f"{it[key]:.3f}" for key in ("d_lambda", "d_s", "d_lambda_k", "hqnr"))
+            result = run[name]
+            measures = " | ".join(f"{result[key]:.3f}" for key in ("d_lambda", "d_s", "d_lambda_k", "hqnr"))
             lines.append(
-                f"| {run['scene'] if name == 'gdal' else ''} | {label} | {it['seconds']:.1f} s | {measures} |"
+                f"| {run['scene'] if name == 'gdal' else ''} | {label} | {result['seconds']:.1f} s | "
+                f"{measures} |"
             )
     return "\n".join(lines)
 

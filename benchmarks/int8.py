@@ -27,7 +27,7 @@ import onnx
 import onnxruntime
 
 from sfiin.calibration.advisor import advise, devices
-from sfiin.calibration.calibrate import Settings, calibrate, graph_of
+from sfiin.calibration.calibrate import CalibrationOptions, calibrate, graph_of
 from sfiin.calibration.quantize import candidates, quantized
 from sfiin.data.sensors import SENSORS
 from sfiin.export.exporter import export_model
@@ -71,14 +71,15 @@ def measured(data: Path, check: Path, folder: Path) -> dict[str, Any]:
         SHIPPED,
         data,
         folder / "int8.onnx",
-        Settings(),
+        CalibrationOptions(),
         check=check,
         watch=lambda done, of: print(f"{done} of {of}", file=sys.stderr),
     )
     held = {island.node for island in result.kept}
-    nodes = [it.node for it in work.candidates if it.node not in held]
+    nodes = [candidate.node for candidate in work.candidates if candidate.node not in held]
     reach = work.reach(result.method)
-    whole = quantized(work.model, nodes, {it.node: reach[it.activation] for it in work.candidates})
+    thresholds = {candidate.node: reach[candidate.activation] for candidate in work.candidates}
+    whole = quantized(work.model, nodes, thresholds)
     graphs = {
         "fp32": work.model,
         "int8, rest fp32": whole,
@@ -134,12 +135,12 @@ def advice(channels: int, model: Path) -> list[dict[str, Any]]:
     return [
         {
             "channels": channels,
-            "device": it.device.title,
-            "gain": it.gain,
-            "pays": it.pays,
-            "reasons": it.reasons,
+            "device": advice.device.title,
+            "gain": advice.gain,
+            "pays": advice.pays,
+            "reasons": advice.reasons,
         }
-        for it in found
+        for advice in found
     ]
 
 
@@ -155,21 +156,22 @@ def tables(document: Mapping[str, Any]) -> str:
         ("int8, all that the rules leave", document["plain_share"], *_of(document["plain"])),
         (f"int8, {document['held']} held back", document["mac_share"], *_of(document["searched"])),
     ]
-    for name, share, it, largest in rows:
+    for name, share, loss, largest in rows:
         what = f"{share:.0%}".replace("%", " %") if share else ""
         difference = "" if largest is None else f"{largest:.1f} DN"
         lines.append(
-            f"| {name} | {what} | {it['psnr']:.3f} | {it['sam']:.3f} | {it['ergas']:.3f} | {difference} |"
+            f"| {name} | {what} | {loss['psnr']:.3f} | {loss['sam']:.3f} | {loss['ergas']:.3f} | "
+            f"{difference} |"
         )
     lines += [
         "",
         "| channels | device | INT8 beside FP16, estimated | recommended | against INT8 |",
         "|---|---|---|---|---|",
     ]
-    for it in document["advice"]:
+    for advice in document["advice"]:
         lines.append(
-            f"| {it['channels']} | {it['device']} | {it['gain']:.2f}x | {'INT8' if it['pays'] else 'FP16'} | "
-            f"{'; '.join(it['reasons'])} |"
+            f"| {advice['channels']} | {advice['device']} | {advice['gain']:.2f}x | "
+            f"{'INT8' if advice['pays'] else 'FP16'} | {'; '.join(advice['reasons'])} |"
         )
     return "\n".join(lines)
 

@@ -90,15 +90,15 @@ def run(folder: Path, side: int) -> dict[str, Any]:
     done = subprocess.run(
         [*command, "--memory", MEMORY, "--threads", "2", "--json"], capture_output=True, check=True
     )
-    it = json.loads(done.stdout)
+    report = json.loads(done.stdout)
     found = {
         "side": side,
-        "megapixels": it["pixels"] / 1e6,
-        "tiles": it["tiles"],
-        "seconds": it["seconds"],
-        "megapixels_per_second": it["megapixels_per_second"],
-        "peak_bytes": it["memory"]["peak"],
-        "planned_bytes": it["memory"]["total"],
+        "megapixels": report["pixels"] / 1e6,
+        "tiles": report["tiles"],
+        "seconds": report["seconds"],
+        "megapixels_per_second": report["megapixels_per_second"],
+        "peak_bytes": report["memory"]["peak"],
+        "planned_bytes": report["memory"]["total"],
         "product_bytes": out.stat().st_size,
     }
     print(json.dumps(found), file=sys.stderr)
@@ -122,7 +122,7 @@ def share(folder: Path, threads: int) -> dict[str, float]:
             for i in range(ROUNDS + 1):
                 begun = time.perf_counter()
                 for j in range(len(tiles)):
-                    session.run(*(it[None] for it in inputs[j % len(inputs)]))
+                    session.run(*(image[None] for image in inputs[j % len(inputs)]))
                 middle = time.perf_counter()
                 sharpen(session, scene, folder / "share.tif")
                 end = time.perf_counter()
@@ -186,17 +186,17 @@ def table(document: Mapping[str, Any]) -> str:
     """The README's tables."""
     lines = ["| PAN pixels | tiles | time | MP/s | peak memory | planned |", "|---|---|---|---|---|---|"]
     lines += [
-        f"| {it['side']:,} x {it['side']:,} | {it['tiles']:,} | {it['seconds']:.0f} s | "
-        f"{it['megapixels_per_second']:.2f} | {it['peak_bytes'] / 2**20:.0f} MiB | "
-        f"{it['planned_bytes'] / 2**20:.0f} MiB |"
-        for it in document["runs"]
+        f"| {run['side']:,} x {run['side']:,} | {run['tiles']:,} | {run['seconds']:.0f} s | "
+        f"{run['megapixels_per_second']:.2f} | {run['peak_bytes'] / 2**20:.0f} MiB | "
+        f"{run['planned_bytes'] / 2**20:.0f} MiB |"
+        for run in document["runs"]
     ]
     lines += [
         "",
         "| threads of the session | from files to product, of the session's rate alone |",
         "|---|---|",
     ]
-    lines += [f"| {it['threads']} | {100 * it['share']:.0f} % |" for it in document["share"]]
+    lines += [f"| {row['threads']} | {100 * row['share']:.0f} % |" for row in document["share"]]
     return "\n".join(lines)
 
 
@@ -212,7 +212,7 @@ def draw(runs: Sequence[Mapping[str, Any]], path: Path) -> None:
         ("peak memory, MiB", "MP/s"),
         strict=True,
     ):
-        axes.semilogx([it["megapixels"] for it in runs], [factor * it[key] for it in runs], "o-")
+        axes.semilogx([run["megapixels"] for run in runs], [factor * run[key] for run in runs], "o-")
         axes.set(xlabel="scene, megapixels", ylabel=label)
         axes.set_ylim(bottom=0)
     path.parent.mkdir(parents=True, exist_ok=True)

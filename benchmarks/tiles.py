@@ -117,7 +117,10 @@ def table(rows: Sequence[Any]) -> str:
         "|---" * (1 + len(columns)) + "|",
     ]
     for size in dict.fromkeys(tuple(row["tile"]) for row in rows):
-        cells = (figures.get((*size, *it)) or figures.get((*size, it[0], "none")) or "" for it in columns)
+        cells = (
+            figures.get((*size, *column)) or figures.get((*size, column[0], "none")) or ""
+            for column in columns
+        )
         lines.append(f"| {size[0]} x {size[1]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -89,7 +89,8 @@ class Advice:
     def summary(self) -> str:
         """One line."""
         what = "INT8 should pay" if self.pays else "FP16 is recommended"
-        return f"{self.device.title}: {what}: an estimated {self.gain:.2f}x of FP16's speed, from {PAYS:g}x on it pays"
+        estimate = f"an estimated {self.gain:.2f}x of FP16's speed, from {PAYS:g}x on it pays"
+        return f"{self.device.title}: {what}: {estimate}"
 
 
 @cache
@@ -101,7 +102,7 @@ def devices() -> Mapping[str, Device]:
 
 def advise(graph: Graph, candidates: Sequence[Candidate], device: Device) -> Advice:
     """What INT8 would do for a float32 graph whose `candidates` become it and whose other layers are FP16."""
-    chosen = {it.node for it in candidates}
+    chosen = {candidate.node for candidate in candidates}
     layers = []
     rest = 0.0
     for node in graph.nodes:
@@ -109,12 +110,12 @@ def advise(graph: Graph, candidates: Sequence[Candidate], device: Device) -> Adv
             layers.append(_layer(graph, node.name, chosen, device))
         elif node.op_type not in _FUSED:
             rest += _microseconds(graph.macs(node), _moved(graph, node.name, "fp16", 1), "fp16", device)[0]
-    whole = rest + sum(it.fp16 for it in layers)
-    return Advice(device, whole / max(rest + sum(it.int8 for it in layers), 1e-12), rest, tuple(layers))
+    whole = rest + sum(layer.fp16 for layer in layers)
+    return Advice(device, whole / max(rest + sum(layer.int8 for layer in layers), 1e-12), rest, tuple(layers))
 
 
 def _layer(graph: Graph, name: str, chosen: Collection[str], device: Device) -> Layer:
-    node = next(it for it in graph.nodes if it.name == name)
+    node = next(node for node in graph.nodes if node.name == name)
     outputs, inputs = graph.weights[node.input[1]].shape[:2]
     times, reasons = {}, []
     for kind in ("fp16", "int8"):
@@ -142,7 +143,7 @@ def _microseconds(macs: float, moved: float, kind: str, device: Device) -> tuple
 def _moved(graph: Graph, name: str, kind: str, pack: int) -> float:
     """Bytes of a layer's inputs and outputs, channels in packs; weights, which stay in caches, are left
     out."""
-    node = next(it for it in graph.nodes if it.name == name)
+    node = next(node for node in graph.nodes if node.name == name)
     return sum(
         _bytes(graph, value, kind, pack) for value in (*node.input, *node.output) if value in graph.values
     )

@@ -24,7 +24,7 @@ from sfiin.calibration import cache, tiles
 from sfiin.calibration.quantize import OPSET, at_opset, candidates, quantized
 from sfiin.calibration.ranges import Method, thresholds
 from sfiin.calibration.search_patches import patches
-from sfiin.calibration.sensitivity import Journal, Nodes, Search, pareto, search
+from sfiin.calibration.sensitivity import JudgementLog, Nodes, Search, pareto, search
 from sfiin.calibration.tiles import Calibration
 from sfiin.data.pairs import Pair
 from sfiin.export import vouched
@@ -32,10 +32,10 @@ from sfiin.export.exporter import report_beside
 from sfiin.export.lower_precision import pairs_with_truth
 from sfiin.export.precision import rounded, typed
 from sfiin.export.precision_loss import Judge, Loss, LossGate, on_golden
-from sfiin.export.precision_rules import Graph, Island
+from sfiin.export.precision_rules import Graph, KeptNode
 from sfiin.export.ranges import as_inputs, audit
 from sfiin.export.rewritten import as_exported
-from sfiin.runtime import golden
+from sfiin.runtime import documents, golden
 from sfiin.runtime.backends.session import OnnxSession
 from sfiin.runtime.check import GATES, parity
 from sfiin.runtime.contract import Contract
@@ -55,7 +55,7 @@ REMEDY = "not published; loosen --gate, try another --method or more --tiles, or
 
 
 @dataclass(frozen=True)
-class Settings:
+class CalibrationOptions:
     """What a user decides: the ranges' method, None for the best of `AUTO`; number of tiles and of patches,
     and seed; the gate; what the rest is; whether to search, or to quantise all that the rules leave.
     """
@@ -67,6 +67,48 @@ class Settings:
     gate: LossGate = field(default_factory=lambda: GATE)
     rest: Rest = "fp16"
     search: bool = True
+
+
+@dataclass(frozen=True)
+class ChosenTiles:
+    """The tiles that ranges were measured on: a digest of all, how many of each stratum, and whence."""
+
+    digest: str
+    strata: Mapping[str, int]
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A point of the curve: convolutions held back, the share of multiply-adds in INT8, and the loss."""
+
+    held: int
+    mac_share: float
+    loss: Loss
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """What lies beside an INT8 model as JSON; the names are the document's, see `Result`.
+
+    `nodes` and `branches`: the loss of each convolution and of each branch quantised alone; `pareto`: the
+    points of the search that no other beats; `int8`: the model's own loss.
+    """
+
+    tiles: ChosenTiles
+    method: Method
+    methods: Mapping[str, Loss]
+    gate: LossGate
+    kept: tuple[KeptNode, ...]
+    nodes: Mapping[str, Loss]
+    branches: Mapping[str, Loss]
+    pareto: tuple[CurvePoint, ...]
+    judged_on: str
+    mac_share: float
+    plain_mac_share: float
+    rest: Loss
+    plain: Loss
+    int8: Loss
 
 
 @dataclass(frozen=True)
@@ -82,7 +124,7 @@ class Result:
     calibration: Calibration
     method: Method
     methods: Mapping[str, Loss]
-    kept: tuple[Island, ...]
+    kept: tuple[KeptNode, ...]
     found: Search | None
     mac_share: float
     plain_share: float
@@ -94,39 +136,33 @@ class Result:
     def document(self, gate: LossGate) -> dict[str, Any]:
         """The report as JSON: tiles, method, what stays and why, costs, the curve, and losses."""
         found = self.found
-        return {
-            "tiles": {
-                "digest": self.calibration.digest,
-                "strata": self.calibration.strata,
-                "places": list(self.calibration.places),
-            },
-            "method": self.method,
-            "methods": {name: dataclasses.asdict(loss) for name, loss in self.methods.items()},
-            "gate": dataclasses.asdict(gate),
-            "kept": [dataclasses.asdict(island) for island in self.kept],
-            "nodes": {name: dataclasses.asdict(loss) for name, loss in found.nodes.items()} if found else {},
-            "branches": {name: dataclasses.asdict(loss) for name, loss in found.branches.items()}
-            if found
-            else {},
-            "pareto": [
-                {"held": it.held, "mac_share": it.mac_share, "loss": dataclasses.asdict(it.loss)}
-                for it in (pareto(found.points, gate) if found else ())
-            ],
-            "judged_on": self.judged_on,
-            "mac_share": self.mac_share,
-            "plain_mac_share": self.plain_share,
-            "rest": dataclasses.asdict(self.rest),
-            "plain": dataclasses.asdict(self.plain),
-            "int8": dataclasses.asdict(self.chosen),
-        }
+        points = pareto(found.points, gate) if found else []
+        report = CalibrationReport(
+            tiles=ChosenTiles(self.calibration.digest, self.calibration.strata, self.calibration.places),
+            method=self.method,
+            methods=self.methods,
+            gate=gate,
+            kept=self.kept,
+            nodes=found.nodes if found else {},
+            branches=found.branches if found else {},
+            pareto=tuple(CurvePoint(point.held, point.mac_share, point.loss) for point in points),
+            judged_on=self.judged_on,
+            mac_share=self.mac_share,
+            plain_mac_share=self.plain_share,
+            rest=self.rest,
+            plain=self.plain,
+            int8=self.chosen,
+        )
+        encoded: dict[str, Any] = documents.document(report)
+        return encoded
 
 
 class Work:
     """An FP32 model and what is known of it before anything is quantised; see `calibrate` for what it
     raises."""
 
-    def __init__(self, path: Path, data: Path, settings: Settings, check: Path | None) -> None:
-        self.settings = settings
+    def __init__(self, path: Path, data: Path, options: CalibrationOptions, check: Path | None) -> None:
+        self.options = options
         self.path = path
         model, self.contract, _ = vouched.load(path)
         _require_float32(path, self.contract)
@@ -134,8 +170,8 @@ class Work:
         self.golden = golden.read(golden.beside(path), self.contract)
         self.check = pairs_with_truth(check, self.contract) if check else []
         forbidden = tiles.digests(self.check, self.golden)
-        self.calibration = tiles.choose(data, self.contract, settings.tiles, settings.seed, forbidden)
-        self.patches = patches(data, self.contract, settings.patches, settings.seed)
+        self.calibration = tiles.choose(data, self.contract, options.tiles, options.seed, forbidden)
+        self.patches = patches(data, self.contract, options.patches, options.seed)
         self.graph = graph_of(self.model, self.golden)
         self.candidates, self.kept = candidates(self.graph)
         self.macs = sum(map(self.graph.macs, self.graph.nodes))
@@ -143,32 +179,33 @@ class Work:
     @property
     def everything(self) -> Nodes:
         """All that the rules leave to be quantised."""
-        return frozenset(it.node for it in self.candidates)
+        return frozenset(candidate.node for candidate in self.candidates)
 
     def share(self, nodes: Nodes) -> float:
         """The share of the network's multiply-adds in some convolutions."""
-        return sum(it.macs for it in self.candidates if it.node in nodes) / self.macs
+        return sum(candidate.macs for candidate in self.candidates if candidate.node in nodes) / self.macs
 
     def reach(self, method: Method) -> dict[str, float]:
         """The threshold of each candidate's activation, by the value's name."""
-        names = list(dict.fromkeys(it.activation for it in self.candidates))
+        names = list(dict.fromkeys(candidate.activation for candidate in self.candidates))
         return thresholds(self.model, names, self.calibration.tiles, method)
 
     @cached_property
     def base(self) -> onnx.ModelProto:
         """The model with the rest in its type, nothing quantised."""
-        if self.settings.rest == "fp32":
+        if self.options.rest == "fp32":
             return at_opset(self.model)
         audited = [*as_inputs(self.golden.ms, self.golden.pan), *self.calibration.tiles[:8]]
         return at_opset(typed(self.model, "fp16", audited).model)
 
     def lower(self, nodes: Nodes, reach: Mapping[str, float]) -> onnx.ModelProto:
         """The model with some convolutions in INT8."""
-        return quantized(self.base, nodes, {it.node: reach[it.activation] for it in self.candidates})
+        thresholds_by_node = {candidate.node: reach[candidate.activation] for candidate in self.candidates}
+        return quantized(self.base, nodes, thresholds_by_node)
 
     def judged(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """The graph to judge a model by: with every FP16 value rounded, where there are any."""
-        return rounded(model) if self.settings.rest == "fp16" else model
+        return rounded(model) if self.options.rest == "fp16" else model
 
     def digest(self, method: Method) -> str:
         """Of all that a judgement depends on."""
@@ -176,8 +213,8 @@ class Work:
             sha256(self.path),
             self.calibration.digest,
             method,
-            self.settings.rest,
-            *(tiles.digest(it.ms, it.pan) for it in self.patches),
+            self.options.rest,
+            *(tiles.digest(pair.ms, pair.pan) for pair in self.patches),
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -186,7 +223,7 @@ def calibrate(
     path: Path,
     data: Path,
     out: Path,
-    settings: Settings,
+    options: CalibrationOptions,
     *,
     check: Path | None = None,
     cache_file: Path | None = None,
@@ -202,22 +239,22 @@ def calibrate(
     """
     for target in (out, *([cache_file] if cache_file else [])):
         check_target(target)
-    work = Work(path, data, settings, check)
+    work = Work(path, data, options, check)
     judge = Judge(work.model, work.contract, work.patches)
     method, methods, reach = _best_method(work, judge)
-    journal = Journal(out.with_name(f".{out.stem}.search.jsonl"), work.digest(method))
-    cost = journal.remembering(lambda nodes: judge(work.judged(work.lower(nodes, reach))))
-    found = search(work.candidates, work.macs, cost, settings.gate, watch) if settings.search else None
+    log = JudgementLog(out.with_name(f".{out.stem}.search.jsonl"), work.digest(method))
+    cost = log.remembering(lambda nodes: judge(work.judged(work.lower(nodes, reach))))
+    found = search(work.candidates, work.macs, cost, options.gate, watch) if options.search else None
     nodes = found.chosen.quantised if found else work.everything
     if not nodes:
-        journal.remove()
+        log.remove()
         raise CheckFailedError(f"{path}: no convolution can be INT8 within the gate; {REMEDY}")
     last = Judge(work.model, work.contract, work.check) if work.check else judge
     lower = work.lower(nodes, reach)
     held = [
-        Island(it.node, "Conv", "gate", "quantising it costs more than was asked")
-        for it in work.candidates
-        if it.node not in nodes
+        KeptNode(candidate.node, "Conv", "gate", "quantising it costs more than was asked")
+        for candidate in work.candidates
+        if candidate.node not in nodes
     ]
     result = Result(
         _contract(work.contract),
@@ -233,9 +270,9 @@ def calibrate(
         last(work.judged(work.base)),
         f"{len(work.check)} pairs of --check" if work.check else "the search's patches",
     )
-    result.chosen.require(f"{out.name} on {result.judged_on}", settings.gate, REMEDY)
+    result.chosen.require(f"{out.name} on {result.judged_on}", options.gate, REMEDY)
     contract = _publish(out, work, lower, result, (cache_file, reach))
-    journal.remove()
+    log.remove()
     return dataclasses.replace(result, contract=contract), work
 
 
@@ -259,10 +296,11 @@ def _require_float32(path: Path, contract: Contract) -> None:
 
 def _best_method(work: Work, judge: Judge) -> tuple[Method, dict[str, Loss], dict[str, float]]:
     """The ranges' method that loses least with everything quantised, each one's loss, and the thresholds."""
-    asked = work.settings.method
+    asked = work.options.method
     reaches = {method: work.reach(method) for method in ([asked] if asked else AUTO)}
-    losses = {method: judge(work.judged(work.lower(work.everything, it))) for method, it in reaches.items()}
-    best = min(losses, key=lambda method: losses[method].share(work.settings.gate))
+    models = {method: work.lower(work.everything, reach) for method, reach in reaches.items()}
+    losses = {method: judge(work.judged(model)) for method, model in models.items()}
+    best = min(losses, key=lambda method: losses[method].share(work.options.gate))
     return best, {str(method): loss for method, loss in losses.items()}, reaches[best]
 
 
@@ -292,9 +330,11 @@ def _publish(
         with OnnxSession(part) as session:
             distance = parity(own.names, own.through(session.run), own.hrms, float(contract.sensor.peak))
         distance.require(
-            GATES["int8"], f"{out} in ONNX Runtime against its rounded twin", "not published; report it"
+            GATES["int8"],
+            f"{out} in ONNX Runtime against the same with every value rounded",
+            "not published; report it",
         )
-        report.write_text(json.dumps(result.document(work.settings.gate), indent=1), encoding="utf-8")
+        report.write_text(json.dumps(result.document(work.options.gate), indent=1), encoding="utf-8")
         if cache_part:
             cache.write(cache_part, reach)
     return contract
@@ -303,13 +343,13 @@ def _publish(
 def pictures(work: Work, model: onnx.ModelProto) -> tuple[Pair, dict[str, Any]]:
     """The most square of the pairs judged, and what FP32, the rest alone and INT8 make of it: (B, H, W),
     DN."""
-    pair = min(work.check or work.patches, key=lambda it: max(it.size) / min(it.size))
+    pair = min(work.check or work.patches, key=lambda pair: max(pair.size) / min(pair.size))
     judge = Judge(work.model, work.contract, [pair])
     graphs = {
         "FP32": work.model,
-        work.settings.rest.upper(): work.judged(work.base),
+        work.options.rest.upper(): work.judged(work.base),
         "INT8": work.judged(model),
     }
-    if work.settings.rest == "fp32":
+    if work.options.rest == "fp32":
         del graphs["FP32"]
     return pair, {name: next(judge.products(graph)) for name, graph in graphs.items()}

@@ -92,15 +92,15 @@ def calibrate(
         _print_advice(advice, as_json, quiet)
     assert data is not None
     assert output is not None
-    from sfiin.calibration.calibrate import Settings
+    from sfiin.calibration.calibrate import CalibrationOptions
     from sfiin.calibration.calibrate import calibrate as run
     from sfiin.export.precision_loss import LossGate
 
-    settings = Settings(
+    chosen = CalibrationOptions(
         None if method == "auto" else method, tiles, patches, seed, LossGate(*limits, 1.0), rest, search
     )
     with tally("judging convolutions", quiet or as_json) as progress:
-        result, work = run(model, data, output, settings, check=check, cache_file=cache, watch=progress)
+        result, work = run(model, data, output, chosen, check=check, cache_file=cache, watch=progress)
     if report is not None:
         import onnx
 
@@ -108,7 +108,7 @@ def calibrate(
 
         write(report, work, result, onnx.load(output), advice)
     if as_json:
-        print_json({"model": str(output), **result.document(settings.gate)})
+        print_json({"model": str(output), **result.document(chosen.gate)})
     else:
         _print(output, result, rest, quiet)
 
@@ -154,20 +154,20 @@ def _print_advice(advice: Sequence[Advice], as_json: bool, quiet: bool) -> None:
             {
                 "advice": [
                     {
-                        "device": it.device.title,
-                        "pays": it.pays,
-                        "gain": it.gain,
-                        "reasons": it.reasons,
-                        "layers": [vars(layer) for layer in it.layers],
+                        "device": answer.device.title,
+                        "pays": answer.pays,
+                        "gain": answer.gain,
+                        "reasons": answer.reasons,
+                        "layers": [vars(layer) for layer in answer.layers],
                     }
-                    for it in advice
+                    for answer in advice
                 ]
             }
         )
         return
-    for it in advice:
-        say(it.summary(), quiet)
-        for reason in it.reasons:
+    for answer in advice:
+        say(answer.summary(), quiet)
+        for reason in answer.reasons:
             say(f"  {reason}", quiet)
 
 
@@ -177,9 +177,9 @@ def _print(output: Path, result: Result, rest: str, quiet: bool) -> None:
     if not quiet:
         header = ("", "INT8", "PSNR dB", "SAM deg", "ERGAS", "bias DN", "shift DN", "largest DN")
         print_table(f"On {result.judged_on}", rows(result, rest), header)
-    held = sum(it.rule == "gate" for it in result.kept)
+    held = sum(node.rule == "gate" for node in result.kept)
     say(
-        f"{output}: INT8 in {result.mac_share:.1%} of multiply-adds, {held} convolutions held back by the gate, ranges "
-        f"by {result.method}, the rest {rest}, checked",
+        f"{output}: INT8 in {result.mac_share:.1%} of multiply-adds, {held} convolutions held back by the "
+        f"gate, ranges by {result.method}, the rest {rest}, checked",
         quiet,
     )

@@ -7,13 +7,13 @@ scale for each output channel. TensorRT 10 and 11 fuse that into an INT8 kernel,
 is, and what follows; ONNX Runtime computes what it says. Both inputs of a residual sum stay as they are: the
 sum is made before the next activation is rounded, not after.
 
-| rule       | convolutions that stay                            | because                                            |
-|------------|---------------------------------------------------|----------------------------------------------------|
-| last       | what makes the DN of which the output is the sum  | a step of INT8 is tens of DN                       |
-| first      | what reads DN                                     | 11 bits of DN do not fit into 8                    |
-| spectrum   | between the transform and its inverse             | amplitudes span decades, digits decide on phases   |
-| statistics | attention over means of a tile                    | one error shifts every pixel; next to no work      |
-| gate       | what `calibration.sensitivity` holds back         | quantising it costs more than was asked            |
+| rule       | convolutions that stay                    | because                                       |
+|------------|-------------------------------------------|-----------------------------------------------|
+| last       | what makes the DN that the output sums    | a step of INT8 is tens of DN                  |
+| first      | what reads DN                             | 11 bits of DN do not fit into 8               |
+| spectrum   | between the transform and its inverse     | amplitudes span decades, digits decide phases |
+| statistics | attention over means of a tile            | one error shifts every pixel; next to no work |
+| gate       | what `calibration.sensitivity` holds back | quantising it costs more than was asked       |
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from sfiin.calibration.ranges import LEVELS
 from sfiin.export.precision import rewritten
-from sfiin.export.precision_rules import Graph, Island, islands
+from sfiin.export.precision_rules import Graph, KeptNode, kept_nodes
 from sfiin.export.ranges import LEAST_NORMAL
 
 OPSET = 19
@@ -62,30 +62,30 @@ class Candidate:
         return parts[-1] if parts else "trunk"
 
 
-def candidates(graph: Graph) -> tuple[list[Candidate], list[Island]]:
+def candidates(graph: Graph) -> tuple[list[Candidate], list[KeptNode]]:
     """The convolutions of a float32 graph that may become INT8, and those that a rule keeps, with its
     reason."""
-    kept = islands(graph, "mixed", without=_NUMERIC)
+    kept = kept_nodes(graph, "mixed", without=_NUMERIC)
     free, held = [], []
     for node in graph.of("Conv"):
-        island = kept.get(node.name) or _attention(graph, node)
-        if island and island.rule in _WHY:
-            held.append(Island(node.name, node.op_type, island.rule, _WHY[island.rule]))
+        known = kept.get(node.name) or _attention(graph, node)
+        if known and known.rule in _WHY:
+            held.append(KeptNode(node.name, node.op_type, known.rule, _WHY[known.rule]))
         else:
             free.append(Candidate(node.name, node.input[0], graph.macs(node)))
     return free, held
 
 
-def _attention(graph: Graph, node: onnx.NodeProto) -> Island | None:
+def _attention(graph: Graph, node: onnx.NodeProto) -> KeptNode | None:
     shape = graph.values[node.output[0]].shape or ()
     if math.prod(side or 1 for side in shape[2:]) > 1:
         return None
-    return Island(node.name, node.op_type, "statistics", "")
+    return KeptNode(node.name, node.op_type, "statistics", "")
 
 
 def at_opset(model: onnx.ModelProto, opset: int = OPSET) -> onnx.ModelProto:
     """The model in a later opset, to the same numbers; one that is there already as it is."""
-    if next(it.version for it in model.opset_import if not it.domain) >= opset:
+    if next(opset_import.version for opset_import in model.opset_import if not opset_import.domain) >= opset:
         return model
     later = version_converter.convert_version(model, opset)
     constants = [node for node in later.graph.node if node.op_type == "Constant"]
@@ -159,7 +159,7 @@ def _weight(tensor: onnx.TensorProto) -> tuple[list[onnx.NodeProto], list[onnx.T
     ]
     node = helper.make_node(
         "DequantizeLinear",
-        [it.name for it in constants],
+        [constant.name for constant in constants],
         [f"{name}/quantised"],
         f"{name}/DequantizeLinear",
         axis=0,

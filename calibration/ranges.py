@@ -4,12 +4,12 @@ methods.
 A symmetric INT8 tensor has the numbers -128 to 127 times threshold / 127; what lies beyond is clipped. A low
 threshold clips, a high one has coarse steps, and the methods weigh the two differently:
 
-| method     | threshold                                                                                           |
-|------------|-----------------------------------------------------------------------------------------------------|
-| minmax     | the largest magnitude there is                                                                      |
-| percentile | what 99.99 % of all magnitudes are within                                                           |
-| entropy    | the least Kullback-Leibler divergence of the clipped from the whole histogram (Migacz, GTC 2017)    |
-| mse        | the least mean square error of the histogram's values after rounding and clipping                   |
+| method     | threshold                                                                                    |
+|------------|----------------------------------------------------------------------------------------------|
+| minmax     | the largest magnitude there is                                                               |
+| percentile | what 99.99 % of all magnitudes are within                                                    |
+| entropy    | least Kullback-Leibler divergence of the clipped from the whole histogram (Migacz, GTC 2017) |
+| mse        | least mean square error of the histogram's values after rounding and clipping                |
 
 Histograms, percentiles and entropy are ONNX Runtime's; each weight has a threshold by output channel, its
 largest magnitude.

@@ -16,7 +16,7 @@ from sfiin.evaluation import figures
 from sfiin.evaluation.document import Document, Paragraph, Picture, Section, Table, table, to_html
 from sfiin.evaluation.judging import as_delivered
 from sfiin.export.precision_loss import Loss, LossGate
-from sfiin.export.precision_rules import Island
+from sfiin.export.precision_rules import KeptNode
 from sfiin.runtime.files import publish
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def write(
     path: Path, work: Work, result: Result, model: onnx.ModelProto, advice: Sequence[Advice] = ()
 ) -> None:
     """Write the report; `model` is the INT8 model. Raises OutputError."""
-    gate = work.settings.gate
+    gate = work.options.gate
     parts: dict[str, Parts] = {
         "Result": _outcome(work, result),
         "Does it pay?": map(_advised, advice),
@@ -41,8 +41,9 @@ def write(
         "What stays, and why": [_kept(result.kept)],
         "Error maps": _maps(work, model),
     }
-    sections = [Section(title, tuple(it)) for title, it in parts.items()]
-    document = Document(f"Calibration of {work.path.name}", tuple(it for it in sections if it.parts))
+    sections = [Section(title, tuple(content)) for title, content in parts.items()]
+    filled = tuple(section for section in sections if section.parts)
+    document = Document(f"Calibration of {work.path.name}", filled)
     with publish(path) as part:
         part.write_text(to_html(document), encoding="utf-8")
 
@@ -53,7 +54,7 @@ def rows(result: Result, rest: str) -> list[tuple[str, ...]]:
     first = (
         "FP32",
         "0 %",
-        *(f"{it:.3f}" for it in (single.psnr, single.sam, single.ergas, single.bias)),
+        *(f"{measure:.3f}" for measure in (single.psnr, single.sam, single.ergas, single.bias)),
         "",
         "",
     )
@@ -67,12 +68,13 @@ def rows(result: Result, rest: str) -> list[tuple[str, ...]]:
 
 
 def _outcome(work: Work, result: Result) -> Parts:
-    gate = work.settings.gate
+    gate = work.options.gate
     yield Paragraph(
-        f"Judged on {result.judged_on}, beside FP32. The gate: {gate.psnr:g} dB PSNR, {gate.sam:g} degrees SAM, "
-        f"{gate.ergas:.0%} ERGAS, a shift of any band of {gate.shift:g} DN. What is not INT8 is {work.settings.rest}."
+        f"Judged on {result.judged_on}, beside FP32. The gate: {gate.psnr:g} dB PSNR, {gate.sam:g} degrees "
+        f"SAM, {gate.ergas:.0%} ERGAS, a shift of any band of {gate.shift:g} DN. What is not INT8 is "
+        f"{work.options.rest}."
     )
-    yield table("Quality", ("", "multiply-adds in INT8", *_LOSS), rows(result, work.settings.rest))
+    yield table("Quality", ("", "multiply-adds in INT8", *_LOSS), rows(result, work.options.rest))
 
 
 def _advised(advice: Advice) -> Table:
@@ -81,9 +83,9 @@ def _advised(advice: Advice) -> Table:
 
 
 def _calibration(result: Result) -> Parts:
-    it = result.calibration
-    strata = ", ".join(f"{name}: {count}" for name, count in it.strata.items())
-    yield Paragraph(f"{len(it.tiles)} tiles ({strata}), digest {it.digest}. Ranges by {result.method}.")
+    tiles = result.calibration
+    strata = ", ".join(f"{name}: {count}" for name, count in tiles.strata.items())
+    yield Paragraph(f"{len(tiles.tiles)} tiles ({strata}), digest {tiles.digest}. Ranges by {result.method}.")
     compared = [(name, *_figures(loss)) for name, loss in result.methods.items()]
     yield table(
         "Ranges' methods, everything quantised, on the search's patches", ("method", *_LOSS), compared
@@ -111,7 +113,8 @@ def _curve(result: Result, gate: LossGate) -> Parts:
         "the line joins what no other point beats.",
     )
     listed = [
-        (f"{it.mac_share:.1%}", str(it.held), f"{it.loss.share(gate):.2f}", *_figures(it.loss)) for it in best
+        (f"{point.mac_share:.1%}", str(point.held), f"{point.loss.share(gate):.2f}", *_figures(point.loss))
+        for point in best
     ]
     yield table("The best points", ("multiply-adds in INT8", "held back", "of the gate", *_LOSS), listed)
 
@@ -124,7 +127,7 @@ def curve(points: Sequence[Point], best: Sequence[Point], chosen: Point, gate: L
     axes = figure.subplots()
     for group, style in ((points, "o"), (best, "-"), ([chosen], "s")):
         label = {"o": "judged", "-": "best", "s": "chosen"}[style]
-        at = [100 * it.mac_share for it in group], [it.loss.share(gate) for it in group]
+        at = [100 * point.mac_share for point in group], [point.loss.share(gate) for point in group]
         axes.plot(*at, style, label=label, alpha=0.5 if style == "o" else 1.0)
     axes.axhline(1, linestyle="--", color="black", linewidth=1, label="gate")
     axes.set_xlabel("multiply-adds in INT8, %")
@@ -133,8 +136,8 @@ def curve(points: Sequence[Point], best: Sequence[Point], chosen: Point, gate: L
     return figure
 
 
-def _kept(kept: Sequence[Island]) -> Table:
-    listed = [(it.rule, it.node, it.reason) for it in kept]
+def _kept(kept: Sequence[KeptNode]) -> Table:
+    listed = [(node.rule, node.node, node.reason) for node in kept]
     return table("Convolutions that are not INT8", ("rule", "node", "reason"), listed)
 
 
@@ -142,19 +145,21 @@ def _maps(work: Work, model: onnx.ModelProto) -> Parts:
     pair, products = pictures(work, model)
     assert pair.truth is not None
     truth, peak = pair.truth, work.contract.sensor.peak
-    errors = {name: ((as_delivered(it, peak) - truth) ** 2).mean(0) for name, it in products.items()}
+    errors = {
+        name: ((as_delivered(product, peak) - truth) ** 2).mean(0) for name, product in products.items()
+    }
     yield _error_maps(errors, f"{pair.name}: squared error against the truth")
     first = products[next(iter(products))].astype(np.float64)
-    changes = {name: ((it - first) ** 2).mean(0) for name, it in list(products.items())[:0:-1]}
+    changes = {name: ((product - first) ** 2).mean(0) for name, product in list(products.items())[:0:-1]}
     yield _error_maps(changes, f"{pair.name}: squared difference from FP32")
 
 
 def _error_maps(maps: Mapping[str, np.ndarray], title: str) -> Picture:
-    numbers = "; ".join(f"{name} {it.mean():.4g}" for name, it in maps.items())
+    numbers = "; ".join(f"{name} {errors.mean():.4g}" for name, errors in maps.items())
     return Picture(figures.png(figures.error_maps(maps, title=title)), f"{title}, mean in DN²: {numbers}.")
 
 
 def _figures(loss: Loss) -> tuple[str, ...]:
-    it = loss.lower
-    measures = (f"{it.psnr:.3f}", f"{it.sam:.4f}", f"{it.ergas:.4f}", f"{it.bias:.3f}")
+    lower = loss.lower
+    measures = (f"{lower.psnr:.3f}", f"{lower.sam:.4f}", f"{lower.ergas:.4f}", f"{lower.bias:.3f}")
     return (*measures, f"{loss.shift:.3f}", f"{loss.largest:.1f}")

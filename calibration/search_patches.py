@@ -22,7 +22,9 @@ def patches(folder: Path, contract: Contract, count: int, seed: int) -> list[Pai
     tile, ratio = contract.tile, contract.sensor.ratio
     side = tile.height // ratio, tile.width // ratio
     pairs = [
-        it for it in pairs_with_truth(folder, contract) if it.size[0] >= side[0] and it.size[1] >= side[1]
+        pair
+        for pair in pairs_with_truth(folder, contract)
+        if pair.size[0] >= side[0] and pair.size[1] >= side[1]
     ]
     if not pairs:
         raise InputError(f"{folder}: no pair with truth is as large as the tile, {tile.height}x{tile.width}")

@@ -6,7 +6,7 @@ is the largest of its losses as a share of the gate. Then the most costly ones a
 the number is found by bisection, and each one held back is tried again, the largest first, since the cheap
 way in may have been too strict.
 
-Every judgement is noted in a journal as soon as it is made, so a search that was stopped goes on where it
+Every judgement is noted in a log as soon as it is made, so a search that was stopped goes on where it
 was.
 """
 
@@ -54,7 +54,7 @@ class Search:
     chosen: Point
 
 
-class Journal:
+class JudgementLog:
     """Judgements by the set of convolutions, in a file of JSON lines that begins with what they are about.
 
     A file about something else is begun anew; a last line that was cut off is dropped.
@@ -99,8 +99,11 @@ def search(
     `watch` is told how many convolutions and branches of all have been judged. The chosen point is within the
     gate, if only because nothing is quantised in it.
     """
-    macs = {it.node: it.macs for it in candidates}
-    groups = {it.branch: frozenset(x.node for x in candidates if x.branch == it.branch) for it in candidates}
+    macs = {candidate.node: candidate.macs for candidate in candidates}
+    groups = {
+        branch: frozenset(candidate.node for candidate in candidates if candidate.branch == branch)
+        for branch in dict.fromkeys(candidate.branch for candidate in candidates)
+    }
     single = [frozenset({name}) for name in macs]
     found = []
     for i, nodes in enumerate([*single, *groups.values()], 1):
@@ -127,7 +130,7 @@ def search(
 def pareto(points: Collection[Point], gate: LossGate) -> list[Point]:
     """The points that no other beats in both share and loss, by rising share."""
     best: list[Point] = []
-    for point in sorted(points, key=lambda it: (-it.mac_share, _burden(it.loss, gate))):
+    for point in sorted(points, key=lambda point: (-point.mac_share, _burden(point.loss, gate))):
         if not best or _burden(point.loss, gate) < _burden(best[-1].loss, gate):
             best.append(point)
     return best[::-1]
@@ -163,7 +166,7 @@ def _burden(loss: Loss, gate: LossGate) -> float:
 
 
 def _by_share(points: Collection[Point]) -> tuple[Point, ...]:
-    return tuple(sorted(points, key=lambda it: it.mac_share))
+    return tuple(sorted(points, key=lambda point: point.mac_share))
 
 
 def _key(nodes: Nodes) -> str:
@@ -183,9 +186,9 @@ def _read(path: Path, about: str) -> dict[str, Loss]:
         return {}
     for line in lines:
         try:
-            it = json.loads(line)
+            entry = json.loads(line)
         except ValueError:
             break
-        single, lower = (Figures(**it["loss"].pop(name)) for name in ("single", "lower"))
-        known[it["key"]] = Loss(single=single, lower=lower, **it["loss"])
+        single, lower = (Figures(**entry["loss"].pop(name)) for name in ("single", "lower"))
+        known[entry["key"]] = Loss(single=single, lower=lower, **entry["loss"])
     return known

@@ -71,17 +71,17 @@ def choose(
             f"{folder}: no pair or scene of {bands} bands at ratio {ratio} is as large as the tile, "
             f"{tile.height}x{tile.width}"
         )
-    if (typical := float(np.median([it.correlation for it in looked]))) < RANDOM:
+    if (typical := float(np.median([tile.correlation for tile in looked]))) < RANDOM:
         raise InputError(
-            f"{folder}: neighbouring pixels have a correlation of {typical:.2f} only: that is noise, which has none of "
-            "the ranges of imagery; give pairs or scenes of the sensor"
+            f"{folder}: neighbouring pixels have a correlation of {typical:.2f} only: that is noise, which "
+            "has none of the ranges of imagery; give pairs or scenes of the sensor"
         )
     chosen = list(_in_turn(looked, seed))[:count]
-    strata = sorted(it.stratum for it in chosen)
-    digest = hashlib.sha256("".join(it.digest for it in chosen).encode()).hexdigest()
+    strata = sorted(tile.stratum for tile in chosen)
+    digest = hashlib.sha256("".join(tile.digest for tile in chosen).encode()).hexdigest()
     return Calibration(
-        tuple(it.inputs for it in chosen),
-        tuple(it.place for it in chosen),
+        tuple(tile.inputs for tile in chosen),
+        tuple(tile.place for tile in chosen),
         {name: strata.count(name) for name in dict.fromkeys(strata)},
         digest,
     )
@@ -185,8 +185,8 @@ def _look(
 def _in_turn(looked: Sequence[Looked], seed: int) -> Iterator[Looked]:
     """One of each stratum, then another of each, until all are drawn; shuffled within a stratum."""
     strata: dict[str, list[Looked]] = {}
-    for it in sorted(looked, key=lambda it: it.stratum):
-        strata.setdefault(it.stratum, []).append(it)
+    for tile in sorted(looked, key=lambda tile: tile.stratum):
+        strata.setdefault(tile.stratum, []).append(tile)
     random = np.random.default_rng(seed)
     shuffled = [[group[i] for i in random.permutation(len(group))] for group in strata.values()]
-    return (it for turn in zip_longest(*shuffled) for it in turn if it is not None)
+    return (tile for turn in zip_longest(*shuffled) for tile in turn if tile is not None)

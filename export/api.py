@@ -42,13 +42,14 @@ def export(
 ) -> ExportReport:
     """Export a checkpoint to ONNX, check it against PyTorch, and write it with contract and golden tiles.
 
-    `tile` in PAN pixels is a side, or "HxW"; `calibration` and `check` are folders of pairs, for FP16. The rest is as
-    the options of `sfiin export`. Raises as `export_model`; OutputError for a file that exists; nothing is written
+    `tile` in PAN pixels is a side, or "HxW"; `calibration` and `check` are folders of pairs, for FP16. The
+    rest is as the options of `sfiin export`. Raises as `export_model`; OutputError for a file that exists;
+    nothing is written
     then.
     """
     requires("export", "torch", "onnx", "safetensors", "scipy", what="sfiin.export")
     from sfiin.export.exporter import export_model
-    from sfiin.export.lower_precision import Material
+    from sfiin.export.lower_precision import PrecisionOptions
 
     out = Path(output)
     if out.exists() and not overwrite:
@@ -61,7 +62,7 @@ def export(
         opset=opset,
         target=targets.target(target) if target else None,
         precision=precision,
-        material=Material(_path(calibration), _path(check)),
+        precision_options=PrecisionOptions(_path(calibration), _path(check)),
     )
 
 
@@ -86,9 +87,9 @@ def build(
 ) -> Built:
     """Build a TensorRT plan from an exported model; contract and provenance go beside it.
 
-    Keyword arguments are the options of `sfiin build`; `workspace` is in bytes. Raises UnavailableError without
-    TensorRT or a device for it, MismatchError for a model that it would not read, CheckFailedError for a plan that is
-    too far from the golden tiles, OutputError for a file that exists; nothing is written then.
+    Keyword arguments are the options of `sfiin build`; `workspace` is in bytes. Raises UnavailableError
+    without TensorRT or a device for it, MismatchError for a model that it would not read, CheckFailedError
+    for a plan that is too far from the golden tiles, OutputError for a file that exists; nothing is written then.
     """
     out = Path(output)
     if out.exists() and not overwrite:
@@ -115,7 +116,8 @@ def _path(name: Name | None) -> Path | None:
 
 
 def sides(tile: str) -> tuple[int, int]:
-    """A tile's height and width in PAN pixels, from "128" or "96x160". Raises ContractError for anything else."""
+    """A tile's height and width in PAN pixels, from "128" or "96x160". Raises ContractError for anything
+    else."""
     found = re.fullmatch(r"(\d+)(?:x(\d+))?", tile)
     if not found:
         raise ContractError(f"'{tile}' is no tile; write a side (128), or height x width (96x160)")

@@ -35,7 +35,7 @@ Parts = Iterable[Paragraph | Picture | Table]
 
 
 def write(document: Mapping[str, Any], path: Path) -> None:
-    """Write the report of a document of `sfiin bench`. Raises InputError for another document, OutputError."""
+    """Write the report of a document of `sfiin bench`. Raises InputError for another one, OutputError."""
     result = BenchResult.from_document(document)
     parts = {
         "Result": _result(result),
@@ -168,7 +168,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a model lies under the roofline: its multiply-adds, the bytes that it moves, its median seconds."""
+    """Where a model lies under the roofline: multiply-adds, bytes that it moves, and median seconds."""
 
     model: str
     macs: float

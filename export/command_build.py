@@ -85,8 +85,8 @@ def build(
     """Build a TensorRT plan from an exported model; contract and provenance go beside it."""
     if dla:
         raise MismatchError(
-            "--dla: a DLA has neither MatMul over batches of matrices nor Sin, Cos and Atan, of which the frequency "
-            "branch is made, and it would hand every block to the GPU and back; leave it out"
+            "--dla: a DLA has neither MatMul over batches of matrices nor Sin, Cos and Atan, of which the "
+            "frequency branch is made, and it would hand every block to the GPU and back; leave it out"
         )
     options.refuse_existing(output, overwrite)
     requires("gpu", "onnx")
@@ -126,7 +126,8 @@ def build(
     size = f"{built.layers} layers, {built.size / 1e6:.1f} MB in {made.seconds:.1f} s"
     precision = built.sidecar.contract.precision
     say(
-        f"{output}: {made.flavour} {made.tensorrt} for {where}, {precision}, {size}, {_checked(built.parity)}",
+        f"{output}: {made.flavour} {made.tensorrt} for {where}, {precision}, {size}, "
+        f"{_checked(built.parity)}",
         quiet,
     )
 

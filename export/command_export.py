@@ -20,7 +20,7 @@ from sfiin.runtime.commands.console import print_table, say
 
 if TYPE_CHECKING:
     from sfiin.export.exporter import ExportReport
-    from sfiin.export.lower_precision import Reduced
+    from sfiin.export.lower_precision import Converted
     from sfiin.export.lowering_choice import Choice
     from sfiin.export.precision_loss import Distance, Figures
 
@@ -70,8 +70,8 @@ def export(
         )
     if precision != "fp32" and fourier == "plugin":
         raise typer.BadParameter(
-            f"{precision} is decided by running the graph in ONNX Runtime, which has no kernel for the plugin's node; "
-            "export it in fp32",
+            f"{precision} is decided by running the graph in ONNX Runtime, which has no kernel for the "
+            "plugin's node; export it in fp32",
             param_hint="--precision",
         )
     check_tile(tile)
@@ -96,8 +96,8 @@ def export(
         _print_parity(report)
         if report.choice is not None:
             _print_choice(report.choice)
-        if report.reduced:
-            _print_reduced(report.reduced)
+        if report.converted:
+            _print_converted(report.converted)
     lowering, size = report.contract.lowering, f"{output.stat().st_size / 1e6:.2f} MB"
     say(f"{output}: {lowering}, {precision}, tile {tile}, opset {opset}, {size}, checked", quiet)
 
@@ -120,7 +120,8 @@ def demo(
     rows = [(name, f"{q.psnr:.2f}", f"{q.sam:.3f}", f"{q.ergas:.3f}") for name, q in result.quality.items()]
     print_table("quality against the truth", rows, ("method", "PSNR dB", "SAM deg", "ERGAS"))
     say(
-        f"{output / 'hrms.tif'}: {result.run.tiles} tiles in {result.run.seconds:.1f} s; picture: {output / 'demo.png'}"
+        f"{output / 'hrms.tif'}: {result.run.tiles} tiles in {result.run.seconds:.1f} s; picture: "
+        f"{output / 'demo.png'}"
     )
 
 
@@ -147,27 +148,28 @@ def _print_parity(report: ExportReport) -> None:
 def _print_choice(choice: Choice) -> None:
     rows = [
         (
-            it.lowering,
-            None if it.error is None else f"{it.error.relative_l2:.1e}",
-            None if it.milliseconds is None else f"{it.milliseconds:.1f}",
-            "chosen" if it.lowering == choice.lowering else it.why or "slower",
+            candidate.lowering,
+            None if candidate.error is None else f"{candidate.error.relative_l2:.1e}",
+            None if candidate.milliseconds is None else f"{candidate.milliseconds:.1f}",
+            "chosen" if candidate.lowering == choice.lowering else candidate.why or "slower",
         )
-        for it in choice.candidates
+        for candidate in choice.candidates
     ]
     print_table(
         f"Lowerings for {choice.target}", rows, ("lowering", "L2", "ms a tile, ONNX Runtime, CPU", "")
     )
 
 
-def _print_reduced(reduced: Reduced) -> None:
-    typed, lost = reduced.typed, reduced.loss
-    first = {island.rule: island for island in reversed(typed.islands)}
+def _print_converted(converted: Converted) -> None:
+    typed, lost = converted.typed, converted.loss
+    first = {node.rule: node for node in reversed(typed.kept)}
     rules = [(rule, count, first[rule].node, first[rule].reason) for rule, count in typed.rules.items()]
-    shares = f"{typed.mac_share:.1%} of multiply-adds and {typed.node_share:.0%} of nodes in FP16, {typed.casts} Casts"
-    print_table(f"FP32 islands ({shares})", rules, ("rule", "nodes", "first", "why"))
+    in_fp16 = f"{typed.mac_share:.1%} of multiply-adds and {typed.node_share:.0%} of nodes in FP16"
+    shares = f"{in_fp16}, {typed.casts} Casts"
+    print_table(f"Nodes kept in FP32 ({shares})", rules, ("rule", "nodes", "first", "why"))
     header = ("", "PSNR dB", "SAM deg", "ERGAS", "shift DN", "largest DN")
     _print_figures(
-        "difference from FP32 on golden tiles", header, rounded=reduced.rounded, unrounded=reduced.here
+        "difference from FP32 on golden tiles", header, rounded=converted.rounded, unrounded=converted.here
     )
     if lost:
         apart = f"shift {lost.shift:.4f} DN, at most {lost.largest:.2f} DN"
@@ -176,5 +178,8 @@ def _print_reduced(reduced: Reduced) -> None:
 
 
 def _print_figures(title: str, header: tuple[str, ...], **figures: Distance | Figures) -> None:
-    rows = [(name, *(f"{value:.4f}" for value in dataclasses.astuple(it))) for name, it in figures.items()]
+    rows = [
+        (name, *(f"{value:.4f}" for value in dataclasses.astuple(measured)))
+        for name, measured in figures.items()
+    ]
     print_table(title, rows, header)

@@ -55,8 +55,9 @@ def preflight(
 def _print(title: str, findings: list[Finding]) -> None:
     if not findings:
         return say(f"{title}: nothing found")
-    print_table(title, ((it.severity, _where(it), it.problem, it.remedy) for it in findings), HEADER)
-    return say("sources: " + "; ".join(sorted({it.source for it in findings})))
+    rows = [(finding.severity, _where(finding), finding.problem, finding.remedy) for finding in findings]
+    print_table(title, rows, HEADER)
+    return say("sources: " + "; ".join(sorted({finding.source for finding in findings})))
 
 
 def _where(finding: Finding) -> str:

@@ -18,7 +18,7 @@ import torch
 
 from sfiin.export import golden, influence, lower_precision
 from sfiin.export.graph import build_graph
-from sfiin.export.lower_precision import Material, Reduced
+from sfiin.export.lower_precision import Converted, PrecisionOptions
 from sfiin.export.lowering_choice import CANDIDATES, Choice, Fourier, choose
 from sfiin.export.preflight import Target, require, targets
 from sfiin.export.spectral_fusion import ReferenceSession
@@ -41,7 +41,7 @@ class ExportReport:
 
     `float64` and `float32` compare the model with PyTorch in that type; `rounding` compares PyTorch's two
     types with each other: a phase that float32 cannot decide flips there too. In lower precision these are of
-    the FP32 graph it was made from, and `reduced` is what became of it.
+    the FP32 graph it was made from, and `converted` is what became of it.
     """
 
     model: Path
@@ -51,7 +51,7 @@ class ExportReport:
     float32: Parity
     rounding: Parity
     choice: Choice | None = None
-    reduced: Reduced | None = None
+    converted: Converted | None = None
 
 
 def export_model(
@@ -64,7 +64,7 @@ def export_model(
     target: Target | None = None,
     gate: Gate | None = None,
     precision: Precision = "fp32",
-    material: Material | None = None,
+    precision_options: PrecisionOptions | None = None,
 ) -> ExportReport:
     """Export a checkpoint for ONNX Runtime and TensorRT, with its contract inside and its golden tiles beside
     it.
@@ -74,7 +74,7 @@ def export_model(
     precision also within those of `sfiin.export.precision_loss`, and a report lies beside it; and a `target`,
     if given, must read it, and decides in FP32 how convolutions are arranged. `auto` chooses the lowering for
     the target, ONNX Runtime if none is given. Raises CheckpointError, ContractError (a tile that is no
-    multiple of the ratio), InputError (`material`), CheckFailedError or OutputError; then nothing is left
+    multiple of the ratio), InputError (`precision_options`), CheckFailedError or OutputError; nothing is left
     under `out`.
     """
     gate = gate or Gate()
@@ -118,13 +118,15 @@ def export_model(
         widened = Gate(gate.relative_l2 + slack.relative_l2, gate.peak_share + slack.peak_share)
         report.float32.require(widened, f"{out} against PyTorch in float32", remedy)
         if precision != "fp32":
-            reduced = lower_precision.reduce(model, contract, tiles, material or Material())
+            converted = lower_precision.convert(
+                model, contract, tiles, precision_options or PrecisionOptions()
+            )
             if target is not None:
-                require(reduced.typed.model, target)
-            contract = with_contract(reduced.typed.model, contract)
-            onnx.save(reduced.typed.model, model_part)
-            lower_precision.write(beside.enter_context(publish(report_beside(out))), reduced)
-            report = dataclasses.replace(report, contract=contract, reduced=reduced)
+                require(converted.typed.model, target)
+            contract = with_contract(converted.typed.model, contract)
+            onnx.save(converted.typed.model, model_part)
+            lower_precision.write(beside.enter_context(publish(report_beside(out))), converted)
+            report = dataclasses.replace(report, contract=contract, converted=converted)
     return report
 
 
@@ -141,8 +143,8 @@ def _exportable(source: Path, tile: Tile) -> SFIIN:
     config = network.config
     if (config.branches, config.interaction) != ("both", "dual"):
         raise CheckpointError(
-            f"{source}: an ablated network (branches {config.branches}, interaction {config.interaction}) is for "
-            "experiments and is not exported; train one with both branches and their interaction"
+            f"{source}: an ablated network (branches {config.branches}, interaction {config.interaction}) "
+            "is for experiments and is not exported; train one with both branches and their interaction"
         )
     return network
 

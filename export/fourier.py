@@ -5,11 +5,11 @@ A lowering turns real maps (N, C, H, W) into the real and imaginary parts of the
 What lies between is pointwise, so the order of the bins is the lowering's own; `bins` tells it. Amplitude,
 phase and the rules at their edges are `amplitude_and_phase`, the same for all.
 
-| lowering | nodes             | multiply-adds a map, each way    | limits                                             |
-|----------|-------------------|----------------------------------|----------------------------------------------------|
-| matmul   | MatMul, Reshape   | see below                        | tile fixed at export; constants of 8 W F + 8 H H2  |
-| dft      | DFT, opset 17, 20 | the runtime's, O(H W log H W)    | onnxruntime >= 1.27; TensorRT >= 11.2; powers of   |
-|          |                   |                                  | two, other axes as by matmul                       |
+| lowering | nodes             | multiply-adds a map, each way | limits                                  |
+|----------|-------------------|-------------------------------|-----------------------------------------|
+| matmul   | MatMul, Reshape   | see below                     | fixed tile; constants of 8 W F + 8 H H2 |
+| dft      | DFT, opset 17, 20 | the runtime's, O(H W log H W) | onnxruntime >= 1.27; TensorRT >= 11.2;  |
+|          |                   |                               | powers of two, other axes as by matmul  |
 
 matmul: 4 H F (H1 + H2) along H, where H1 * H2 = H are the factors with the smallest sum (1 and H for a
 prime); along W 2 H W F, forward of an even W half of it.

@@ -90,10 +90,10 @@ def _scene(
     """MS (B, h, w) and PAN (1, H, W) of a simulated scene, larger than the tile by `more`."""
     height, width = tile.height + more[0], tile.width + more[1]
     least = 64  # the simulator's structures want room
-    it = simulate(max(height, least), max(width, least), seed, sensor.bits, sensor.ratio)
-    bands = np.arange(len(sensor.bands)) % len(it.ms)
-    ms = it.ms[bands, : height // sensor.ratio, : width // sensor.ratio]
-    return ms.astype(np.float32), it.pan[None, :height, :width].astype(np.float32)
+    pair = simulate(max(height, least), max(width, least), seed, sensor.bits, sensor.ratio)
+    bands = np.arange(len(sensor.bands)) % len(pair.ms)
+    ms = pair.ms[bands, : height // sensor.ratio, : width // sensor.ratio]
+    return ms.astype(np.float32), pair.pan[None, :height, :width].astype(np.float32)
 
 
 def _cut(

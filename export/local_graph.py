@@ -1,7 +1,7 @@
 """How do local statistics and proposals look in an ONNX graph? `sfiin.model.injection`, in standard operators.
 
 Windows' means and resampling are grouped convolutions with constant weights. All of it stays in the scope
-`local`, which every reduced precision leaves in FP32: it computes with small differences of DN.
+`local`, which every lower precision leaves in FP32: it computes with small differences of DN.
 """
 
 from __future__ import annotations

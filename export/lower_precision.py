@@ -3,27 +3,29 @@ tell."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 
 from sfiin.data.pairs import Pair, load_folder
 from sfiin.export.precision import Typed, rounded, typed
 from sfiin.export.precision_loss import Distance, DistanceGate, Loss, LossGate, distance, loss, on_golden
-from sfiin.export.ranges import as_inputs, calibration_tiles
+from sfiin.export.precision_rules import KeptNode
+from sfiin.export.ranges import Range, as_inputs, calibration_tiles
+from sfiin.runtime import documents
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.golden import GoldenTiles
 
 
 @dataclass(frozen=True)
-class Material:
-    """Folders of `.npz` pairs, to audit ranges on beside the golden tiles and, with truth, to judge by;
-    the gates."""
+class PrecisionOptions:
+    """Folders of `.npz` pairs, to audit ranges on beside the golden tiles (`calibration`) and, with truth, to
+    judge by (`check`); and the gates."""
 
     calibration: Path | None = None
     check: Path | None = None
@@ -32,7 +34,27 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Reduced:
+class PrecisionReport:
+    """What lies beside a model of lower precision as JSON; the names are the document's.
+
+    Casts, the shares of nodes and of multiply-adds in FP16, nodes kept in FP32 by rule and (`islands`) one by
+    one, distances from FP32 with every value rounded and as ONNX Runtime runs it, the loss against truth, and
+    the range of each value.
+    """
+
+    casts: int
+    node_share: float
+    mac_share: float
+    rules: Mapping[str, int]
+    rounded: Distance
+    onnxruntime: Distance
+    loss: Loss | None
+    islands: tuple[KeptNode, ...]
+    ranges: Mapping[str, Range]
+
+
+@dataclass(frozen=True)
+class Converted:
     """A typed graph within its gates: distance from FP32 as it is rounded and as ONNX Runtime runs it, and
     loss."""
 
@@ -41,41 +63,44 @@ class Reduced:
     here: Distance
     loss: Loss | None
 
-    def document(self) -> dict[str, object]:
-        """The whole report as JSON: shares, distances, and every FP32 island with its rule and reason."""
-        it = self.typed
-        return {
-            "casts": it.casts,
-            "node_share": it.node_share,
-            "mac_share": it.mac_share,
-            "rules": it.rules,
-            "rounded": dataclasses.asdict(self.rounded),
-            "onnxruntime": dataclasses.asdict(self.here),
-            "loss": None if self.loss is None else dataclasses.asdict(self.loss),
-            "islands": [dataclasses.asdict(island) for island in it.islands],
-            "ranges": {name: dataclasses.asdict(found) for name, found in it.ranges.items()},
-        }
+    def document(self) -> dict[str, Any]:
+        """The report as JSON."""
+        report = PrecisionReport(
+            casts=self.typed.casts,
+            node_share=self.typed.node_share,
+            mac_share=self.typed.mac_share,
+            rules=self.typed.rules,
+            rounded=self.rounded,
+            onnxruntime=self.here,
+            loss=self.loss,
+            islands=self.typed.kept,
+            ranges=self.typed.ranges,
+        )
+        encoded: dict[str, Any] = documents.document(report)
+        return encoded
 
 
-def reduce(model: onnx.ModelProto, contract: Contract, tiles: GoldenTiles, material: Material) -> Reduced:
+def convert(
+    model: onnx.ModelProto, contract: Contract, tiles: GoldenTiles, options: PrecisionOptions
+) -> Converted:
     """The FP32 model in its contract's precision, within the gates.
 
-    Ranges are audited on the golden tiles and on those of `material.calibration`. Raises CheckFailedError
+    Ranges are audited on the golden tiles and on those of `options.calibration`. Raises CheckFailedError
     with the figures, or InputError for folders without what is needed.
     """
-    pairs = pairs_with_truth(material.check, contract) if material.check else []
-    more = calibration_tiles(material.calibration, contract) if material.calibration else []
+    pairs = pairs_with_truth(options.check, contract) if options.check else []
+    more = calibration_tiles(options.calibration, contract) if options.calibration else []
     found = typed(model, contract.precision, [*as_inputs(tiles.ms, tiles.pan), *more])
-    twin, reference = rounded(found.model), on_golden(model, tiles)
+    rounded_model, reference = rounded(found.model), on_golden(model, tiles)
     what = f"the {contract.precision} model"
     distances = []
-    for graph in (twin, found.model):
+    for graph in (rounded_model, found.model):
         distances.append(distance(tiles.names, on_golden(graph, tiles), reference, contract))
-        distances[-1].require(what, material.distance)
-    lost = loss(model, twin, contract, pairs) if pairs else None
+        distances[-1].require(what, options.distance)
+    lost = loss(model, rounded_model, contract, pairs) if pairs else None
     if lost:
-        lost.require(what, material.loss)
-    return Reduced(found, distances[0], distances[1], lost)
+        lost.require(what, options.loss)
+    return Converted(found, distances[0], distances[1], lost)
 
 
 def pairs_with_truth(folder: Path, contract: Contract) -> Sequence[Pair]:
@@ -87,6 +112,6 @@ def pairs_with_truth(folder: Path, contract: Contract) -> Sequence[Pair]:
     return found
 
 
-def write(path: Path, reduced: Reduced) -> None:
+def write(path: Path, converted: Converted) -> None:
     """Write the report as JSON."""
-    path.write_text(json.dumps(reduced.document(), indent=1), encoding="utf-8")
+    path.write_text(json.dumps(converted.document(), indent=1), encoding="utf-8")

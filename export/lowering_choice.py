@@ -56,12 +56,14 @@ class Choice:
         """The choice as a contract records it: relative L2 and milliseconds a tile, or a reason, by
         lowering."""
         record: dict[str, float | str] = {"target": self.target}
-        for it in self.candidates:
-            if it.error is not None and it.milliseconds is not None:
-                figures = {"relative_l2": it.error.relative_l2, "ms": it.milliseconds}
-                record |= {f"{it.lowering}.{name}": float(f"{value:.3g}") for name, value in figures.items()}
-            if it.why:
-                record[f"{it.lowering}.why_not"] = it.why
+        for candidate in self.candidates:
+            if candidate.error is not None and candidate.milliseconds is not None:
+                figures = {"relative_l2": candidate.error.relative_l2, "ms": candidate.milliseconds}
+                record |= {
+                    f"{candidate.lowering}.{name}": float(f"{value:.3g}") for name, value in figures.items()
+                }
+            if candidate.why:
+                record[f"{candidate.lowering}.why_not"] = candidate.why
         return record
 
 
@@ -78,10 +80,12 @@ def choose(
         measured.get(lowering) or Candidate(lowering, why=refused[lowering]) for lowering in models
     )
     passed = [
-        (it.milliseconds, it.lowering) for it in candidates if it.milliseconds is not None and not it.why
+        (candidate.milliseconds, candidate.lowering)
+        for candidate in candidates
+        if candidate.milliseconds is not None and not candidate.why
     ]
     if not passed:
-        reasons = "; ".join(f"{it.lowering}: {it.why}" for it in candidates)
+        reasons = "; ".join(f"{candidate.lowering}: {candidate.why}" for candidate in candidates)
         raise CheckFailedError(
             f"no lowering will do for {target.title} ({reasons}); try another tile or --opset"
         )

@@ -109,9 +109,9 @@ def inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(light, strict_mode=False, data_prop=True)
 
 
-def walk(model: onnx.ModelProto) -> Iterator[Place]:
+def places(model: onnx.ModelProto) -> Iterator[Place]:
     """Every node of a model with inferred shapes, those of subgraphs behind the node that owns them."""
-    yield from _walk(model.graph, "", None)
+    yield from _places(model.graph, "", None)
 
 
 def weights(model: onnx.ModelProto) -> Iterator[TensorProto]:
@@ -152,14 +152,14 @@ def described(info: onnx.ValueInfoProto) -> Value:
     )
 
 
-def _walk(graph: onnx.GraphProto, path: str, outer: Scope | None) -> Iterator[Place]:
+def _places(graph: onnx.GraphProto, path: str, outer: Scope | None) -> Iterator[Place]:
     scope = _scope(graph, outer)
     outputs = frozenset(value.name for value in graph.output) if outer is None else frozenset[str]()
     for index, node in enumerate(graph.node):
         place = Place(node, index, path, scope, outputs)
         yield place
         for attribute, subgraph in _subgraphs(node):
-            yield from _walk(subgraph, f"{place.name}/{attribute}/", scope)
+            yield from _places(subgraph, f"{place.name}/{attribute}/", scope)
 
 
 def _scope(graph: onnx.GraphProto, outer: Scope | None) -> Scope:

@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
-from sfiin.export.precision_rules import Graph, Island, islands
+from sfiin.export.precision_rules import Graph, KeptNode, kept_nodes
 from sfiin.export.ranges import Inputs, Range, audit
 from sfiin.runtime.contract import Precision
 
@@ -36,11 +36,11 @@ _MOVES = frozenset({"Concat", "DepthToSpace", "Identity", "Pad", "Reshape", "Spl
 
 @dataclass(frozen=True)
 class Typed:
-    """A graph in another precision, the FP32 islands in it, and the shares of nodes and of multiply-adds
+    """A graph in another precision, its nodes kept in FP32, and the shares of nodes and of multiply-adds
     in FP16."""
 
     model: onnx.ModelProto
-    islands: tuple[Island, ...]
+    kept: tuple[KeptNode, ...]
     ranges: Mapping[str, Range]
     casts: int
     node_share: float
@@ -49,7 +49,7 @@ class Typed:
     @property
     def rules(self) -> dict[str, int]:
         """How many nodes each rule keeps in FP32."""
-        return dict(Counter(island.rule for island in self.islands))
+        return dict(Counter(node.rule for node in self.kept))
 
 
 def typed(
@@ -61,14 +61,14 @@ def typed(
     """
     ranges = audit(model, tiles)
     graph = Graph(model, ranges)
-    kept = islands(graph, precision, without)
+    kept = kept_nodes(graph, precision, without)
     total = sum(map(graph.macs, graph.nodes))
     products = {node.name for node in graph.nodes if graph.macs(node) >= max(1, PRODUCT * total)} - set(kept)
     single = fewest_casts(graph, set(kept), products)
     for node in graph.nodes:
         if node.name in single:
             kept.setdefault(
-                node.name, Island(node.name, node.op_type, "between", "would need more Casts in FP16")
+                node.name, KeptNode(node.name, node.op_type, "between", "would need more Casts in FP16")
             )
     result = _cast(model, graph, set(kept))
     half = [node for node in graph.nodes if node.name not in kept]

@@ -1,7 +1,7 @@
 """What does lower precision cost? Its distance from FP32 on golden tiles, and its quality beside FP32's
 against truth.
 
-Both are measured on the rounded twin of a typed graph (`sfiin.export.precision.rounded`), because ONNX
+Both are measured on a typed graph with every value rounded (`sfiin.export.precision.rounded`), because ONNX
 Runtime on a CPU does not round between operators; the graph itself must be within the same distance, as it
 runs there.
 
@@ -72,8 +72,9 @@ class Distance:
         if not (self.psnr >= gate.psnr and all(beyond)):
             raise CheckFailedError(
                 f"{what} against FP32 on the golden tiles: PSNR {self.psnr:.2f} dB (gate {gate.psnr:g}), "
-                f"SAM {self.sam:.4f} deg (gate {gate.sam:g}), ERGAS {self.ergas:.4f} (gate {gate.ergas:g}), "
-                f"shift {self.shift:.3f} DN (gate {gate.shift:g}), largest difference {self.largest:.1f} DN; {REMEDY}"
+                f"SAM {self.sam:.4f} deg (gate {gate.sam:g}), ERGAS {self.ergas:.4f} (gate "
+                f"{gate.ergas:g}), shift {self.shift:.3f} DN (gate {gate.shift:g}), largest difference "
+                f"{self.largest:.1f} DN; {REMEDY}"
             )
 
 
@@ -121,9 +122,10 @@ class Loss:
         within = (a.psnr - b.psnr <= gate.psnr, b.sam - a.sam <= gate.sam, relative <= gate.ergas)
         if not (all(within) and self.shift <= gate.shift):
             raise CheckFailedError(
-                f"{what} against FP32 on {self.pairs} pairs with truth: PSNR {b.psnr:.3f} for {a.psnr:.3f} dB (gate "
-                f"-{gate.psnr:g}), SAM {b.sam:.4f} for {a.sam:.4f} deg (gate +{gate.sam:g}), ERGAS {b.ergas:.4f} for "
-                f"{a.ergas:.4f} (gate +{gate.ergas:.0%}), shift {self.shift:.3f} DN (gate {gate.shift:g}); {remedy}"
+                f"{what} against FP32 on {self.pairs} pairs with truth: PSNR {b.psnr:.3f} for {a.psnr:.3f} "
+                f"dB (gate -{gate.psnr:g}), SAM {b.sam:.4f} for {a.sam:.4f} deg (gate +{gate.sam:g}), "
+                f"ERGAS {b.ergas:.4f} for {a.ergas:.4f} (gate +{gate.ergas:.0%}), shift {self.shift:.3f} "
+                f"DN (gate {gate.shift:g}); {remedy}"
             )
 
 
@@ -158,7 +160,9 @@ class Judge:
     def __init__(self, single: onnx.ModelProto, contract: Contract, pairs: Sequence[Pair]) -> None:
         self._contract, self._pairs = contract, pairs
         self._products = list(self.products(single))
-        self._single = _mean([_figures(*it, contract) for it in zip(pairs, self._products, strict=True)])
+        self._single = _mean(
+            [_figures(*judged, contract) for judged in zip(pairs, self._products, strict=True)]
+        )
 
     def products(self, model: onnx.ModelProto) -> Iterator[NDArray[np.float32]]:
         """What a model makes of each pair: (B, H, W), DN, neither rounded nor clipped."""
@@ -203,4 +207,6 @@ def _figures(pair: Pair, fused: NDArray[np.floating], contract: Contract) -> Fig
 
 
 def _mean(found: Sequence[Figures]) -> Figures:
-    return Figures(*(fmean(getattr(it, key) for it in found) for key in ("psnr", "sam", "ergas", "bias")))
+    return Figures(
+        *(fmean(getattr(figures, key) for figures in found) for key in ("psnr", "sam", "ergas", "bias"))
+    )

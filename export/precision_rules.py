@@ -3,23 +3,23 @@ values.
 
 FP16 has eleven bits, nothing above 65504 and nothing below 6e-8. A rule sees the graph and the audit of
 `sfiin.export.ranges` and gives a node its reason. The first rule that holds is the one reported. A further
-one, `between`, comes with the types: what is cheap and lies between islands joins them where that saves Casts
+one, `between`, comes with the types: what is cheap and lies between such nodes joins them if it saves Casts
 (`sfiin.export.precision`).
 
-| rule            | nodes                                                  | because in FP16                           |
-|-----------------|--------------------------------------------------------|-------------------------------------------|
-| last            | what makes the DN of which the output is the sum       | from 1024 DN on there are only whole DN   |
-| first           | what reads DN, and so has 1 / scale in its weights     | its weights are of the size of subnormals |
-| local           | statistics of neighbourhoods, proposals, their sum     | they are small differences, and squares   |
-| spectrum        | `mixed`: all from the transform to its inverse         |                                           |
-| transform       | the DFT operator                                       | half is for powers of two only, if at all |
-| square          | x * x, and on to the square root                       | the range is halved, at both ends         |
-| floor           | what has a constant that is zero or infinite there     | a guard against dividing by zero is 0     |
-| cut             | Atan, the quotient before, the angle after             | an error is multiplied where phases jump  |
-| range-reduction | Sin and Cos, and the layer that makes their angle      | an angle of many turns has coarse steps   |
-| statistics      | means and standard deviations of a tile                | their rounding shifts every pixel         |
-| overflow        | values above the largest number / `HEADROOM`           | they may become infinite on another tile  |
-| small           | values or weights that rounding moves by over `LOSS`   | many are subnormal: few bits are left     |
+| rule            | nodes                                          | because in FP16                         |
+|-----------------|------------------------------------------------|-----------------------------------------|
+| last            | what makes the DN that the output sums         | from 1024 DN on there are only whole DN |
+| first           | what reads DN, with 1 / scale in its weights   | its weights are as small as subnormals  |
+| local           | statistics, proposals of neighbourhoods, sums  | they are small differences, and squares |
+| spectrum        | `mixed`: all from the transform to its inverse |                                         |
+| transform       | the DFT operator                               | half: powers of two only, if at all     |
+| square          | x * x, and on to the square root               | the range is halved, at both ends       |
+| floor           | what has a constant zero or infinite there     | a guard against dividing by zero is 0   |
+| cut             | Atan, the quotient before, the angle after     | errors are multiplied where phases jump |
+| range-reduction | Sin and Cos, the layer that makes their angle  | an angle of many turns has coarse steps |
+| statistics      | means and standard deviations of a tile        | their rounding shifts every pixel       |
+| overflow        | values above the largest number / `HEADROOM`   | may become infinite on another tile     |
+| small           | what rounding moves by over `LOSS`             | many are subnormal: few bits are left   |
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ POINTWISE = frozenset(
 
 
 @dataclass(frozen=True)
-class Island:
+class KeptNode:
     """One node that stays in FP32: its name and operator, the rule that keeps it, and the rule's reason."""
 
     node: str
@@ -96,7 +96,9 @@ class Graph:
             for tensor in model.graph.initializer
             if tensor.data_type == TensorProto.FLOAT
         }
-        self._shapes = {name: tuple(side or 1 for side in it.shape or ()) for name, it in self.values.items()}
+        self._shapes = {
+            name: tuple(side or 1 for side in value.shape or ()) for name, value in self.values.items()
+        }
         self._shapes |= {name: array.shape for name, array in self.weights.items()}
         self.inputs = {info.name for info in model.graph.input}
         self.outputs = {info.name for info in model.graph.output}
@@ -113,7 +115,7 @@ class Graph:
     def downstream(self, starts: Iterable[onnx.NodeProto], through: Collection[str]) -> list[onnx.NodeProto]:
         """The nodes whose operator is in `through` and which are reached from a start by such nodes alone."""
         return self._reached(
-            starts, through, lambda node: [it for name in node.output for it in self.readers_of(name)]
+            starts, through, lambda node: [reader for name in node.output for reader in self.readers_of(name)]
         )
 
     def makers_for(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -139,30 +141,30 @@ class Graph:
         step: Callable[[onnx.NodeProto], Nodes],
     ) -> list[onnx.NodeProto]:
         found: dict[str, onnx.NodeProto] = {}
-        ahead = list(starts)
-        while ahead:
-            for node in step(ahead.pop()):
+        pending = list(starts)
+        while pending:
+            for node in step(pending.pop()):
                 if node.op_type in through and node.name not in found:
                     found[node.name] = node
-                    ahead.append(node)
+                    pending.append(node)
         return list(found.values())
 
 
 Reasons = Iterable[tuple[onnx.NodeProto, str]]
 
 
-def islands(graph: Graph, precision: Precision, without: Collection[str] = ()) -> dict[str, Island]:
+def kept_nodes(graph: Graph, precision: Precision, without: Collection[str] = ()) -> dict[str, KeptNode]:
     """The nodes of a graph that stay in FP32, by name; `without` leaves rules out, to see what they are
     worth."""
-    found: dict[str, Island] = {}
+    found: dict[str, KeptNode] = {}
     for rule, reasons in RULES.items():
         if rule in without or (rule == "spectrum" and precision != "mixed"):
             continue
         for node, reason in reasons(graph):
-            found.setdefault(node.name, Island(node.name, node.op_type, rule, reason))
+            found.setdefault(node.name, KeptNode(node.name, node.op_type, rule, reason))
     for node in (graph.maker[name] for name in graph.outputs):
         found.setdefault(
-            node.name, Island(node.name, node.op_type, "last", "makes the output, which is float32")
+            node.name, KeptNode(node.name, node.op_type, "last", "makes the output, which is float32")
         )
     return found
 
@@ -302,4 +304,5 @@ def _smallness(found: Range) -> str:
 
 def _kernel(node: onnx.NodeProto) -> list[int]:
     """A convolution's `kernel_shape`; two-dimensional where it is left to the weights."""
-    return next((list(it.ints) for it in node.attribute if it.name == "kernel_shape"), [0, 0])
+    shapes = (list(attribute.ints) for attribute in node.attribute if attribute.name == "kernel_shape")
+    return next(shapes, [0, 0])

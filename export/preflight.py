@@ -17,7 +17,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, defs, inliner
 
-from sfiin.export.nodes import Place, Value, array, described, inferred, type_name, walk, weights
+from sfiin.export.nodes import Place, Value, array, described, inferred, places, type_name, weights
 from sfiin.export.targets import Condition, Severity, Target, target, targets
 from sfiin.runtime.contract import PLUGIN
 from sfiin.runtime.errors import CheckFailedError, InputError
@@ -104,11 +104,11 @@ def require(model: onnx.ModelProto, target: Target, folder: Path | None = None) 
 
 def _aggregated(findings: Iterable[Finding]) -> list[Finding]:
     merged: dict[tuple[str, ...], Finding] = {}
-    for it in findings:
-        key = (it.severity, it.operator, it.problem, it.remedy)
-        first = merged.setdefault(key, dataclasses.replace(it, count=0))
+    for finding in findings:
+        key = (finding.severity, finding.operator, finding.problem, finding.remedy)
+        first = merged.setdefault(key, dataclasses.replace(finding, count=0))
         merged[key] = dataclasses.replace(first, count=first.count + 1)
-    return sorted(merged.values(), key=lambda it: _RANKS[it.severity])
+    return sorted(merged.values(), key=lambda finding: _RANKS[finding.severity])
 
 
 # --- the model as a whole ---
@@ -122,7 +122,8 @@ def _of_model(model: onnx.ModelProto, target: Target) -> Iterator[Finding]:
             f"IR version {model.ir_version}",
             _MODEL,
             f"newer than {target.ir}, the last that this version knows",
-            f"set model.ir_version = {target.ir} (onnx.helper.find_min_ir_version_for tells what the opset needs)",
+            f"set model.ir_version = {target.ir} (onnx.helper.find_min_ir_version_for tells what the opset "
+            "needs)",
             target.sources["ir"],
         )
     if opset > target.opset:
@@ -197,7 +198,7 @@ def _of_graph(model: onnx.ModelProto, target: Target) -> Iterator[Finding]:
     for info in graph.graph.input:
         if info.name not in known:
             yield from _of_input(info, target)
-    for place in walk(graph):
+    for place in places(graph):
         yield from _of_node(place, target, opset)
 
 
@@ -234,7 +235,7 @@ def _of_node(place: Place, target: Target, opset: int) -> Iterator[Finding]:
         if (
             operator in rule.operators
             and domain in _DOMAIN
-            and all(_holds(it, place) for it in rule.conditions)
+            and all(_holds(condition, place) for condition in rule.conditions)
         ):
             yield _finding(place, rule.severity, rule.problem, rule.remedy, rule.source)
     for name in place.node.output:
@@ -313,7 +314,8 @@ def _of_custom(place: Place, target: Target) -> Iterator[Finding]:
         yield _finding(place, "warning", problem, remedy, source)
     elif target.custom == "library":
         problem = f"is no ONNX operator (domain '{node.domain}')"
-        remedy = "register the library that has it (SessionOptions.register_custom_ops_library), or export without it"
+        library = "register the library that has it (SessionOptions.register_custom_ops_library)"
+        remedy = f"{library}, or export without it"
         yield _finding(place, "error", problem, remedy, source)
     else:
         problem = f"is no ONNX operator (domain '{node.domain}'), and the target has no plugins"

@@ -1,4 +1,5 @@
-"""How is a graph read that another tool has rewritten? Weights behind Casts become weights, shapes are inferred.
+"""How is a graph read that another tool has rewritten? Weights behind Casts become weights, shapes are
+inferred.
 
 Converters keep weights in FP16 and cast each before its use, and most of them drop what was known of inner
 values' shapes. What is to be counted and calibrated are convolutions with float32 weights of known shapes.
@@ -61,7 +62,8 @@ def _require_known(model: onnx.ModelProto, path: Path) -> None:
     for value in model.graph.input:
         if value.name not in weights and value.type.tensor_type.elem_type != TensorProto.FLOAT:
             raise MismatchError(
-                f"{path}: its input '{value.name[:80]}' is not float32; calibrate the fp32 model it was made from"
+                f"{path}: its input '{value.name[:80]}' is not float32; calibrate the fp32 model it was "
+                "made from"
             )
     for node in model.graph.node:
         unknown = [
@@ -73,5 +75,6 @@ def _require_known(model: onnx.ModelProto, path: Path) -> None:
             )
         if node.op_type == "Conv" and weights.get(node.input[1]) != TensorProto.FLOAT:
             raise MismatchError(
-                f"{path}: the weights of '{node.name[:80]}' are not float32; calibrate the fp32 model it was made from"
+                f"{path}: the weights of '{node.name[:80]}' are not float32; calibrate the fp32 model it "
+                "was made from"
             )

@@ -5,12 +5,12 @@ that have a kernel for it: TensorRT with sfiin's plugin. This file is the operat
 
 Inputs, all of one type T (float, float16 or double), for C channels:
 
-| 0, 1   | `m`, `p`                                     | (N, C, H, W) | features of MS and of PAN                     |
-| 2-5    | `ms_weight`, `ms_bias`, `pan_...`            | (C, C), (C)  | leading 1x1 convolutions of m and of p        |
-| 6-9    | `amplitude_first_weight`, `..._bias`,        | (C, 2C), (C) | amplitude network, bin by bin                 |
-|        | `amplitude_second_weight`, `..._bias`        | (C, C), (C)  |                                               |
-| 10-13  | `phase_...`, likewise                        |              | phase network                                 |
-| 14, 15 | `out_weight`, `out_bias`                     | (C, C), (C)  | trailing 1x1 convolution                      |
+| 0, 1   | `m`, `p`                              | (N, C, H, W) | features of MS and of PAN              |
+| 2-5    | `ms_weight`, `ms_bias`, `pan_...`     | (C, C), (C)  | leading 1x1 convolutions of m and of p |
+| 6-9    | `amplitude_first_weight`, `..._bias`, | (C, 2C), (C) | amplitude network, bin by bin          |
+|        | `amplitude_second_weight`, `..._bias` | (C, C), (C)  |                                        |
+| 10-13  | `phase_...`, likewise                 |              | phase network                          |
+| 14, 15 | `out_weight`, `out_bias`              | (C, C), (C)  | trailing 1x1 convolution               |
 
 A weight's rows are output channels. Output: `f` (N, C, H, W) of type T. Any H and W of at least 1.
 

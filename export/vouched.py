@@ -23,7 +23,8 @@ def with_contract(model: onnx.ModelProto, contract: Contract) -> Contract:
 
 
 def load(path: Path) -> tuple[onnx.ModelProto, Contract, str]:
-    """An exported model as a graph, its contract, and what is to be said of it; what was judged is what is loaded.
+    """An exported model as a graph, its contract, and what is to be said of it; what was judged is what is
+    loaded.
 
     Raises as `sfiin.runtime.vouching.read` and `vouch`.
     """
@@ -38,5 +39,6 @@ def graph_of(found: vouching.Model) -> onnx.ModelProto:
 
 
 def graph_digest(model: onnx.ModelProto) -> str:
-    """The digest of a model whose weights lie inside it, as `sfiin.runtime.onnx_file.digest` finds it in its file."""
+    """The digest of a model whose weights lie inside it, as `sfiin.runtime.onnx_file.digest` finds it in its
+    file."""
     return onnx_file.digest(model.SerializeToString(deterministic=True), Path())

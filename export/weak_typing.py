@@ -33,12 +33,12 @@ def constrain(trt: Any, network: Any, config: Any) -> None:
     half = False
     for layer in _layers(network):
         outputs = [layer.get_output(i) for i in range(layer.num_outputs)]
-        half |= any(it.dtype == trt.float16 for it in outputs)
-        if layer.type in free or not outputs or not computed.issuperset(it.dtype for it in outputs):
+        half |= any(output.dtype == trt.float16 for output in outputs)
+        if layer.type in free or not outputs or not computed.issuperset(output.dtype for output in outputs):
             continue
         layer.precision = outputs[0].dtype
-        for i, it in enumerate(outputs):
-            layer.set_output_type(i, it.dtype)
+        for i, output in enumerate(outputs):
+            layer.set_output_type(i, output.dtype)
     config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
     if half:
         config.set_flag(trt.BuilderFlag.FP16)

@@ -53,8 +53,8 @@ class Comparison:
         """Raise CheckFailedError for a second that is slower."""
         if self.slower:
             raise CheckFailedError(
-                f"slower: {self.ratio:.3f} times the median before ({self.low:.3f} to {self.high:.3f} by the spread); "
-                f"{len(self.changes)} conditions differ"
+                f"slower: {self.ratio:.3f} times the median before ({self.low:.3f} to {self.high:.3f} by "
+                f"the spread); {len(self.changes)} conditions differ"
             )
 
 

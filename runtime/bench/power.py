@@ -1,11 +1,11 @@
 """How much energy does it take? Power rails read beside the work, and summed over time.
 
-| where          | what is read                                                       | gives                       |
-|----------------|--------------------------------------------------------------------|-----------------------------|
-| Jetson         | INA3221 by hwmon (Orin, Xavier): mV and mA of each labelled rail   | watts                       |
-| Jetson Nano    | INA3221 by iio: mW of each named rail                              | watts                       |
-| PC             | RAPL by powercap: a counter of microjoules for each package        | watts between two readings  |
-| NVIDIA card    | NVML (pynvml), where it is installed                               | watts                       |
+| where       | what is read                                                  | gives                      |
+|-------------|---------------------------------------------------------------|----------------------------|
+| Jetson      | INA3221 by hwmon (Orin, Xavier): mV, mA of each labelled rail | watts                      |
+| Jetson Nano | INA3221 by iio: mW of each named rail                         | watts                      |
+| PC          | RAPL by powercap: a counter of microjoules for each package   | watts between two readings |
+| NVIDIA card | NVML (pynvml), where it is installed                          | watts                      |
 
 A board's whole is the rail of its input (VDD_IN, POM_5V_IN, ...) where it has one, else the sum of its rails.
 All paths lie below a root, so that a copy of another machine's files can be read.
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Thread
@@ -150,14 +151,14 @@ def _hwmon(root: Path) -> Iterator[Rail]:
             number = label.name[2:-6]
             volts, amperes = folder / f"in{number}_input", folder / f"curr{number}_input"
             if volts.is_file() and amperes.is_file() and "sum" not in (name := _text(label)).lower():
-                yield Rail(name, lambda a=volts, b=amperes: _number(a) * _number(b) / 1e6)  # type: ignore[misc]
+                yield Rail(name, partial(_product, volts, amperes))
 
 
 def _iio(root: Path) -> Iterator[Rail]:
     for label in sorted((root / "sys/bus/i2c/drivers/ina3221x").glob("*/iio:device*/rail_name_*")):
         power = label.with_name(f"in_power{label.name.rsplit('_', 1)[1]}_input")
         if power.is_file():
-            yield Rail(_text(label), lambda path=power: _number(path) / 1e3)  # type: ignore[misc]
+            yield Rail(_text(label), partial(_milliwatts, power))
 
 
 def _rapl(root: Path, clock: Callable[[], float]) -> Iterator[Rail]:
@@ -196,9 +197,24 @@ def _nvml(root: Path) -> Iterator[Rail]:
         pynvml.nvmlInit()
         for i in range(pynvml.nvmlDeviceGetCount()):
             handle = pynvml.nvmlDeviceGetHandleByIndex(i)
-            yield Rail(f"GPU {i}", lambda gpu=handle: pynvml.nvmlDeviceGetPowerUsage(gpu) / 1e3)  # type: ignore[misc]
+            yield Rail(f"GPU {i}", partial(_nvml_watts, pynvml.nvmlDeviceGetPowerUsage, handle))
     except pynvml.NVMLError:
         return
+
+
+def _product(volts: Path, amperes: Path) -> float:
+    """Watts, from files of mV and of mA."""
+    return _number(volts) * _number(amperes) / 1e6
+
+
+def _milliwatts(path: Path) -> float:
+    """Watts, from a file of mW."""
+    return _number(path) / 1e3
+
+
+def _nvml_watts(usage: Callable[[object], float], handle: object) -> float:
+    """Watts, from NVML's mW."""
+    return usage(handle) / 1e3
 
 
 def _text(path: Path) -> str:

@@ -86,8 +86,8 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class EnergyUse:
-    """Of all models in turns: mean watts, joules by rail and in all, and what a tile and a megapixel take; raw,
-    and above what the machine draws when idle, None where that is unknown.
+    """Of all models in turns: mean watts, joules by rail and in all, and what a tile and a megapixel take;
+    raw, and above what the machine draws when idle, None where that is unknown.
 
     `sampler_duty` is the share of time that reading the rails took, `samples` their number.
     """

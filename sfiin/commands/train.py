@@ -312,7 +312,7 @@ def ablate(
     with ExitStack() as stack:
         used, held_out = _pairs(data, found, reduction, patch, Said(given_by(None, None), ()), stack=stack)
         advance = stack.enter_context(progress("ablation", len(variants) * len(seed) * steps, quiet))
-        bench = ablation.Bench(
+        experiment = ablation.Experiment(
             profile,
             used,
             held_out,
@@ -320,20 +320,20 @@ def ablate(
             config,
         )
         runs = ablation.run(
-            output, variants, seed, bench, lambda name, at: advance(1, f"{name}, ERGAS {at.ergas:.3f}")
+            output, variants, seed, experiment, lambda name, at: advance(1, f"{name}, ERGAS {at.ergas:.3f}")
         )
     if not quiet:
         rows = [
             (
-                run["variant"],
-                run["training"]["seed"],
-                run["parameters"],
+                run.variant,
+                run.training.seed,
+                run.parameters,
                 name,
-                f"{q['psnr']:.2f}",
-                f"{q['ergas']:.3f}",
+                f"{quality.psnr:.2f}",
+                f"{quality.ergas:.3f}",
             )
             for run in runs
-            for name, q in run["quality"].items()
+            for name, quality in run.quality.items()
         ]
         print_table("ablation", rows, ("variant", "seed", "parameters", "sensor", "PSNR dB", "ERGAS"))
 

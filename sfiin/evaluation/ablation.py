@@ -16,6 +16,7 @@ from sfiin.data.pairs import Pair, Source
 from sfiin.evaluation.judging import MEASURES, Model, means, score
 from sfiin.model.checkpoint import ARCHITECTURES, Architecture, fuser
 from sfiin.model.network import PanSharpener
+from sfiin.runtime import documents
 from sfiin.runtime.contract import SensorProfile, Tile
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.files import publish
@@ -57,7 +58,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 @dataclass(frozen=True)
-class Bench:
+class Experiment:
     """What all variants share: the sensor, the pairs to train on, to choose the best checkpoint by, to
     judge on."""
 
@@ -68,79 +69,110 @@ class Bench:
     config: TrainingConfig
 
 
+@dataclass(frozen=True)
+class MeanQuality:
+    """Means over a sensor's pairs, see `sfiin.evaluation.judging.MEASURES`."""
+
+    pairs: int
+    psnr: float
+    ssim: float
+    sam: float
+    ergas: float
+    scc: float
+    q2n: float
+
+
+@dataclass(frozen=True)
+class AblationRun:
+    """One variant, trained once: the network, how it was trained, on what, and its quality by sensor.
+
+    `validation_ergas` is the best one's on the held-out pairs; `torch` the version.
+    """
+
+    variant: str
+    network: Mapping[str, Any]
+    parameters: int
+    training: TrainingConfig
+    validation_ergas: float
+    seconds_per_step: float
+    device: str
+    torch: str
+    quality: Mapping[str, MeanQuality]
+
+    @property
+    def key(self) -> tuple[str, TrainingConfig]:
+        """By what runs are told apart: the variant and how it was trained, seed included."""
+        return self.variant, self.training
+
+
+@dataclass(frozen=True)
+class _Runs:
+    runs: tuple[AblationRun, ...]
+
+
 def run(
     path: Path,
     variants: Sequence[Variant],
     seeds: Sequence[int],
-    bench: Bench,
+    experiment: Experiment,
     watch: Callable[[str, Progress], None] = lambda _, __: None,
-) -> list[dict[str, Any]]:
+) -> list[AblationRun]:
     """Train each variant from each seed and add its figures to the JSON file at `path`, one run at a time.
 
-    What the file holds already, trained with the same settings, is not trained again. Returns all runs in the
-    file. Raises InputError for a file that is none of ours, SfiinError when a training diverges.
+    What the file holds already, trained the same way, is not trained again. Returns all runs in the file.
+    Raises InputError for a file that is none of ours, SfiinError when a training diverges.
     """
     runs = read(path) if path.exists() else []
-    done = {key(run) for run in runs}
+    done = {found.key for found in runs}
     for variant, seed in ((variant, seed) for seed in seeds for variant in variants):
-        config = replace(bench.config, seed=seed)
-        if key({"variant": variant.name, "training": asdict(config)}) in done:
+        config = replace(experiment.config, seed=seed)
+        if (variant.name, config) in done:
             continue
-        runs.append(_run(variant, bench, config, watch))
-        done.add(key(runs[-1]))
+        runs.append(_run(variant, experiment, config, watch))
+        done.add(runs[-1].key)
         with publish(path) as part:
-            part.write_text(json.dumps({"runs": runs}, indent=1) + "\n", encoding="utf-8")
+            text = json.dumps(documents.document(_Runs(tuple(runs))), indent=1)
+            part.write_text(text + "\n", encoding="utf-8")
     return runs
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> list[AblationRun]:
     """The runs in a file that `run` wrote. Raises InputError for another."""
-    problem = "a run lacks a part"
     try:
-        runs: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["runs"]
-        if all(_is_complete(run_) for run_ in runs):
-            return runs
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return list(documents.build(_Runs, found, "document", InputError).runs)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        problem = repr(error)
-    raise InputError(f"{path}: not the runs that 'sfiin ablate' writes ({problem})")
+    except (OSError, ValueError, InputError) as error:
+        raise InputError(f"{path}: not the runs that 'sfiin ablate' writes ({error})") from None
 
 
 def _run(
-    variant: Variant, bench: Bench, config: TrainingConfig, watch: Callable[[str, Progress], None]
-) -> dict[str, Any]:
+    variant: Variant, experiment: Experiment, config: TrainingConfig, watch: Callable[[str, Progress], None]
+) -> AblationRun:
     torch.manual_seed(config.seed)
-    network, start = variant.build(bench.sensor), time.perf_counter()
+    network, start = variant.build(experiment.sensor), time.perf_counter()
     label = f"{variant.name}, seed {config.seed}"
-    result = train(network, bench.used, bench.held_out, config, lambda progress: watch(label, progress))
+    result = train(
+        network, experiment.used, experiment.held_out, config, lambda progress: watch(label, progress)
+    )
     seconds = (time.perf_counter() - start) / config.steps
-    model = Model(variant.name, bench.sensor, Tile(config.patch, config.patch, 0), fuser(result.network))
-    return {
-        "variant": variant.name,
-        "network": {"architecture": variant.architecture} | asdict(result.network.config),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "training": asdict(config),
-        "validation_ergas": result.training["validation_ergas"],
-        "seconds_per_step": round(seconds, 3),
-        "device": result.training["device"],
-        "torch": torch.__version__,
-        "quality": _quality(model, bench.judged),
-    }
+    tile = Tile(config.patch, config.patch, 0)
+    model = Model(variant.name, experiment.sensor, tile, fuser(result.network))
+    return AblationRun(
+        variant=variant.name,
+        network={"architecture": variant.architecture} | asdict(result.network.config),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        training=config,
+        validation_ergas=result.training["validation_ergas"],
+        seconds_per_step=round(seconds, 3),
+        device=result.training["device"],
+        torch=torch.__version__,
+        quality=_quality(model, experiment.judged),
+    )
 
 
-def _quality(model: Model, pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
+def _quality(model: Model, pairs: Sequence[Pair]) -> dict[str, MeanQuality]:
     """Mean measures by sensor."""
     found = means([score(model, pair) for pair in pairs], MEASURES)
-    return {sensor: {"pairs": count, **quality} for sensor, _, count, quality in sorted(found)}
-
-
-def _is_complete(run_: dict[str, Any]) -> bool:
-    """Whether all is there that runs are told apart by and shown with."""
-    parts = {"variant", "training", "parameters", "quality"} <= set(run_) and "seed" in run_["training"]
-    return parts and all(set(MEASURES) <= set(quality) for quality in run_["quality"].values())
-
-
-def key(run_: Mapping[str, Any]) -> str:
-    """By what runs are told apart: the variant and how it was trained, seed included."""
-    return json.dumps([run_["variant"], run_["training"]], sort_keys=True)
+    return {sensor: MeanQuality(count, **quality) for sensor, _, count, quality in sorted(found)}

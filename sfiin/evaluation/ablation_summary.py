@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sfiin.evaluation import ablation
+from sfiin.evaluation.ablation import AblationRun
 from sfiin.evaluation.judging import MEASURES, Spread, spread
+from sfiin.training.train import TrainingConfig
 
 PARTS = ("sfiin", "no-frequency", "no-spatial", "no-interaction")
 WIDTHS = ("sfiin", "channels-16", "invertible")
@@ -29,44 +30,43 @@ class Summary:
     quality: Mapping[str, Mapping[str, Spread]]
 
 
-def read_all(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """The runs of these files; of runs of one variant, settings and seed the first. Raises InputError as
+def read_all(paths: Sequence[Path]) -> list[AblationRun]:
+    """The runs of these files; of runs of one variant, trained the same way, the first. Raises InputError as
     `read`."""
-    runs: dict[str, dict[str, Any]] = {}
+    runs: dict[tuple[str, TrainingConfig], AblationRun] = {}
     for path in paths:
         for run in ablation.read(path):
-            runs.setdefault(ablation.key(run), run)
+            runs.setdefault(run.key, run)
     return list(runs.values())
 
 
-def settings(run: Mapping[str, Any]) -> str:
+def how_trained(run: AblationRun) -> str:
     """How a run was trained, but for its seed; runs are comparable where this is the same."""
-    found = run["training"]
+    config = run.training
     return (
-        f"{found['steps']} steps, batch {found['batch']}, patch {found['patch']}, rate {found['rate']:g}, "
-        f"loss weight {found['weight']:g}, {found.get('precision', 'fp32')}"
+        f"{config.steps} steps, batch {config.batch}, patch {config.patch}, rate {config.rate:g}, "
+        f"loss weight {config.weight:g}, {config.precision}"
     )
 
 
-def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Summary]]:
-    """Summaries by settings and variant, settings in the runs' order."""
-    groups: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+def summarise(runs: Sequence[AblationRun]) -> dict[str, dict[str, Summary]]:
+    """Summaries by `how_trained` and variant, in the runs' order."""
+    groups: dict[str, dict[str, list[AblationRun]]] = {}
     for run in runs:
-        groups.setdefault(settings(run), {}).setdefault(str(run["variant"]), []).append(run)
+        groups.setdefault(how_trained(run), {}).setdefault(run.variant, []).append(run)
     return {
         key: {name: _summary(name, found) for name, found in group.items()} for key, group in groups.items()
     }
 
 
-def _summary(variant: str, runs: Sequence[Mapping[str, Any]]) -> Summary:
-    sensors = sorted({sensor for run in runs for sensor in run["quality"]})
+def _summary(variant: str, runs: Sequence[AblationRun]) -> Summary:
     quality = {
         sensor: {
-            key: spread([float(run["quality"][sensor][key]) for run in runs if sensor in run["quality"]])
+            key: spread([getattr(run.quality[sensor], key) for run in runs if sensor in run.quality])
             for key in MEASURES
         }
-        for sensor in sensors
+        for sensor in sorted({sensor for run in runs for sensor in run.quality})
     }
-    seeds = tuple(sorted(int(run["training"]["seed"]) for run in runs))
-    seconds = spread([float(run["seconds_per_step"]) for run in runs])
-    return Summary(variant, int(runs[0]["parameters"]), seeds, seconds, quality)
+    seeds = tuple(sorted(run.training.seed for run in runs))
+    seconds = spread([run.seconds_per_step for run in runs])
+    return Summary(variant, runs[0].parameters, seeds, seconds, quality)

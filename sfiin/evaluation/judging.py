@@ -98,6 +98,8 @@ def open_model(path: Path, tile: Tile) -> Model:
 
     Raises CheckpointError, InputError or ContractError for a file that is neither.
     """
+    if not path.exists():
+        raise InputError(f"{path}: no such checkpoint or model")
     if path.suffix == ".onnx" or plans.is_plan(path):
         session = open_session(path, "auto" if plans.is_plan(path) else "cpu")
         return Model("sfiin", session.contract.sensor, session.contract.tile, session.run)
@@ -128,7 +130,7 @@ def fuse_whole(model: Model, ms: Image, pan: Image) -> Image:
     return total[:, :height, :width]
 
 
-def learned(model: Model) -> Method:
+def by_model(model: Model) -> Method:
     """The model as a method."""
     return lambda pair: fuse_whole(model, pair.ms, pair.pan)
 
@@ -145,14 +147,14 @@ def without_network(name: str) -> Method:
 def evaluate(model: Model, pairs: Sequence[Pair]) -> Iterator[Score]:
     """Score the model and the baselines on pairs with truth, one score at a time. Raises as
     `reference_scores`."""
-    methods = {name: without_network(name) for name in BASELINES} | {model.name: learned(model)}
+    methods = {name: without_network(name) for name in BASELINES} | {model.name: by_model(model)}
     for pair in pairs:
         yield from reference_scores(methods, pair, model.sensor)
 
 
 def score(model: Model, pair: Pair) -> Score:
     """Score one model on one pair with truth. Raises as `reference_scores`."""
-    return next(reference_scores({model.name: learned(model)}, pair, model.sensor))
+    return next(reference_scores({model.name: by_model(model)}, pair, model.sensor))
 
 
 def reference_scores(methods: Mapping[str, Method], pair: Pair, sensor: SensorProfile) -> Iterator[Score]:

@@ -50,7 +50,9 @@ def rows(model: Model, pairs: Sequence[Pair], seen: Callable[[str], None] = lamb
 
     Raises InputError or MismatchError for a pair that does not fit.
     """
-    methods = {name: judging.without_network(name) for name in METHODS} | {model.name: judging.learned(model)}
+    methods = {name: judging.without_network(name) for name in METHODS} | {
+        model.name: judging.by_model(model)
+    }
     for pair in pairs:
         fitted = _fitted(pair, model)
         low = reduced(fitted)

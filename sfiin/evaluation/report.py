@@ -1,7 +1,7 @@
 """How does a model compare, and what does it look like inside? The evaluation as a report.
 
-It is made in three steps: `material.gather` opens everything and refuses what does not fit,
-`material.measure` runs all methods on all pairs, and `assemble` turns what came out into sections. `write`
+It is made in three steps: `report_data.gather` opens everything and refuses what does not fit,
+`report_data.measure` runs all methods on all pairs, and `assemble` turns what came out into sections. `write`
 publishes it as HTML and as Markdown.
 """
 
@@ -12,29 +12,27 @@ from pathlib import Path
 
 from sfiin.evaluation import sections
 from sfiin.evaluation.document import Document, Section, to_html, to_markdown
-from sfiin.evaluation.report_data import Material, Measured
+from sfiin.evaluation.report_data import Measured, ReportData
 from sfiin.runtime.files import publish
 
-SECTIONS: dict[str, Callable[[Material, Measured], sections.Parts]] = {
+SECTIONS: dict[str, Callable[[ReportData, Measured], sections.Parts]] = {
     "What was evaluated": sections.what,
     "Quality at reduced resolution": sections.reduced_resolution,
     "Quality at full resolution": sections.full_resolution,
     "Error maps": sections.error_maps,
     "Features": sections.features,
-    "Motivation: amplitude and phase": sections.phases,
+    "Amplitude and phase": sections.phases,
     "Ablation": sections.ablation,
 }
 
 
-def assemble(
-    material: Material, measured: Measured, watch: Callable[[str], None] = lambda _: None
-) -> Document:
+def assemble(data: ReportData, measured: Measured, watch: Callable[[str], None] = lambda _: None) -> Document:
     """The report; `watch` gets each section's title."""
     sections = []
     for title, section in SECTIONS.items():
         watch(title)
-        sections.append(Section(title, tuple(section(material, measured))))
-    return Document(f"Evaluation of {material.request.model.name}", tuple(sections))
+        sections.append(Section(title, tuple(section(data, measured))))
+    return Document(f"Evaluation of {data.request.model.name}", tuple(sections))
 
 
 def write(path: Path, document: Document) -> None:

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sfiin.data import dataset, fitting, pairs
 from sfiin.data.pairs import Pair
 from sfiin.evaluation import ablation_summary, judging
+from sfiin.evaluation.ablation import AblationRun
 from sfiin.evaluation.judging import FullResolutionScore, Method, Model, Product, Score
 from sfiin.runtime.contract import SensorProfile, Tile
 from sfiin.runtime.errors import InputError, MismatchError
@@ -36,7 +36,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportData:
     """All that a report is made from.
 
     `models` are those beside and, last, the one reported on, by name; `judged` are pairs with truth and
@@ -50,7 +50,7 @@ class Material:
     judged: Sequence[Pair]
     whole: Sequence[Pair]
     notes: Sequence[str]
-    runs: Sequence[Mapping[str, Any]]
+    runs: Sequence[AblationRun]
 
     @property
     def name(self) -> str:
@@ -77,7 +77,7 @@ class Measured:
     products: Mapping[str, Mapping[str, Product]]
 
 
-def gather(request: Request) -> Material:
+def gather(request: Request) -> ReportData:
     """Open models, pairs and runs. Raises InputError or CheckpointError for what cannot be read,
     MismatchError for a model beside that is made for other bands, another ratio or bit depth, or when no pair
     has the model's bands.
@@ -96,8 +96,8 @@ def gather(request: Request) -> Material:
     whole = [fitting.central(pair, WINDOW) for pair in delivered]
     notes += [_fitted(*both, sensor) for both in zip(delivered, whole, strict=True)]
     methods = {name: judging.without_network(name) for name in classical.METHODS}
-    methods |= {name: judging.learned(model) for name, model in models.items()}
-    return Material(request, models, methods, judged, whole, notes, runs)
+    methods |= {name: judging.by_model(model) for name, model in models.items()}
+    return ReportData(request, models, methods, judged, whole, notes, runs)
 
 
 def open_models(path: Path, beside: Sequence[Path], tile: Tile) -> dict[str, Model]:
@@ -124,21 +124,21 @@ def open_models(path: Path, beside: Sequence[Path], tile: Tile) -> dict[str, Mod
     return {**named, main.name: main}
 
 
-def measure(material: Material, watch: Callable[[str], None] = lambda _: None) -> Measured:
+def measure(data: ReportData, watch: Callable[[str], None] = lambda _: None) -> Measured:
     """Run all methods on all pairs; `watch` gets a pair's name after each. Raises InputError as
     `judging.judge`."""
-    shown = {pair.name for pair in shown_pairs(material.judged)}
+    shown = {pair.name for pair in shown_pairs(data.judged)}
     scores, full = [], []
     products: dict[str, dict[str, Product]] = {name: {} for name in shown}
-    for pair in material.judged:
-        for name, method in material.methods.items():
-            product = judging.product_of(method, pair, material.sensor)
-            scores.append(judging.judge(pair, name, product, material.sensor))
+    for pair in data.judged:
+        for name, method in data.methods.items():
+            product = judging.product_of(method, pair, data.sensor)
+            scores.append(judging.judge(pair, name, product, data.sensor))
             if pair.name in shown:
                 products[pair.name][name] = product
             watch(pair.name)
-    for pair in material.whole:
-        for score in judging.full_resolution_scores(material.methods, pair, material.sensor):
+    for pair in data.whole:
+        for score in judging.full_resolution_scores(data.methods, pair, data.sensor):
             full.append(score)
             watch(pair.name)
     return Measured(scores, full, products)

@@ -13,6 +13,8 @@ LABELS = {
     "gsa": "GSA",
     "sfim": "SFIM",
     "mtf_glp_hpm": "MTF-GLP-HPM",
+    "local_regression": "local regression",
+    "local_gsa": "local GSA",
     "pnn": "PNN",
     "pannet": "PanNet",
     "sfiin": "SFIIN",

@@ -15,7 +15,7 @@ from sfiin.evaluation.ablation_summary import Summary
 from sfiin.evaluation.document import Cell, Paragraph, Picture, Table, table
 from sfiin.evaluation.features import MODULES, activity, block_features, shown_blocks
 from sfiin.evaluation.judging import Product, Score, spread
-from sfiin.evaluation.report_data import WINDOW, Material, Measured, names_by_sensor, shown_pairs
+from sfiin.evaluation.report_data import WINDOW, Measured, ReportData, names_by_sensor, shown_pairs
 from sfiin.evaluation.score_tables import (
     FULL_RESOLUTION,
     REFERENCE,
@@ -41,78 +41,78 @@ Compared = dict[tuple[str, bool, str], phase_study.Difference]
 """By region, whether weighted, and image."""
 
 
-def what(material: Material, _: Measured) -> Parts:
+def what(data: ReportData, _: Measured) -> Parts:
     """The model and those beside it, the pairs and what was done to them, the software."""
-    request = material.request
+    request = data.request
     yield _facts("Model", provenance.of_model(request.model))
-    for name, path in zip(
-        material.models, request.beside, strict=False
-    ):  # the last model is the one reported on
+    for name, path in zip(data.models, request.beside, strict=False):  # the last model is the one reported on
         yield _facts(f"Beside: {label(name)}", provenance.of_model(path))
     rows = [
         (kind, sensor, str(len(names)), ", ".join(names))
-        for kind, found in (("with truth", material.judged), ("without truth", material.whole))
+        for kind, found in (("with truth", data.judged), ("without truth", data.whole))
         for sensor, names in names_by_sensor(found).items()
     ]
     yield table(f"Pairs in {request.data}", ("pairs", "sensor", "number", "names"), rows)
-    for note in material.notes:
+    for note in data.notes:
         yield Paragraph(note)
     yield _facts("Run", provenance.of_run(request.command))
 
 
-def reduced_resolution(material: Material, measured: Measured) -> Parts:
+def reduced_resolution(data: ReportData, measured: Measured) -> Parts:
     """Scores against the truth by sensor and method, how far the model is ahead, and bias by band."""
-    sensor = material.sensor
+    sensor = data.sensor
     yield Paragraph(
-        f"Against a known truth. Products are rounded and clipped to 0..{sensor.peak}, which is PSNR's peak; MS and DN "
-        "are as the pair's file gives them, whatever its nominal bit depth. Mean ± sample standard deviation over "
-        "pairs; the best mean of each column in bold. Q2n is Q4 for four bands. SSIM, SCC and Q2n: 1 is best; SAM and "
-        "ERGAS: 0 is best."
+        f"Against a known truth. Products are rounded and clipped to 0..{sensor.peak}, the peak of PSNR. "
+        "MS and DN are as the pair's file gives them, whatever its nominal bit depth. Figures are means "
+        "over pairs ± their sample standard deviation. The best mean of each column is bold. Q2n is Q4 "
+        "for four bands. 1 is best for SSIM, SCC and Q2n; 0 is best for SAM and ERGAS."
     )
     groups = _groups(measured.scores)
     yield _quality_table("Quality at reduced resolution", groups, REFERENCE)
-    yield from (Paragraph(line) for line in _leads(material, measured.scores))
+    yield from (Paragraph(line) for line in _leads(data, measured.scores))
     yield _bias_table(groups, sensor.bands)
 
 
-def full_resolution(material: Material, measured: Measured) -> Parts:
+def full_resolution(data: ReportData, measured: Measured) -> Parts:
     """Scores without a truth, by sensor and method."""
     if not measured.full:
         yield Paragraph("No pair without truth in this folder.")
         return
     yield Paragraph(
-        "As delivered, without a truth. Distortions D_lambda_K, D_s and D_lambda: 0 is best; HQNR = (1 - D_lambda_K) "
-        "(1 - D_s) and QNR = (1 - D_lambda) (1 - D_s): 1 is best. MTF gains are those of each pair's sensor where "
-        "they are known, else 0.3 for MS and 0.15 for PAN. Such measures differ between codebases and reward staying "
-        "close to MS as well as sharpness: compare only within this table."
+        "As delivered, without a truth. The distortions D_lambda_K, D_s and D_lambda are best at 0. HQNR "
+        "= (1 - D_lambda_K) (1 - D_s) and QNR = (1 - D_lambda) (1 - D_s) are best at 1. MTF gains are "
+        "those of each pair's sensor. Where these are not known they are 0.3 for MS and 0.15 for PAN. "
+        "Such measures differ between codebases, so compare within this table only. They reward staying "
+        "close to MS as well as sharpness."
     )
     yield _quality_table("Quality at full resolution", _groups(measured.full), FULL_RESOLUTION)
 
 
-def error_maps(material: Material, measured: Measured) -> Parts:
+def error_maps(data: ReportData, measured: Measured) -> Parts:
     """For some pairs: the images, and squared errors of bicubic, the best classical method and the
     networks."""
     yield Paragraph(
-        "Squared error against the truth, per pixel, mean over bands, DN². For each pair one colour scale, from 0 to "
-        "the 99th percentile of bicubic's errors; colours follow the square root. Shown are bicubic, the "
-        "classical method that sharpens best on this sensor (mean PSNR), and the networks. Pairs are the first and "
-        f"the middle one of each sensor by name, at most {WINDOW} x {WINDOW} pixels of their middle."
+        "Squared error against the truth, per pixel, mean over bands, in DN². Each pair has one colour "
+        "scale. It runs from 0 to the 99th percentile of bicubic's errors, by the square root. Shown are "
+        "bicubic, the networks, and the classical method that sharpens best on this sensor by mean PSNR. "
+        f"Pairs are the first and the middle one of each sensor, by name. Of each, at most {WINDOW} x "
+        f"{WINDOW} pixels of its middle are shown."
     )
-    for pair in shown_pairs(material.judged):
+    for pair in shown_pairs(data.judged):
         sensor = judging.sensor_of(pair)
-        methods = ["bicubic", _best_sharpener(measured.scores, sensor), *material.models]
-        yield from _pictures_of(material, pair, measured.products[pair.name], methods)
+        methods = ["bicubic", _best_sharpener(measured.scores, sensor), *data.models]
+        yield from _pictures_of(data, pair, measured.products[pair.name], methods)
 
 
-def features(material: Material, _: Measured) -> Parts:
+def features(data: ReportData, _: Measured) -> Parts:
     """What the branches of some core blocks make of one tile."""
-    path, tile = material.request.model, material.models[material.name].tile
+    path, tile = data.request.model, data.models[data.name].tile
     network = None if path.suffix == ".onnx" else checkpoint.load(path).network
     if not isinstance(network, SFIIN):
         what = "an exported model keeps its features to itself" if network is None else "it is no SFIIN"
         yield Paragraph(f"No features of {path.name}: {what}. Give an SFIIN checkpoint.")
         return
-    pair = fitting.central(material.judged[0], min(tile.height, tile.width))
+    pair = fitting.central(data.judged[0], min(tile.height, tile.width))
     found = block_features(network, pair.ms, pair.pan, shown_blocks(len(network.blocks)))
     rows = {
         f"block {index + 1}": {MODULES[name]: activity(maps) for name, maps in modules.items()}
@@ -120,39 +120,40 @@ def features(material: Material, _: Measured) -> Parts:
     }
     size = f"{pair.pan.shape[2]} x {pair.pan.shape[1]}"
     yield Paragraph(
-        f"What the branches of some core blocks make of one tile, the {size} PAN pixels in the middle of {pair.name}. "
-        "Each picture is the mean over the feature channels of a map's distance from its own spatial mean, drawn from "
-        "its 1st to its 99th percentile; the values have no unit. The frequency branch (global) works on amplitude "
-        "and phase, where each bin sees the whole tile; the spatial branch (local) on neighbourhoods of pixels; fused "
-        "is what the block adds to MS's features after the interaction of both."
+        f"What the branches of some core blocks make of one tile, the {size} PAN pixels in the middle of "
+        f"{pair.name}. A picture shows how far a map is from its own spatial mean, averaged over the "
+        "feature channels. It is drawn from its 1st to its 99th percentile; the values have no unit. The "
+        "frequency branch (global) works on amplitude and phase, where each bin sees the whole tile. The "
+        "spatial branch (local) works on neighbourhoods of pixels. Fused is what the block adds to MS's "
+        "features after both have interacted."
     )
     assert pair.truth is not None
     images = {"PAN": pair.pan[0], "MS": pair.ms, "truth": pair.truth}
     drawn = figures.scene(
-        images, pair.truth, figures.colours(material.sensor.bands), title=f"The tile of {pair.name}"
+        images, pair.truth, figures.colours(data.sensor.bands), title=f"The tile of {pair.name}"
     )
     yield Picture(figures.png(drawn), f"The tile of {pair.name}: PAN, MS, truth.")
     drawn = figures.feature_maps(rows, title=f"Features of {path.name}")
     yield Picture(figures.png(drawn), f"Features of blocks {', '.join(str(index + 1) for index in found)}.")
 
 
-def phases(material: Material, _: Measured) -> Parts:
+def phases(data: ReportData, _: Measured) -> Parts:
     """How far amplitude and phase of PAN and MS are from the truth's: the observation that SFIIN is built
     upon."""
     yield Paragraph(
-        "SFIIN treats amplitude and phase apart because PAN's phase is said to be closer to the truth's than that of "
-        "MS. Here: spectra of PAN, of MS resampled bicubically (MS_up) and of the truth, the latter two as the mean "
-        "over bands; unnormalised Fourier transform of the whole image without a window, DC removed, bins of rounding "
-        "noise left out. |Δ ln A| is the mean of |ln A - ln A truth|, gain-free after the mean difference is taken "
-        "off (PAN has a gain of its own); |Δ phase| is taken around the circle, in radians: 0 for equal phases, 1.571 "
-        "(pi/2) for phases that have nothing to do with one another. Weighted: by the truth's amplitude. Beyond the "
-        "MS Nyquist: frequencies that the MS grid cannot carry in at least one direction; what MS_up has there is "
-        "left over from resampling, and what image borders leak along both axes."
+        "SFIIN treats amplitude and phase apart, because PAN's phase is said to be closer to the truth's "
+        "than that of MS. Compared are the spectra of PAN, of MS resampled bicubically (MS_up), and of "
+        "the truth. Of MS_up and truth it is the mean over bands. The Fourier transform is of the whole "
+        "image, without a window and not normalised. DC and bins of rounding noise are left out. |Δ ln "
+        "A| is the mean of |ln A - ln A truth|. It is gain-free after the mean difference is taken off, "
+        "because PAN has a gain of its own. |Δ phase| is taken around the circle, in radians. It is 0 "
+        "for equal phases, and 1.571 (pi/2) for phases that have nothing to do with one another. "
+        "Weighted means: by the truth's amplitude. Beyond the MS Nyquist are frequencies that the MS "
+        "grid cannot carry in at least one direction. What MS_up has there is left over from resampling, "
+        "and what image borders leak along both axes."
     )
-    compared = [(pair, found) for pair in material.judged if (found := _compared(pair))]
-    left_out = [
-        pair.name for pair in material.judged if pair.name not in {found.name for found, _ in compared}
-    ]
+    compared = [(pair, found) for pair in data.judged if (found := _compared(pair))]
+    left_out = [pair.name for pair in data.judged if pair.name not in {found.name for found, _ in compared}]
     if left_out:
         yield Paragraph(f"Without any texture to compare, and left out: {', '.join(left_out)}.")
     if not compared:
@@ -164,34 +165,36 @@ def phases(material: Material, _: Measured) -> Parts:
     drawn = figures.spectra(images, truth, pair.ratio, title=f"{pair.name}: spectra")
     yield Picture(
         figures.png(drawn),
-        f"{pair.name}: amplitude (log10) and phase of PAN, MS_up and truth, and absolute differences from the truth, "
-        "as means over 5 x 5 bins. Frequency 0 in the middle; the dotted square is the MS grid's Nyquist frequency.",
+        f"{pair.name}: amplitude (log10) and phase of PAN, MS_up and truth, and absolute differences from "
+        "the truth, as means over 5 x 5 bins. Frequency 0 is in the middle. The dotted square is the MS "
+        "grid's Nyquist frequency.",
     )
 
 
-def ablation(material: Material, _: Measured) -> Parts:
+def ablation(data: ReportData, _: Measured) -> Parts:
     """What each part of the network is worth, from the runs that were given."""
-    if not material.runs:
+    if not data.runs:
         yield Paragraph("No ablation file was given (--ablation).")
         return
-    files = ", ".join(path.name for path in material.request.ablations)
+    files = ", ".join(path.name for path in data.request.ablations)
     yield Paragraph(
-        f"From {files}. Each run is judged on the pairs that the ablation was given, mean over pairs; here mean ± "
-        "sample standard deviation over the runs' seeds (none for a single seed). Runs are compared within one "
-        "training setting only; differences after a short training need not be those at the end of a long one."
+        f"From {files}. Each run is judged on the pairs that the ablation was given. Figures are means ± "
+        "sample standard deviation over the runs' seeds; a single seed has no deviation. Runs are "
+        "compared within one way of training only. Differences after a short training need not be those "
+        "at the end of a long one."
     )
-    for settings, found in ablation_summary.summarise(material.runs).items():
-        yield from _ablation_tables(settings, found)
+    for trained, found in ablation_summary.summarise(data.runs).items():
+        yield from _ablation_tables(trained, found)
 
 
 def _pictures_of(
-    material: Material, pair: Pair, products: Mapping[str, Product], methods: Sequence[str]
+    data: ReportData, pair: Pair, products: Mapping[str, Product], methods: Sequence[str]
 ) -> Parts:
     assert pair.truth is not None
-    bands, name = material.sensor.bands, label(material.name)
+    bands, name = data.sensor.bands, label(data.name)
     whole = {method: fitting.central(_with_truth(pair, products[method]), WINDOW).truth for method in methods}
     middle = fitting.central(pair, WINDOW)
-    truth, result = middle.truth, whole[material.name]
+    truth, result = middle.truth, whole[data.name]
     assert truth is not None
     assert result is not None
     images = {"PAN": middle.pan[0], "MS": middle.ms, "truth": truth, name: result}
@@ -262,7 +265,7 @@ def _whose_phase(compared: Sequence[Compared]) -> Iterable[str]:
             )
 
 
-def _ablation_tables(settings: str, found: Mapping[str, Summary]) -> Parts:
+def _ablation_tables(trained: str, found: Mapping[str, Summary]) -> Parts:
     lines = {
         sensor: {
             count: (found[name].quality[sensor]["psnr"], found[name].quality[sensor]["ergas"])
@@ -273,8 +276,8 @@ def _ablation_tables(settings: str, found: Mapping[str, Summary]) -> Parts:
     }
     several = any(len(line) > 1 for line in lines.values())
     if several:
-        drawn = figures.block_charts(lines, title=f"Number of core blocks; {settings}")
-        yield Picture(figures.png(drawn), f"PSNR and ERGAS over the number of core blocks; {settings}.")
+        drawn = figures.block_charts(lines, title=f"Number of core blocks; {trained}")
+        yield Picture(figures.png(drawn), f"PSNR and ERGAS over the number of core blocks; {trained}.")
     questions = {
         "Core blocks": tuple(ablation_summary.BLOCKS.values()),
         "Parts": ablation_summary.PARTS,
@@ -286,10 +289,10 @@ def _ablation_tables(settings: str, found: Mapping[str, Summary]) -> Parts:
     for question, names in questions.items():
         there = [found[name] for name in names if name in found]
         if len(there) > 1 or (there and question == "Other variants"):
-            yield _ablation_table(f"{question}; {settings}", there)
+            yield _ablation_table(f"{question}; {trained}", there)
         elif question != "Other variants":
             yield Paragraph(
-                f"{question}; {settings}: fewer than two of {', '.join(names)}, nothing to compare."
+                f"{question}; {trained}: fewer than two of {', '.join(names)}, nothing to compare."
             )
 
 
@@ -352,14 +355,14 @@ def _bias_table(groups: Groups, bands: Sequence[str]) -> Table:
     return table("Bias: mean of product - truth, DN", ("sensor", "pairs", "method", *bands), rows)
 
 
-def _leads(material: Material, scores: Sequence[Score]) -> Iterable[str]:
+def _leads(data: ReportData, scores: Sequence[Score]) -> Iterable[str]:
     """How far the model is ahead of the best classical method and of the best network beside it."""
-    peers = [name for name in material.models if name != material.name]
+    peers = [name for name in data.models if name != data.name]
     rivals = {"the best classical method": list(classical.METHODS), "the best network beside it": peers}
     for group, methods in _groups(scores).items():
         for rival, names in rivals.items():
             if names:
-                yield f"{group}: {_lead(material.name, rival, names, methods)}"
+                yield f"{group}: {_lead(data.name, rival, names, methods)}"
 
 
 def _lead(ours: str, rival: str, names: Sequence[str], methods: Mapping[str, Sequence[Score]]) -> str:

@@ -27,6 +27,7 @@ from sfiin.data.pairs import Image, Pair, Source, draw, drawn_from
 from sfiin.model.checkpoint import Checkpoint, fuser
 from sfiin.model.network import PanSharpener
 from sfiin.model.resample import Upsample
+from sfiin.runtime.documents import LATER
 from sfiin.runtime.errors import InputError, SfiinError
 from sfiin.runtime.files import publish
 from sfiin.runtime.quality import ground
@@ -58,8 +59,8 @@ class TrainingConfig:
     weight: float = 0.1
     seed: int = 0
     validate_every: int = 250
-    precision: Precision = "fp32"
-    unit: Unit = "scale"
+    precision: Precision = field(default="fp32", metadata=LATER)
+    unit: Unit = field(default="scale", metadata=LATER)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from sfiin.calibration.calibrate import AUTO, Settings, calibrate
+from sfiin.calibration.calibrate import AUTO, CalibrationOptions, calibrate
 from sfiin.export.precision_loss import LossGate
 from sfiin.runtime import golden, models
 from sfiin.runtime.backends.session import OnnxSession
@@ -46,10 +46,10 @@ def test_a_model_within_the_gate_is_published_with_all_that_belongs_to_it(
     small_model: Path, pairs: Path, checks: Path, tmp_path: Path, rest: Any
 ) -> None:
     out, cache = tmp_path / "int8.onnx", tmp_path / "cache"
-    settings = Settings(tiles=6, patches=3, gate=WIDE, rest=rest)
+    options = CalibrationOptions(tiles=6, patches=3, gate=WIDE, rest=rest)
     seen: list[tuple[int, int]] = []
     result, work = calibrate(
-        small_model, pairs, out, settings, check=checks, cache_file=cache, watch=lambda *it: seen.append(it)
+        small_model, pairs, out, options, check=checks, cache_file=cache, watch=lambda *it: seen.append(it)
     )
     contract = models.contract(out)
     assert (contract.precision, contract.opset) == ("int8", 19)
@@ -81,25 +81,30 @@ def test_the_search_holds_back_what_a_narrow_gate_asks_for(
 ) -> None:
     """The gate is half of what everything quantised loses."""
     whole, _ = calibrate(
-        small_model, pairs, tmp_path / "all.onnx", Settings("minmax", 6, 3, gate=WIDE, search=False)
+        small_model, pairs, tmp_path / "all.onnx", CalibrationOptions("minmax", 6, 3, gate=WIDE, search=False)
     )
     lost = whole.plain.share(WIDE)
     assert lost > 0
     narrow = LossGate(WIDE.psnr * lost / 2, WIDE.sam * lost / 2, WIDE.ergas * lost / 2, WIDE.shift)
-    result, _ = calibrate(small_model, pairs, tmp_path / "some.onnx", Settings("minmax", 6, 3, gate=narrow))
-    held = [island for island in result.kept if island.rule == "gate"]
+    result, _ = calibrate(
+        small_model, pairs, tmp_path / "some.onnx", CalibrationOptions("minmax", 6, 3, gate=narrow)
+    )
+    held = [one for one in result.kept if one.rule == "gate"]
     assert held
     assert result.found is not None
     assert result.chosen.share(narrow) <= 1 < result.plain.share(narrow)
     assert 0 < result.mac_share < result.plain_share
     nodes = {node.name: node for node in onnx.load(tmp_path / "some.onnx").graph.node}
-    for island in held:
-        assert not nodes[island.node].input[1].endswith("/quantised")
+    for one in held:
+        assert not nodes[one.node].input[1].endswith("/quantised")
     with pytest.raises(
         CheckFailedError, match=r"none.onnx on the search's patches against FP32.*loosen --gate"
     ):
         calibrate(
-            small_model, pairs, tmp_path / "none.onnx", Settings("minmax", 6, 3, gate=narrow, search=False)
+            small_model,
+            pairs,
+            tmp_path / "none.onnx",
+            CalibrationOptions("minmax", 6, 3, gate=narrow, search=False),
         )
     assert not list(tmp_path.glob("none*"))
 
@@ -107,13 +112,13 @@ def test_the_search_holds_back_what_a_narrow_gate_asks_for(
 def test_a_gate_that_nothing_meets_is_said(small_model: Path, pairs: Path, tmp_path: Path) -> None:
     none = LossGate(psnr=1e-9, sam=1e-9, ergas=1e-9, shift=1e-9)
     with pytest.raises(CheckFailedError, match="no convolution can be INT8 within the gate"):
-        calibrate(small_model, pairs, tmp_path / "o.onnx", Settings("minmax", 4, 2, gate=none))
+        calibrate(small_model, pairs, tmp_path / "o.onnx", CalibrationOptions("minmax", 4, 2, gate=none))
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_judged_by_is_not_calibrated_on(small_model: Path, pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"p0.npz: is among what the model is judged by"):
-        calibrate(small_model, pairs, tmp_path / "o.onnx", Settings(gate=WIDE), check=pairs)
+        calibrate(small_model, pairs, tmp_path / "o.onnx", CalibrationOptions(gate=WIDE), check=pairs)
 
 
 def test_noise_and_pairs_without_truth_are_refused(small_model: Path, pairs: Path, tmp_path: Path) -> None:
@@ -124,12 +129,12 @@ def test_noise_and_pairs_without_truth_are_refused(small_model: Path, pairs: Pat
         tmp_path / "noise" / "n.npz", **{name: it.astype(np.uint16) for name, it in noise.items()}, meta="{}"
     )
     with pytest.raises(InputError, match="that is noise"):
-        calibrate(small_model, tmp_path / "noise", tmp_path / "o.onnx", Settings())
+        calibrate(small_model, tmp_path / "noise", tmp_path / "o.onnx", CalibrationOptions())
     (tmp_path / "bare").mkdir()
     with np.load(pairs / "p0.npz") as it:
         np.savez(tmp_path / "bare" / "p.npz", pan=it["pan"], ms=it["ms"], meta="{}")
     with pytest.raises(InputError, match=r"none of the 1 pairs there has a truth"):
-        calibrate(small_model, tmp_path / "bare", tmp_path / "o.onnx", Settings())
+        calibrate(small_model, tmp_path / "bare", tmp_path / "o.onnx", CalibrationOptions())
 
 
 @pytest.mark.parametrize(
@@ -148,7 +153,7 @@ def test_only_plain_float32_models_are_calibrated(
     onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(MismatchError, match=said):
-        calibrate(tmp_path / "m.onnx", pairs, tmp_path / "o.onnx", Settings())
+        calibrate(tmp_path / "m.onnx", pairs, tmp_path / "o.onnx", CalibrationOptions())
 
 
 def test_the_command_tells_writes_a_report_and_advises(

@@ -123,11 +123,11 @@ def test_nothing_asked_for_is_the_model(shipped: Any) -> None:
 def test_rules_say_what_stays(shipped: Any) -> None:
     _, graph, _ = shipped
     free, held = candidates(graph)
-    rules = Counter(island.rule for island in held)
+    rules = Counter(node.rule for node in held)
     convolutions = graph.of("Conv")
     assert len(free) + len(held) == len(convolutions)
     assert rules == {"last": 2, "first": 2, "spectrum": 4 * 5, "statistics": 2 * 5 + 2}
-    assert all(island.reason for island in held)
+    assert all(node.reason for node in held)
     kernels = {node.name: graph.weights[node.input[1]].ndim for node in convolutions}
     assert all(kernels[it.node] == 4 for it in free)
     assert {it.branch for it in free} == {

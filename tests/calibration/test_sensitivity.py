@@ -1,4 +1,4 @@
-"""The search on costs that are known, and its journal."""
+"""The search on costs that are known, and its log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfiin.calibration.quantize import Candidate
-from sfiin.calibration.sensitivity import STEPS, Journal, Nodes, pareto, search
+from sfiin.calibration.sensitivity import STEPS, JudgementLog, Nodes, pareto, search
 from sfiin.export.precision_loss import Figures, Loss, LossGate
 
 GATE = LossGate(psnr=0.2, sam=0.05, ergas=0.03, shift=1.0)
@@ -113,7 +113,7 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     costs = {f"c{i}": 0.03 * i for i in range(6)}
     nodes = named(dict.fromkeys(costs, 1))
     whole = Additive(costs)
-    expected = search(nodes, 6, Journal(tmp_path / "whole", "it").remembering(whole), GATE)
+    expected = search(nodes, 6, JudgementLog(tmp_path / "whole", "it").remembering(whole), GATE)
 
     class Stopped(Additive):
         def __call__(self, nodes: Nodes) -> Loss:
@@ -121,25 +121,25 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
             return super().__call__(nodes)
 
-    path = tmp_path / "journal"
+    path = tmp_path / "log"
     with pytest.raises(KeyboardInterrupt):
-        search(nodes, 6, Journal(path, "it").remembering(Stopped(costs)), GATE)
+        search(nodes, 6, JudgementLog(path, "it").remembering(Stopped(costs)), GATE)
     with path.open("a", encoding="utf-8") as file:
         file.write('{"key": "cut o')
     rest = Additive(costs)
-    journal = Journal(path, "it")
-    assert len(journal) == 7
-    assert search(nodes, 6, journal.remembering(rest), GATE) == expected
+    log = JudgementLog(path, "it")
+    assert len(log) == 7
+    assert search(nodes, 6, log.remembering(rest), GATE) == expected
     assert rest.asked == whole.asked - 7
-    journal.remove()
+    log.remove()
     assert not path.exists()
 
 
 def test_a_journal_of_something_else_is_begun_anew(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    Journal(path, "one model").remembering(Additive({"a": 0.1}))(frozenset("a"))
-    assert len(Journal(path, "one model")) == 1
-    assert len(Journal(path, "another")) == 0
-    assert len(Journal(path, "one model")) == 0
+    path = tmp_path / "log"
+    JudgementLog(path, "one model").remembering(Additive({"a": 0.1}))(frozenset("a"))
+    assert len(JudgementLog(path, "one model")) == 1
+    assert len(JudgementLog(path, "another")) == 0
+    assert len(JudgementLog(path, "one model")) == 0
     path.write_text("")
-    assert len(Journal(path, "one model")) == 0
+    assert len(JudgementLog(path, "one model")) == 0

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
 from sfiin.export.api import sides
+from sfiin.export.command_export import check_tile
 from sfiin.runtime.errors import ContractError
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -134,8 +136,11 @@ def test_demo_goes_the_whole_way(invoke: Invoke, tmp_path: Path) -> None:
 
 
 def test_a_tile_is_a_side_or_two() -> None:
-    assert sides("128") == (128, 128)
-    assert sides("96x160") == (96, 160)
+    for text, size in (("128", (128, 128)), ("96x160", (96, 160))):
+        check_tile(text)
+        assert sides(text) == size
     for text in ("", "x", "12x", "1.5", "128 ", "-4"):
+        with pytest.raises(typer.BadParameter):
+            check_tile(text)
         with pytest.raises(ContractError):
             sides(text)

@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from sfiin.data.simulate import simulate
 from sfiin.export.exporter import ExportReport, export_model, report_beside
-from sfiin.export.lower_precision import Material
+from sfiin.export.lower_precision import PrecisionOptions
 from sfiin.export.precision_loss import DistanceGate, LossGate
 from sfiin.runtime.backends.session import OnnxSession
 from sfiin.runtime.commands.inspect import describe
@@ -50,7 +50,7 @@ def report(
         TILE,
         opset=17,
         precision=request.param,
-        material=Material(folder, folder),
+        precision_options=PrecisionOptions(folder, folder),
     )
 
 
@@ -65,13 +65,13 @@ def test_the_model_says_what_it_is(report: ExportReport) -> None:
 
 
 def test_trained_weights_lose_next_to_nothing(report: ExportReport) -> None:
-    reduced = report.reduced
-    assert reduced is not None
-    assert reduced.loss is not None
-    assert reduced.loss.pairs == 1
-    assert abs(reduced.loss.lower.psnr - reduced.loss.single.psnr) < 0.02
-    assert 65 < reduced.rounded.psnr < reduced.here.psnr + 3
-    assert reduced.typed.mac_share > {"fp16": 0.9, "mixed": 0.4}[report.contract.precision]
+    converted = report.converted
+    assert converted is not None
+    assert converted.loss is not None
+    assert converted.loss.pairs == 1
+    assert abs(converted.loss.lower.psnr - converted.loss.single.psnr) < 0.02
+    assert 65 < converted.rounded.psnr < converted.here.psnr + 3
+    assert converted.typed.mac_share > {"fp16": 0.9, "mixed": 0.4}[report.contract.precision]
 
 
 def test_it_runs_where_the_fp32_model_does(report: ExportReport) -> None:
@@ -93,7 +93,7 @@ def test_the_report_lists_every_island(report: ExportReport) -> None:
 
 
 @pytest.mark.parametrize(
-    ("material", "text"),
+    ("precision_options", "text"),
     [
         (
             {"distance": DistanceGate(psnr=200)},
@@ -106,10 +106,11 @@ def test_the_report_lists_every_island(report: ExportReport) -> None:
     ],
 )
 def test_nothing_is_published_beyond_a_gate(
-    small_checkpoint: Path, tmp_path: Path, folder: Path, *, material: dict[str, object], text: str
+    small_checkpoint: Path, tmp_path: Path, folder: Path, *, precision_options: dict[str, object], text: str
 ) -> None:
     with pytest.raises(CheckFailedError, match=text) as failure:
-        _export(small_checkpoint, tmp_path, "fp16", Material(check=folder, **material))  # type: ignore[arg-type]
+        chosen = PrecisionOptions(check=folder, **precision_options)  # type: ignore[arg-type]
+        _export(small_checkpoint, tmp_path, "fp16", chosen)
     assert failure.value.exit_code == 6
     assert not list(tmp_path.iterdir())
 
@@ -121,16 +122,24 @@ def test_folders_without_what_is_needed_are_refused(
     blind.mkdir()
     (blind / "b.npz").write_bytes((folder / "b.npz").read_bytes())
     with pytest.raises(InputError, match=r"none of the 1 pairs there has a truth \('gt'\)"):
-        _export(small_checkpoint, tmp_path, "mixed", Material(check=blind))
+        _export(small_checkpoint, tmp_path, "mixed", PrecisionOptions(check=blind))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no pair of 4 bands"):
-        _export(small_checkpoint, tmp_path, "mixed", Material(calibration=tmp_path / "empty"))
+        _export(small_checkpoint, tmp_path, "mixed", PrecisionOptions(calibration=tmp_path / "empty"))
     assert not list(tmp_path.glob("*.*"))
 
 
-def _export(checkpoint: Path, folder: Path, precision: Precision, material: Material) -> ExportReport:
+def _export(
+    checkpoint: Path, folder: Path, precision: Precision, precision_options: PrecisionOptions
+) -> ExportReport:
     return export_model(
-        checkpoint, folder / "m.onnx", "matmul", TILE, opset=17, precision=precision, material=material
+        checkpoint,
+        folder / "m.onnx",
+        "matmul",
+        TILE,
+        opset=17,
+        precision=precision,
+        precision_options=precision_options,
     )
 
 
@@ -154,7 +163,7 @@ def test_the_command_tells_islands_and_figures(
     )
     assert (code, errors) == (0, "")
     for word in (
-        "FP32 islands",
+        "Nodes kept in FP32",
         "range-reduction",
         "golden tiles",
         "against truth, 1 pairs",

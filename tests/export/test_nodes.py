@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from sfiin.export.nodes import Value, array, inferred, walk, weights
+from sfiin.export.nodes import Value, array, inferred, places, weights
 
 Model = Callable[..., onnx.ModelProto]
 F = TensorProto.FLOAT
@@ -26,11 +26,11 @@ def branching(model: Model) -> onnx.ModelProto:
 
 
 def test_subgraphs_follow_their_node(model: Model) -> None:
-    places = list(walk(inferred(branching(model))))
-    assert [place.name for place in places] == ["if", "if/else_branch/-> t", "if/then_branch/relu"]
-    assert {place.index for place in places} == {0}
-    assert places[1].scope.value("x") == Value("float", (2, 3))
-    assert places[1].scope.value("nothing") == Value()
+    found = list(places(inferred(branching(model))))
+    assert [place.name for place in found] == ["if", "if/else_branch/-> t", "if/then_branch/relu"]
+    assert {place.index for place in found} == {0}
+    assert found[1].scope.value("x") == Value("float", (2, 3))
+    assert found[1].scope.value("nothing") == Value()
     assert [tensor.dims[:] for tensor in weights(branching(model))] == [[2, 3]]
 
 
@@ -42,7 +42,7 @@ def test_what_follows_from_constants_is_foldable(model: Model) -> None:
         helper.make_node("Add", ["dynamic", "more"], ["z"]),
     ]
     it = model(nodes, {"x": (F, (2, 3)), "free": (F, ("n", 3))}, {"one": np.int64([1, 1])})
-    scope = next(walk(inferred(it))).scope
+    scope = next(places(inferred(it))).scope
     known = [name for name in ("x", "one", "static", "more", "dynamic", "z") if scope.is_foldable(name)]
     assert known == ["one", "static", "more"]
     tensor = scope.constant("one")
@@ -58,7 +58,7 @@ def test_inference_keeps_small_constants_and_drops_weights(model: Model) -> None
     it = model(nodes, {"x": (F, (4, 64))}, {"w": np.ones((64, 64), np.float32), "s": np.int64([16, 16])})
     light = inferred(it)
     assert light.ByteSize() < 1000 < it.ByteSize()
-    scope = next(walk(light)).scope
+    scope = next(places(light)).scope
     assert scope.value("z") == Value("float", (16, 16))
     assert scope.value("w") == Value("float", (64, 64))
     assert (scope.value("w").elements, Value("float", (None, 2)).elements) == (4096, None)

@@ -82,13 +82,13 @@ def made(request: pytest.FixtureRequest) -> tuple[onnx.ModelProto, Typed]:
 
 
 def test_every_node_has_one_type(made: tuple[onnx.ModelProto, Typed]) -> None:
-    """What strongly typed TensorRT asks for; and each FP32 node is a listed island."""
+    """What strongly typed TensorRT asks for; and each FP32 node is listed."""
     model, result = made
     known = types(result.model)
-    islands = {island.node for island in result.islands}
+    kept = {node.node for node in result.kept}
     for node in result.model.graph.node:
         floats = {known[name] for name in (*node.input, *node.output) if name and known[name] in (F, H)}
-        assert floats == {F, H} if node.op_type == "Cast" else floats == {F if node.name in islands else H}, (
+        assert floats == {F, H} if node.op_type == "Cast" else floats == {F if node.name in kept else H}, (
             node.name
         )
     assert [node.name for node in model.graph.node] == [
@@ -123,20 +123,20 @@ def test_weights_are_there_once_and_in_the_type_they_are_read_in(made: tuple[onn
 
 def test_shares_are_of_what_they_say(made: tuple[onnx.ModelProto, Typed]) -> None:
     model, result = made
-    graph, islands = Graph(model, {}), {island.node for island in result.islands}
+    graph, kept = Graph(model, {}), {node.node for node in result.kept}
     macs = {node.name: graph.macs(node) for node in model.graph.node}
-    assert result.node_share == pytest.approx(1 - len(islands) / len(macs))
+    assert result.node_share == pytest.approx(1 - len(kept) / len(macs))
     assert result.mac_share == pytest.approx(
-        sum(n for name, n in macs.items() if name not in islands) / sum(macs.values())
+        sum(n for name, n in macs.items() if name not in kept) / sum(macs.values())
     )
-    assert sum(result.rules.values()) == len(result.islands) == len(islands)
+    assert sum(result.rules.values()) == len(result.kept) == len(kept)
 
 
 def test_the_rounded_twin_is_near_fp32_and_not_it(made: tuple[onnx.ModelProto, Typed]) -> None:
     model, result = made
     feeds = tiles((32, 32))[0]
-    exact, twin, here = (run(it, feeds) for it in (model, rounded(result.model), result.model))
-    for output in (twin, here):
+    exact, rounded_here, here = (run(it, feeds) for it in (model, rounded(result.model), result.model))
+    for output in (rounded_here, here):
         assert 0 < np.abs(output - exact).max() < 5e-3 * 2047
 
 
@@ -194,7 +194,7 @@ def test_rounding_is_that_of_numpy(model: Model, steps: list[tuple[str, float]],
 
 
 def test_onnx_runtime_itself_does_not_round(model: Model) -> None:
-    """Why there is a twin: the same graph as it runs on a CPU keeps float32 between its nodes, on x86 at
+    """Why the rounded graph is there: as it runs on a CPU the graph keeps float32 between its nodes, on x86 at
     least."""
     x = np.random.default_rng(0).normal(0, 2, 200).astype(np.float32)
     it = chain(model, ["Abs", "Abs", "Abs"], [1.37, 1.21, 0.77])
@@ -285,7 +285,7 @@ def test_a_bright_tile_of_1024_pixels_does_not_overflow() -> None:
     output, exact = run(rounded(result.model), bright), run(model, bright)
     assert np.isfinite(output).all()
     assert np.abs(output - exact).max() < 1e-3 * 2047
-    half = {node.name for node in model.graph.node} - {island.node for island in result.islands}
+    half = {node.name for node in model.graph.node} - {node.node for node in result.kept}
     within = [
         result.ranges[name].maximum for node in model.graph.node if node.name in half for name in node.output
     ]

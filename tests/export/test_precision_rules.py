@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from sfiin.data.sensors import SENSORS
 from sfiin.export.graph import build_graph
-from sfiin.export.precision_rules import RULES, Graph, Island, islands
+from sfiin.export.precision_rules import RULES, Graph, KeptNode, kept_nodes
 from sfiin.export.ranges import audit
 from sfiin.model.network import SFIIN, NetworkConfig
 from sfiin.runtime.contract import Lowering, Precision
@@ -27,14 +27,14 @@ def node(kind: str, inputs: str, output: str, **attributes: Any) -> onnx.NodePro
 
 def found(
     model: Model, nodes: Sequence[onnx.NodeProto], x: np.ndarray, constants: Mapping[str, Any] | None = None
-) -> dict[str, Island]:
-    """The islands of a graph between two convolutions, which keep `first` and `last` away from it."""
+) -> dict[str, KeptNode]:
+    """The nodes kept in FP32 of a graph between two convolutions, which keep `first` and `last` away."""
     one = np.ones((1, 1, 1, 1), np.float32)
     around = [node("Conv", "dn one", "x"), *nodes, node("Conv", f"{nodes[-1].output[0]} one", "end")]
     shape = (TensorProto.FLOAT, x.shape)
     it = model(around, {"dn": shape}, {"one": one, **(constants or {})})
-    kept = islands(Graph(it, audit(it, [{"dn": x}])), "fp16")
-    return {name: island for name, island in kept.items() if island.rule not in ("first", "last")}
+    kept = kept_nodes(Graph(it, audit(it, [{"dn": x}])), "fp16")
+    return {name: node for name, node in kept.items() if node.rule not in ("first", "last")}
 
 
 X = np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 1, 8, 8)
@@ -121,8 +121,8 @@ def test_a_rule_finds_what_it_is_for(
     model: Model, rule: str, nodes: list[onnx.NodeProto], constants: dict[str, Any], names: set[str]
 ) -> None:
     kept = found(model, nodes, X, constants)
-    assert {name for name, island in kept.items() if island.rule == rule} == names
-    assert all(island.reason and island.operator for island in kept.values())
+    assert {name for name, node in kept.items() if node.rule == rule} == names
+    assert all(node.reason and node.operator for node in kept.values())
 
 
 def test_a_value_that_is_not_finite_overflows(model: Model) -> None:
@@ -132,18 +132,18 @@ def test_a_value_that_is_not_finite_overflows(model: Model) -> None:
 
 def sfiin(
     lowering: Lowering, precision: Precision, without: Sequence[str] = ()
-) -> tuple[Graph, dict[str, Island]]:
+) -> tuple[Graph, dict[str, KeptNode]]:
     torch.manual_seed(0)
     net = SFIIN(NetworkConfig(blocks=2), SENSORS["vhr4"].profile).eval()
     it = build_graph(net, (32, 32), lowering, 17)
     random = np.random.default_rng(0)
     tile = {"ms": random.uniform(0, 2047, (1, 4, 8, 8)), "pan": random.uniform(0, 2047, (1, 1, 32, 32))}
     graph = Graph(it, audit(it, [{name: a.astype(np.float32) for name, a in tile.items()}]))
-    return graph, islands(graph, precision, without)
+    return graph, kept_nodes(graph, precision, without)
 
 
-def by_rule(kept: Mapping[str, Island], rule: str) -> set[str]:
-    return {name for name, island in kept.items() if island.rule == rule}
+def by_rule(kept: Mapping[str, KeptNode], rule: str) -> set[str]:
+    return {name for name, node in kept.items() if node.rule == rule}
 
 
 def test_the_ends_of_sfiin_stay_in_fp32() -> None:
@@ -156,15 +156,15 @@ def test_the_ends_of_sfiin_stay_in_fp32() -> None:
 def test_fp16_keeps_decisions_and_gives_products_away() -> None:
     graph, kept = sfiin("matmul", "fp16")
     for operators in (("Atan",), ("Sqrt",), ("Sin", "Cos"), ("ReduceMean",)):
-        assert {it.name for it in graph.of(*operators)} <= set(kept), operators
-    assert not {it.name for it in graph.of("MatMul")} & by_rule(kept, "spectrum")
-    floors = {it.name for it in graph.of("Max")} | {
-        it.name for it in graph.nodes if "scalar_1e+30" in it.input
+        assert {node.name for node in graph.of(*operators)} <= set(kept), operators
+    assert not {node.name for node in graph.of("MatMul")} & by_rule(kept, "spectrum")
+    floors = {node.name for node in graph.of("Max")} | {
+        node.name for node in graph.nodes if "scalar_1e+30" in node.input
     }
     assert len(floors) == 2 * (2 + 1 + 1)  # in each block: guards of two quotients, of a root, and a sign
     assert floors <= set(kept)
     heavy = (
-        {it.name for it in graph.nodes if graph.macs(it) > 1e5}
+        {node.name for node in graph.nodes if graph.macs(node) > 1e5}
         - by_rule(kept, "first")
         - by_rule(kept, "last")
     )
@@ -176,16 +176,16 @@ def test_mixed_keeps_the_whole_spectrum(lowering: Lowering) -> None:
     """From the first product or DFT to the last; the branch's convolutions over maps are outside."""
     graph, kept = sfiin(lowering, "mixed")
     spectrum = by_rule(kept, "spectrum")
-    assert {it.name for it in graph.of("MatMul", "DFT", "Atan", "Sin", "Cos")} <= spectrum
+    assert {node.name for node in graph.of("MatMul", "DFT", "Atan", "Sin", "Cos")} <= spectrum
     assert all(name.startswith(("block0/frequency/", "block1/frequency/")) for name in spectrum)
-    outside = {it.name for it in graph.nodes if "/frequency/" in it.name} - spectrum
-    kinds = [it.op_type for it in graph.nodes if it.name in outside]
+    outside = {node.name for node in graph.nodes if "/frequency/" in node.name} - spectrum
+    kinds = [node.op_type for node in graph.nodes if node.name in outside]
     assert sorted(kinds) == ["Concat"] * 2 + ["Conv"] * 6
 
 
 def test_macs_are_those_of_the_definition() -> None:
     graph, _ = sfiin("matmul", "fp16")
-    macs = {it.name: graph.macs(it) for it in graph.nodes}
+    macs = {node.name: graph.macs(node) for node in graph.nodes}
     assert macs["Conv"] == 32 * 32 * 8 * 4 * 9
     assert macs["upsample/Conv"] == 8 * 8 * 64 * 25
     assert macs["block0/frequency/MatMul"] == 16 * 2 * 32 * 9 * 16  # even columns from half a row
@@ -199,4 +199,4 @@ def test_without_a_rule_its_nodes_go_to_others_or_to_fp16() -> None:
     assert list(sfiin("matmul", "fp16", tuple(RULES))[1]) == ["hrms"]  # float32 is promised there
     less = sfiin("matmul", "fp16", ["cut"])[1]
     assert not by_rule(less, "cut")
-    assert {it.name for it in graph.of("Atan")} <= by_rule(kept, "cut")
+    assert {node.name for node in graph.of("Atan")} <= by_rule(kept, "cut")

@@ -46,7 +46,7 @@ def spoken(model: onnx.ModelProto, severity: str, text: str) -> set[str]:
     return {
         name
         for name, findings in found.items()
-        if any(it.severity == severity and text in it.problem for it in findings)
+        if any(finding.severity == severity and text in finding.problem for finding in findings)
     }
 
 
@@ -280,7 +280,7 @@ def test_a_thousand_equal_findings_are_one(model: Model) -> None:
     nodes = [helper.make_node("Det", [f"v{i}"], [f"v{i + 1}"], f"det{i}") for i in range(1000)]
     nodes.append(helper.make_node("Compress", ["v1000", "c"], ["z"], "last"))
     found = preflight(model(nodes, {"v0": (F, (2, 2)), "c": (TensorProto.BOOL, (4,))}), target("jetpack6"))
-    assert [(it.operator, it.node, it.index, it.count) for it in found] == [
+    assert [(finding.operator, finding.node, finding.index, finding.count) for finding in found] == [
         ("Det", "det0", 0, 1000),
         ("Compress", "last", 1000, 1),
     ]
@@ -289,7 +289,7 @@ def test_a_thousand_equal_findings_are_one(model: Model) -> None:
 
 def test_errors_come_first(model: Model) -> None:
     free = model([node("Sqrt", "x"), node("Bernoulli", "z", "w")], {"x": (D, ("n", 4))})
-    assert [it.severity for it in preflight(free, target("rtx"))] == ["error", "warning", "note"]
+    assert [finding.severity for finding in preflight(free, target("rtx"))] == ["error", "warning", "note"]
 
 
 def test_subgraphs_are_looked_into(model: Model) -> None:
@@ -304,7 +304,7 @@ def test_subgraphs_are_looked_into(model: Model) -> None:
     found = preflight(
         model([helper.make_node("If", ["c"], ["z"], "if", **branches)], inputs), target("trt10.3")
     )
-    assert [(it.severity, it.operator, it.node) for it in found] == [
+    assert [(finding.severity, finding.operator, finding.node) for finding in found] == [
         ("error", "Bernoulli", "if/else_branch/bernoulli"),
         ("note", "If", "if"),
     ]
@@ -331,7 +331,7 @@ def test_local_functions(model: Model) -> None:
         helper.make_function("local", "Local", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
     )
     assert spoken(outer, "error", "local functions are not read before TensorRT 9.0") == set(EIGHT)
-    assert [it.operator for it in preflight(outer, target("trt10.3"))] == ["Det"]
+    assert [finding.operator for finding in preflight(outer, target("trt10.3"))] == ["Det"]
 
 
 def test_versions_over_the_limit(model: Model) -> None:
@@ -345,7 +345,7 @@ def test_versions_over_the_limit(model: Model) -> None:
         "export with --opset 20 or lower, or convert (onnx.version_converter.convert_version)",
     )
     relu.opset_import[0].version = 99
-    assert [it.severity for it in preflight(relu, target("ort"))] == ["error"]
+    assert [finding.severity for finding in preflight(relu, target("ort"))] == ["error"]
     relu.opset_import[0].version, relu.ir_version = 17, 99
     assert spoken(relu, "error", "newer than 13") == {"ort"}
     assert spoken(relu, "warning", "the last that this version knows") == {
@@ -420,4 +420,4 @@ def test_every_shipped_model_is_read_everywhere() -> None:
 
     for path, _ in shipped():
         for name in ALL:
-            assert {it.severity for it in preflight(load(path), target(name))} <= {"note"}, name
+            assert {finding.severity for finding in preflight(load(path), target(name))} <= {"note"}, name

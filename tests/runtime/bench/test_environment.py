@@ -51,7 +51,8 @@ def test_what_cannot_be_read_is_unknown(tmp_path: Path) -> None:
         cpu_mhz=None, gpu_mhz=None, gpu_highest_mhz=None, temperatures={}, throttled=None, load=None
     )
     machine = environment.read_machine(tmp_path)
-    assert machine.on_battery is machine.power_mode is machine.governor is machine.cpu is None
+    unknown = [machine.on_battery, machine.power_mode, machine.governor, machine.cpu]
+    assert unknown == [None] * 4
 
 
 def test_a_mode_without_a_table_is_not_known_to_be_the_highest(boards: Any, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Clock:
 
 def measured(model: Path, root: Path, **options: Any) -> BenchResult:
     """A second of the clock and more, with three looks a run."""
-    chosen = {
+    chosen: dict[str, Any] = {
         "threads": 1,
         "seconds": 1.5,
         "idle": 0.0,

@@ -19,7 +19,7 @@ CALM = Moment(
 
 def judged(result: BenchResult, *moments: Moment, percent: float = 90.0, **machine: Any) -> Verdict:
     """Of a Jetson that is mended in every respect, but for what is given."""
-    whole = {
+    whole: dict[str, Any] = {
         "platform": {"jetson": "Orin"},
         "power_mode": PowerMode(0, "MAXN", True),
         "on_battery": False,

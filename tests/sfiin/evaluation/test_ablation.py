@@ -17,7 +17,7 @@ from sfiin.data.pairs import Pair
 from sfiin.data.sensors import SENSORS
 from sfiin.data.simulate import simulate
 from sfiin.evaluation import ablation
-from sfiin.evaluation.ablation import VARIANTS, Bench, Variant
+from sfiin.evaluation.ablation import VARIANTS, Experiment, Variant
 from sfiin.model.baselines import PNN, PanNet
 from sfiin.model.network import SFIIN
 from sfiin.runtime.errors import InputError, OutputError, SfiinError
@@ -36,7 +36,7 @@ def pair(seed: int, sensor: str = "simulated") -> Pair:
     return Pair(f"s{seed}", *images, {"sensor": sensor})
 
 
-BENCH = Bench(PROFILE, [pair(1)], [pair(2)], [pair(3, "b"), pair(4, "a"), pair(5, "b")], CONFIG)
+EXPERIMENT = Experiment(PROFILE, [pair(1)], [pair(2)], [pair(3, "b"), pair(4, "a"), pair(5, "b")], CONFIG)
 
 
 def seen_by(runs: list[tuple[str, int]]) -> Any:
@@ -45,14 +45,14 @@ def seen_by(runs: list[tuple[str, int]]) -> Any:
 
 def test_runs_are_added_one_by_one_and_not_done_again(tmp_path: Path) -> None:
     path, seen = tmp_path / "runs.json", []
-    first = ablation.run(path, [SMALL], [3], BENCH, seen_by(seen))
+    first = ablation.run(path, [SMALL], [3], EXPERIMENT, seen_by(seen))
     assert seen == [("small, seed 3", 1), ("small, seed 3", 2)]
     assert ablation.read(path) == first
     seen.clear()
-    runs = ablation.run(path, [SMALL, TINY], [3, 4], BENCH, seen_by(seen))
+    runs = ablation.run(path, [SMALL, TINY], [3, 4], EXPERIMENT, seen_by(seen))
     assert [name for name, step in seen if step == 1] == ["tiny, seed 3", "small, seed 4", "tiny, seed 4"]
     assert runs[0] == first[0]
-    assert [(run["variant"], run["training"]["seed"]) for run in runs] == [
+    assert [(run.variant, run.training.seed) for run in runs] == [
         ("small", 3),
         ("tiny", 3),
         ("small", 4),
@@ -60,16 +60,18 @@ def test_runs_are_added_one_by_one_and_not_done_again(tmp_path: Path) -> None:
     ]
     assert ablation.read(path) == runs
     seen.clear()
-    assert ablation.run(path, [TINY, SMALL], [4, 3], BENCH, seen_by(seen)) == runs
+    assert ablation.run(path, [TINY, SMALL], [4, 3], EXPERIMENT, seen_by(seen)) == runs
     assert not seen
-    other = ablation.run(path, [SMALL], [3], replace(BENCH, config=replace(CONFIG, rate=1e-3)), seen_by(seen))
-    assert (len(other), other[-1]["training"]["rate"]) == (5, 1e-3)
+    other = ablation.run(
+        path, [SMALL], [3], replace(EXPERIMENT, config=replace(CONFIG, rate=1e-3)), seen_by(seen)
+    )
+    assert (len(other), other[-1].training.rate) == (5, 1e-3)
     assert [found.name for found in tmp_path.iterdir()] == ["runs.json"]
 
 
 def test_what_is_asked_for_twice_is_done_once(tmp_path: Path) -> None:
     seen: list[tuple[str, int]] = []
-    runs = ablation.run(tmp_path / "runs.json", [SMALL, SMALL], [0, 0], BENCH, seen_by(seen))
+    runs = ablation.run(tmp_path / "runs.json", [SMALL, SMALL], [0, 0], EXPERIMENT, seen_by(seen))
     assert (len(runs), len(seen)) == (1, 2)
 
 
@@ -81,25 +83,25 @@ def test_a_run_is_in_the_file_before_the_next_begins(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ablation.run(path, [SMALL, TINY], [0], BENCH, watch)
-    assert [run["variant"] for run in ablation.read(path)] == ["small"]
+        ablation.run(path, [SMALL, TINY], [0], EXPERIMENT, watch)
+    assert [run.variant for run in ablation.read(path)] == ["small"]
 
 
 def test_figures_are_those_of_the_trained_network(tmp_path: Path) -> None:
-    (run,) = ablation.run(tmp_path / "runs.json", [SMALL], [7], BENCH)
+    (run,) = ablation.run(tmp_path / "runs.json", [SMALL], [7], EXPERIMENT)
     torch.manual_seed(7)
     network = SMALL.build(PROFILE)
     config = replace(CONFIG, seed=7)
-    result = train(network, BENCH.used, BENCH.held_out, config)
-    assert run["training"] == asdict(config)
-    assert run["network"] == {"architecture": "sfiin", **asdict(network.config)}
-    assert (run["network"]["channels"], run["network"]["blocks"]) == (4, 1)
-    assert run["parameters"] == sum(p.numel() for p in network.parameters())
-    assert run["validation_ergas"] == result.training["validation_ergas"]
-    assert run["torch"] == torch.__version__
-    assert run["seconds_per_step"] >= 0
+    result = train(network, EXPERIMENT.used, EXPERIMENT.held_out, config)
+    assert run.training == config
+    assert run.network == {"architecture": "sfiin", **asdict(network.config)}
+    assert (run.network["channels"], run.network["blocks"]) == (4, 1)
+    assert run.parameters == sum(p.numel() for p in network.parameters())
+    assert run.validation_ergas == result.training["validation_ergas"]
+    assert run.torch == torch.__version__
+    assert run.seconds_per_step >= 0
     measured: dict[str, list[metrics.Quality]] = {}
-    for it in BENCH.judged:
+    for it in EXPERIMENT.judged:
         rows = []  # tiles of 16 edge to edge, by hand
         for row in (0, 16):
             tiles = []
@@ -114,23 +116,21 @@ def test_figures_are_those_of_the_trained_network(tmp_path: Path) -> None:
         measured.setdefault(it.meta["sensor"], []).append(
             metrics.reference_quality(product, it.truth, 4, 2047.0)
         )
-    assert list(run["quality"]) == ["a", "b"]
-    for sensor, found in run["quality"].items():
-        assert found.pop("pairs") == len(measured[sensor])
-        assert found == {
-            key: pytest.approx(fmean(getattr(q, key) for q in measured[sensor])) for key in found
-        }
-        assert set(found) == {"psnr", "ssim", "sam", "ergas", "scc", "q2n"}
+    assert list(run.quality) == ["a", "b"]
+    for sensor, found in run.quality.items():
+        assert found.pairs == len(measured[sensor])
+        for key in ("psnr", "ssim", "sam", "ergas", "scc", "q2n"):
+            assert getattr(found, key) == pytest.approx(fmean(getattr(q, key) for q in measured[sensor])), key
 
 
 def test_a_training_that_diverges_leaves_the_runs_before_it(tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
-    before = ablation.run(path, [SMALL], [0], BENCH)
+    before = ablation.run(path, [SMALL], [0], EXPERIMENT)
     broken = pair(1)
     assert broken.truth is not None
     broken.truth[...] = np.nan
     with pytest.raises(SfiinError, match="diverged"):
-        ablation.run(path, [SMALL, TINY], [0], replace(BENCH, used=[broken]))
+        ablation.run(path, [SMALL, TINY], [0], replace(EXPERIMENT, used=[broken]))
     assert ablation.read(path) == before
 
 
@@ -147,19 +147,8 @@ def test_a_training_that_diverges_leaves_the_runs_before_it(tmp_path: Path) -> N
         ('{"runs": {"a": 1}}', "not the runs"),
         ('{"runs": ["a"]}', "not the runs"),
         ('{"runs": [null]}', "not the runs"),
-        ('{"runs": [{"variant": "x"}]}', "a run lacks a part"),
-        (
-            '{"runs": [{"variant": "x", "training": {}, "parameters": 1, "quality": {}}]}',
-            "a run lacks a part",
-        ),
-        (
-            '{"runs": [{"variant": "x", "training": {"seed": 1}, "parameters": 1, "quality": {"s": {"psnr": 1}}}]}',
-            "a run lacks a part",
-        ),
-        (
-            '{"runs": [{"variant": "x", "training": {"seed": 1}, "parameters": 1, "quality": []}]}',
-            "not the runs",
-        ),
+        ('{"runs": [{"variant": "x"}]}', r"runs\[0\]\.network: missing field"),
+        ('{"runs": [{"variant": 3}]}', "missing field"),
     ],
 )
 def test_junk_is_refused_and_left_alone(tmp_path: Path, content: str | None, text: str) -> None:
@@ -167,11 +156,38 @@ def test_junk_is_refused_and_left_alone(tmp_path: Path, content: str | None, tex
     if content is not None:
         path.write_text(content)
         with pytest.raises(InputError, match="not the runs that 'sfiin ablate' writes"):
-            ablation.run(path, [SMALL], [0], BENCH)
+            ablation.run(path, [SMALL], [0], EXPERIMENT)
         assert path.read_text() == content
     with pytest.raises(InputError, match=text) as failure:
         ablation.read(path)
     assert str(failure.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("name", ["ablation", "networks"])
+def test_files_of_before_are_read_and_added_to(name: str) -> None:
+    """Whose trainings have no unit of the loss yet."""
+    path = Path(__file__).parents[3] / "benchmarks" / f"{name}.json"
+    runs = ablation.read(path)
+    assert len(runs) == len(json.loads(path.read_text(encoding="utf-8"))["runs"])
+    assert {run.training.unit for run in runs} == {"scale"}
+    assert len({run.key for run in runs}) == len(runs)
+
+
+@pytest.mark.parametrize("part", ["training.seed", "quality.b.psnr", "parameters", "device"])
+def test_a_run_that_lacks_a_part_is_refused(tmp_path: Path, part: str) -> None:
+    path = tmp_path / "runs.json"
+    ablation.run(path, [TINY], [0], EXPERIMENT)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    *parents, last = part.split(".")
+    holder = document["runs"][0]
+    for parent in parents:
+        holder = holder[parent]
+    del holder[last]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(
+        InputError, match=rf"not the runs that 'sfiin ablate' writes .*\.{last}: missing field"
+    ):
+        ablation.read(path)
 
 
 def test_runs_of_none_are_none_and_a_folder_is_no_file(tmp_path: Path) -> None:
@@ -180,7 +196,7 @@ def test_runs_of_none_are_none_and_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not the runs"):
         ablation.read(tmp_path)
     with pytest.raises(OutputError, match="no folder"):
-        ablation.run(tmp_path / "none" / "runs.json", [SMALL], [0], BENCH)
+        ablation.run(tmp_path / "none" / "runs.json", [SMALL], [0], EXPERIMENT)
 
 
 def test_variants_are_what_their_names_say() -> None:

@@ -16,9 +16,20 @@ QUALITY = {"pairs": 2, "psnr": 38.0, "ssim": 0.9, "sam": 2.0, "ergas": 2.5, "scc
 
 
 def run(variant: str, seed: int, psnr: float, steps: int = 100) -> dict[str, Any]:
-    training = {"steps": steps, "batch": 4, "patch": 128, "rate": 0.001, "weight": 0.1, "seed": seed}
+    training = {
+        "steps": steps,
+        "batch": 4,
+        "patch": 128,
+        "rate": 0.001,
+        "weight": 0.1,
+        "seed": seed,
+        "validate_every": 50,
+    }
     return {
         "variant": variant,
+        "network": {"architecture": "sfiin"},
+        "device": "cpu, 1 threads",
+        "torch": "2.6",
         "parameters": 1234,
         "training": training,
         "seconds_per_step": 0.5 + seed,
@@ -58,5 +69,5 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_run_that_lacks_a_measure_is_refused(tmp_path: Path) -> None:
     broken = run("sfiin", 0, 38.0)
     del broken["quality"]["QuickBird"]["scc"]
-    with pytest.raises(InputError, match=r"x.json.*lacks a part"):
+    with pytest.raises(InputError, match=r"x.json.*runs\[0\].quality.QuickBird.scc: missing field"):
         read_all([write(tmp_path / "x.json", [broken])])
