@@ -35,7 +35,7 @@ def open_raster(path: Name, mode: str = "r", **profile: Any) -> Iterator[Any]:
     policy = access.current() if mode == "r" else None
     if mode == "r":
         _require_file(path)
-    elif mode == "r+" and not path.exists():
+    elif mode == "r+" and not Path(path).exists():
         raise FileNotFoundError(errno.ENOENT, "it went while it was being written", str(path))
     if policy:
         if not names.is_local(path):
