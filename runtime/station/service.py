@@ -107,6 +107,7 @@ class Service:
         self._trouble.error = None
         worked = False
         try:
+            self._inbox.check_mounts()
             if self._inbox.claim.hold():
                 self._worker.recycle()  # the next one inherits the new claim's lock
             for name in self._inbox.recover():
@@ -118,13 +119,18 @@ class Service:
                 if self._trouble.error and (not self._once or self._trouble.in_a_row >= IN_A_ROW):
                     break
         except OSError as error:
-            where = self._inbox.folder
-            self._trouble.error = InputError(
-                f"{where}: the inbox cannot be used ({error.strerror or error}); check the share and permissions"
-            )
+            self._trouble.error = self._unusable(error)
         if not self._trouble.error:
             self._trouble = _Trouble()
         return worked
+
+    def _unusable(self, error: OSError) -> SfiinError:
+        why = error.strerror or str(error)
+        if str(error.filename) == str(self._inbox.outbox):
+            return OutputError(f"{self._inbox.outbox}: the outbox cannot be used ({why}); check the share")
+        return InputError(
+            f"{self._inbox.folder}: the inbox cannot be used ({why}); check the share and permissions"
+        )
 
     def _queue(self) -> Iterator[str]:
         """Scenes that are complete: those first that were tried least, then by name."""

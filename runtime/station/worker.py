@@ -190,9 +190,13 @@ def failure(error: Exception) -> Event:
 def blame(error: BaseException) -> Blame:
     """Whose fault an error is.
 
-    What a scene is refused for would be refused again; an error that nobody foresaw might not come again; a
-    disk or a device comes back.
+    What a scene is refused for would be refused again; an error that nobody foresaw might not come again, nor
+    a change in the middle; a disk or a device comes back.
     """
+    from sfiin.runtime.scenes.identity import ChangedError
+
+    if isinstance(error, ChangedError):
+        return "unknown"
     if isinstance(error, UnavailableError):
         return "station"
     if isinstance(error, OutputError):

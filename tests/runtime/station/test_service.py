@@ -257,6 +257,26 @@ def test_an_inbox_that_is_gone_is_waited_for(box: Box) -> None:
     ]
 
 
+@pytest.mark.parametrize(("which", "kind"), [("in", InputError), ("out", OutputError)])
+def test_a_share_that_is_no_longer_mounted_is_not_the_folder_below(
+    box: Box, monkeypatch: pytest.MonkeyPatch, which: str, kind: type[Exception]
+) -> None:
+    """An outbox whose share has gone is an empty folder of the system's own disk; no product must go there."""
+    share = box.inbox if which == "in" else box.outbox
+    mounted = {share}
+    monkeypatch.setattr(Path, "is_mount", lambda path: path in mounted)
+    inbox, events = Inbox(box.inbox, box.outbox, 0.0), []
+    box.scene("a")
+    mounted.clear()
+    worker = FakeWorker(done)
+    with pytest.raises(kind, match="mounted any more"):
+        Service(inbox, worker, events.append, poll=0.01, once=True, stop=Event()).serve()
+    assert worker.asked == []
+    mounted.add(share)
+    Service(inbox, worker, events.append, poll=0.01, once=True, stop=Event()).serve()
+    assert worker.asked == ["a"]
+
+
 def test_with_once_an_inbox_that_goes_is_an_error(box: Box) -> None:
     box.scene("a")
 
