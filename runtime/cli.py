@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from importlib.util import find_spec
+from types import TracebackType
 from typing import Annotated, Any, cast
 
 import typer
@@ -38,6 +39,7 @@ def main() -> None:
     With SFIIN_DEBUG=1 in the environment the traceback comes first.
     """
     raise_on_term()
+    _hush_messages_that_are_no_text()
     try:
         try:
             code = _run()
@@ -49,6 +51,24 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)
+
+
+def _hush_messages_that_are_no_text() -> None:
+    """GDAL's messages quote files, which need not be UTF-8; rasterio then prints tracebacks of its own logging.
+
+    It goes on, and what GDAL said is in the error where there is one. Everything else is shown as ever.
+    """
+    shown, ignored = sys.excepthook, sys.unraisablehook
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not (trace is None and isinstance(error, UnicodeDecodeError)):
+            shown(kind, error, trace)
+
+    def ignore(found: sys.UnraisableHookArgs) -> None:
+        if "rasterio._env.log_error" not in str(found.object):
+            ignored(found)
+
+    sys.excepthook, sys.unraisablehook = show, ignore
 
 
 def requires(extra: str, *modules: str) -> None:
