@@ -128,7 +128,9 @@ class Worker:
             if access:
                 access.check()
         except SfiinError:
-            return {"event": "complete"}  # no file to come makes it good; it is taken, and ends with its reason
+            return {
+                "event": "complete"
+            }  # no file to come makes it good; it is taken, and ends with its reason
         try:
             find(folder, self._bands(), access)
         except SfiinError as error:
