@@ -18,6 +18,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
+from types import TracebackType
 from typing import Annotated, Any, cast
 
 import typer
@@ -42,6 +43,7 @@ def main() -> None:
     With SFIIN_DEBUG=1 in the environment the traceback comes first.
     """
     raise_on_term()
+    _hush_messages_that_are_no_text()
     try:
         try:
             code = _run()
@@ -63,6 +65,24 @@ def require_platform(system: str = sys.platform, machine: str | None = None) -> 
             f"sfiin runs on Linux, on {' or '.join(MACHINES)}; this is {system} on {machine}. The Dockerfile in the "
             "sources makes an image that runs elsewhere"
         )
+
+
+def _hush_messages_that_are_no_text() -> None:
+    """GDAL's messages quote files, which need not be UTF-8; rasterio then prints tracebacks of its own logging.
+
+    It goes on, and what GDAL said is in the error where there is one. Everything else is shown as ever.
+    """
+    shown, ignored = sys.excepthook, sys.unraisablehook
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not (trace is None and isinstance(error, UnicodeDecodeError)):
+            shown(kind, error, trace)
+
+    def ignore(found: sys.UnraisableHookArgs) -> None:
+        if "rasterio._env.log_error" not in str(found.object):
+            ignored(found)
+
+    sys.excepthook, sys.unraisablehook = show, ignore
 
 
 def _run() -> int:

@@ -22,6 +22,10 @@ MOST = 20_000
 """Files of one dataset."""
 
 
+class ChangedError(SceneError):
+    """A file changed while it was read; what it holds now may be whole."""
+
+
 @dataclass(frozen=True)
 class Input:
     """A file: `name` without folders, `sha256` in hex, "" for what is no file of this machine."""
@@ -51,10 +55,10 @@ class Identity:
         return (f"{', '.join(blind[:3])}: no file of this machine, known by name only; a change goes unseen",)
 
     def check(self) -> None:
-        """Raise SceneError where a file is no longer what it was."""
+        """Raise ChangedError where a file is no longer what it was."""
         for path, before in zip(self.paths, self.inputs, strict=True):
             if before.sha256 and _digest(path) != before.sha256:
-                raise SceneError(
+                raise ChangedError(
                     f"{before.name}: changed while it was read; deliver it whole, then start again"
                 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ def open_raster(path: Name, mode: str = "r", **profile: Any) -> Iterator[Any]:
     policy = access.current() if mode == "r" else None
     if mode == "r":
         _require_file(path)
+    elif mode == "r+" and not Path(path).exists():
+        raise FileNotFoundError(errno.ENOENT, "it went while it was being written", str(path))
     if policy:
         if not names.is_local(path):
             raise SceneError(f"{path}: no file, and only files inside the scene's folder are opened")

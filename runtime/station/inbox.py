@@ -22,10 +22,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from sfiin.runtime.errors import InputError, OutputError
 from sfiin.runtime.files import write_fresh
+from sfiin.runtime.scenes.access import MOST_DEPTH, MOST_FILES
 from sfiin.runtime.station import claims
 
 READY = "READY"
@@ -67,6 +69,14 @@ class Inbox:
         self.claim = claims.Claim(folder)
         self._observer = claims.Observer(folder, lease)
         self._seen: dict[str, Seen] = {}
+        self._mounts = [path for path in (folder, outbox) if path.is_mount()]
+
+    def check_mounts(self) -> None:
+        """Raise OSError where a share that was mounted at the start is not: then what lies in its place is
+        another folder, on another disk."""
+        for path in self._mounts:
+            if not path.is_mount():
+                raise OSError(errno.ENODEV, "is not mounted any more", str(path))
 
     def look(self) -> dict[str, Seen]:
         """All scenes that are there, by name, and what was seen of them. Raises OSError where the inbox is
@@ -160,19 +170,18 @@ class Inbox:
 
 
 def _signature(folder: str) -> Signature:
-    """What is in a scene's folder, and one level below, as deliveries have it."""
-    found = list(_files(folder, ""))
-    found.sort()
-    return tuple(found)
+    """What is in a scene's folder, and in those inside it; of very many files the first ones, which are too
+    many anyhow."""
+    return tuple(sorted(islice(_files(folder, "", MOST_DEPTH), MOST_FILES + 1)))
 
 
-def _files(folder: str, prefix: str) -> Iterator[tuple[str, int, int]]:
+def _files(folder: str, prefix: str, depth: int) -> Iterator[tuple[str, int, int]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             state = entry.stat(follow_symlinks=False)
             yield prefix + entry.name, state.st_size, state.st_mtime_ns
-            if stat.S_ISDIR(state.st_mode) and not prefix:
-                yield from _files(entry.path, f"{entry.name}/")
+            if stat.S_ISDIR(state.st_mode) and depth > 1:
+                yield from _files(entry.path, f"{prefix}{entry.name}/", depth - 1)
 
 
 def _rename(source: Path, target: Path) -> None:

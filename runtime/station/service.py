@@ -24,6 +24,9 @@ from sfiin.runtime.station.jobs import Event, require_all
 LONGEST = 60.0
 """Seconds of a pause at most."""
 
+IN_A_ROW = 3
+"""Scenes that are tried with `once` although none of them could be done."""
+
 _STEP = 0.25
 
 
@@ -49,10 +52,12 @@ class Tally:
 
 @dataclass
 class _Trouble:
-    """What the station waits for: `error` in words, and how often it was met in a row."""
+    """What the station waits for: `error` in words, how often it was waited for, how many scenes met it in a
+    row, and which did, the last one last."""
 
     error: SfiinError | None = None
     times: int = 0
+    in_a_row: int = 0
     behind: list[str] = field(default_factory=list)
 
 
@@ -102,6 +107,7 @@ class Service:
         self._trouble.error = None
         worked = False
         try:
+            self._inbox.check_mounts()
             if self._inbox.claim.hold():
                 self._worker.recycle()  # the next one inherits the new claim's lock
             for name in self._inbox.recover():
@@ -110,16 +116,21 @@ class Service:
                 if self._stop.is_set():
                     break
                 worked |= self._do(name)
-                if self._trouble.error:
+                if self._trouble.error and (not self._once or self._trouble.in_a_row >= IN_A_ROW):
                     break
         except OSError as error:
-            where = self._inbox.folder
-            self._trouble.error = InputError(
-                f"{where}: the inbox cannot be used ({error.strerror or error}); check the share and permissions"
-            )
+            self._trouble.error = self._unusable(error)
         if not self._trouble.error:
             self._trouble = _Trouble()
         return worked
+
+    def _unusable(self, error: OSError) -> SfiinError:
+        why = error.strerror or str(error)
+        if str(error.filename) == str(self._inbox.outbox):
+            return OutputError(f"{self._inbox.outbox}: the outbox cannot be used ({why}); check the share")
+        return InputError(
+            f"{self._inbox.folder}: the inbox cannot be used ({why}); check the share and permissions"
+        )
 
     def _queue(self) -> Iterator[str]:
         """Scenes that are complete: those first that were tried least, then by name."""
@@ -187,6 +198,7 @@ class Service:
     def _ended(self, taken: Path, answer: Event) -> None:
         name = taken.name
         if answer["event"] == "done":
+            self._trouble.times = self._trouble.in_a_row = 0
             self._inbox.end(taken)
             self._attempts.forget(name)
             self._tally.done += 1
@@ -198,6 +210,7 @@ class Service:
         elif answer.get("blame") == "station":
             self._give_back(taken)
             self._trouble.error = _as_error(answer)
+            self._trouble.in_a_row += 1
             self._trouble.behind = [*(other for other in self._trouble.behind if other != name), name]
         elif answer.get("blame") == "scene":
             self._fail(taken, answer)

@@ -127,6 +127,11 @@ class Worker:
         try:
             if access:
                 access.check()
+        except SfiinError:
+            return {
+                "event": "complete"
+            }  # no file to come makes it good; it is taken, and ends with its reason
+        try:
             find(folder, self._bands(), access)
         except SfiinError as error:
             return {"event": "incomplete", "error": one_line(error)}
@@ -187,9 +192,13 @@ def failure(error: Exception) -> Event:
 def blame(error: BaseException) -> Blame:
     """Whose fault an error is.
 
-    What a scene is refused for would be refused again; an error that nobody foresaw might not come again; a
-    disk or a device comes back.
+    What a scene is refused for would be refused again; an error that nobody foresaw might not come again, nor
+    a change in the middle; a disk or a device comes back.
     """
+    from sfiin.runtime.scenes.identity import ChangedError
+
+    if isinstance(error, ChangedError):
+        return "unknown"
     if isinstance(error, UnavailableError):
         return "station"
     if isinstance(error, OutputError):

@@ -12,6 +12,7 @@ makes the same scene.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -242,6 +243,32 @@ def values(path: Path, chance: random.Random) -> str:
     return f"{count} values of {odd}"
 
 
+def located(path: Path, chance: random.Random) -> str:
+    """Both files where no place is: odd numbers in the same terms of their transforms."""
+    terms, odd = chance.sample(range(6), chance.choice([1, 2, 6])), chance.choice(ODD)
+    for name, pixel in (("pan.tif", 0.5), ("ms.tif", 2.0)):
+        numbers = [pixel, 0.0, 5e5, 0.0, -pixel, 4e6]
+        for term in terms:
+            numbers[term] = odd * (1 if term in (2, 5) else pixel)
+        with (
+            contextlib.suppress(rasterio.errors.RasterioError),
+            rasterio.open(path.with_name(name), "r+") as file,
+        ):
+            file.transform = Affine(*numbers)
+    return f"terms {sorted(terms)} of both transforms: {odd}"
+
+
+def text(path: Path, chance: random.Random) -> str:
+    """Names and tags in bytes that are no UTF-8."""
+    with rasterio.open(path, "r+") as file:
+        file.descriptions = tuple(f"band ZZZZ{i}" for i in file.indexes)
+        file.update_tags(ACQUISITIONDATETIME="ZZZZ", AREA_OR_POINT="ZZZZ")
+        file.update_tags(1, ns=chance.choice(["IMAGERY", "RPC", ""]), LINE_OFF="ZZZZ", NBITS="ZZZZ")
+    odd = bytes(chance.choice([0xE9, 0xFC, 0x80, 0xFF, 0x01, 0x3C]) for _ in range(4))
+    path.write_bytes(path.read_bytes().replace(b"ZZZZ", odd))
+    return f"text with {odd!r}"
+
+
 def swapped(path: Path, chance: random.Random) -> str:
     other = path.with_name("ms.tif" if path.name == "pan.tif" else "pan.tif")
     shutil.copy(other, path)
@@ -250,7 +277,7 @@ def swapped(path: Path, chance: random.Random) -> str:
 
 DAMAGE: tuple[Callable[[Path, random.Random], str], ...] = (
     some_bytes, some_bytes, length, hole, directory, directory, directory, place, place, place, sidecar, sidecar,
-    sidecar, values, values, swapped,
+    sidecar, values, values, swapped, located, located, located, text, text,
 )  # fmt: off
 
 

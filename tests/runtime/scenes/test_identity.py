@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 
 from sfiin.runtime.errors import SceneError
 from sfiin.runtime.files import sha256
-from sfiin.runtime.scenes.identity import of, of_files
+from sfiin.runtime.scenes.identity import ChangedError, of, of_files
 
 
 def image(path: Path, value: int = 1) -> Path:
@@ -70,7 +70,7 @@ def test_a_change_under_the_same_size_and_time_is_seen(tmp_path: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    with pytest.raises(SceneError, match="changed while it was read"):
+    with pytest.raises(ChangedError, match="changed while it was read"):
         found.check()
 
 

@@ -46,3 +46,8 @@ def test_what_cannot_be_written_is_the_caller_s(tmp_path: Path) -> None:
     size = {"count": 1, "height": 3, "width": 5, "dtype": "uint16"}
     with pytest.raises(RasterioIOError), open_raster(tmp_path / "no" / "a.tif", "w", driver="GTiff", **size):
         pass
+
+
+def test_a_file_that_went_while_it_was_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), open_raster(tmp_path / "part.tif", "r+"):
+        pass

@@ -182,8 +182,27 @@ def test_what_is_no_scenes_fault_fails_none(box: Box, error: Exception, kind: ty
     events, worker = served(box, lambda _: failure(error))
     assert events[-1]["kind"] is kind
     assert box.names == ["a", "b"]
-    assert worker.asked == ["a"]
+    assert worker.asked == ["a", "b"]
     assert not Attempts(box.inbox).of("a").failed
+
+
+def test_with_once_a_fault_of_one_output_keeps_no_other_from_being_done(box: Box) -> None:
+    for name in ("a", "b", "c"):
+        box.scene(name)
+
+    def answer(request: Document) -> Document:
+        return failure(OutputError("a link is in the way")) if request["name"] == "a" else done(request)
+
+    events, _ = served(box, answer)
+    assert events[-1]["kind"] is OutputError
+    assert box.names == [".done", "a"]
+
+
+def test_with_once_a_fault_of_all_is_not_met_by_each(box: Box) -> None:
+    for number in range(9):
+        box.scene(f"s{number}")
+    _, worker = served(box, lambda _: failure(OutputError("no space")))
+    assert len(worker.asked) == 3
 
 
 def test_it_is_waited_for_with_pauses_that_grow(box: Box) -> None:
@@ -236,6 +255,26 @@ def test_an_inbox_that_is_gone_is_waited_for(box: Box) -> None:
         "done",
         "end",
     ]
+
+
+@pytest.mark.parametrize(("which", "kind"), [("in", InputError), ("out", OutputError)])
+def test_a_share_that_is_no_longer_mounted_is_not_the_folder_below(
+    box: Box, monkeypatch: pytest.MonkeyPatch, which: str, kind: type[Exception]
+) -> None:
+    """An outbox whose share has gone is an empty folder of the system's own disk; no product must go there."""
+    share = box.inbox if which == "in" else box.outbox
+    mounted = {share}
+    monkeypatch.setattr(Path, "is_mount", lambda path: path in mounted)
+    inbox, events = Inbox(box.inbox, box.outbox, 0.0), []
+    box.scene("a")
+    mounted.clear()
+    worker = FakeWorker(done)
+    with pytest.raises(kind, match="mounted any more"):
+        Service(inbox, worker, events.append, poll=0.01, once=True, stop=Event()).serve()
+    assert worker.asked == []
+    mounted.add(share)
+    Service(inbox, worker, events.append, poll=0.01, once=True, stop=Event()).serve()
+    assert worker.asked == ["a"]
 
 
 def test_with_once_an_inbox_that_goes_is_an_error(box: Box) -> None:

@@ -13,6 +13,7 @@ from sfiin.runtime.errors import (
     SfiinError,
     UnavailableError,
 )
+from sfiin.runtime.scenes.identity import ChangedError
 from sfiin.runtime.station.worker import blame, failure
 
 
@@ -38,6 +39,7 @@ def caused(number: int) -> OutputError:
         (OSError(5, "input/output error"), "station"),
         (OSError(40, "too many links"), "scene"),
         (SfiinError("not finite"), "unknown"),
+        (ChangedError("changed while it was read"), "unknown"),
         (MemoryError(), "unknown"),
         (ValueError("NaN"), "unknown"),
     ],
