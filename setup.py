@@ -28,7 +28,7 @@ class Wheel(bdist_wheel):
 setup(
     ext_modules=[
         Extension(
-            "sfiin.runtime.backends._native",
+            "sfiin.runtime.backends.library._native",
             [str(SOURCES / name) for name in ("kernels.cpp", "parse.cpp", "library.cpp")],
             depends=[str(path) for path in sorted(SOURCES.glob("*.hpp"))],
             include_dirs=[str(SOURCES)],

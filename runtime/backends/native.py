@@ -33,7 +33,7 @@ from sfiin.runtime.errors import InputError, MismatchError, SfiinError, Unavaila
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "library"  # no package, so that nothing imports what lies there
 _PATTERN = "_native*.so"
 _REASON = 256  # bytes of the library's reason
 
