@@ -75,7 +75,7 @@ def instruction_set() -> str:
     return str(library().sfiin_native_instruction_set().decode())
 
 
-class _Program:
+class Program:
     """A program in the library's memory; one thread at a time may run it."""
 
     def __init__(
@@ -93,12 +93,14 @@ class _Program:
     def run(
         self, ms: NDArray[np.float32], pan: NDArray[np.float32], hrms: NDArray[np.float32]
     ) -> NDArray[np.float32]:
+        """Fuse tiles into `hrms`, shapes as of `Session.run`, all contiguous; returns it."""
         arrays = zip((ms, pan, hrms), self._sizes, strict=True)
         arguments = [part for array, size in arrays for part in (_address(array), size)]
         library().sfiin_native_run(ctypes.c_void_p(self._handle), ctypes.c_size_t(len(ms)), *arguments)
         return hrms
 
     def close(self) -> None:
+        """Free its memory."""
         if self._handle:
             library().sfiin_native_close(ctypes.c_void_p(self._handle))
         self._handle = None
@@ -124,7 +126,7 @@ class NativeSession:
         note = vouching.vouch(found) if prove else ""
         self._contract, self.sha256, self.notes = found.contract, found.sha256, [note] if note else []
         self.backend = f"native {instruction_set()}"
-        self._programs: list[_Program] = []
+        self._programs: list[Program] = []
         try:
             self._compile(found, threads or len(os.sched_getaffinity(0)))
         except onnx_graph.UnknownGraphError as error:
@@ -153,7 +155,7 @@ class NativeSession:
         code, constants = native_steps.encode(compile_graph(graph))
         ms, pan, hrms = (math.prod(shapes[name]) for name in ("ms", "pan", "hrms"))
         for _ in range(threads):
-            self._programs.append(_Program(code, constants, (ms, pan, hrms)))
+            self._programs.append(Program(code, constants, (ms, pan, hrms)))
 
     @property
     def contract(self) -> Contract:

@@ -31,7 +31,7 @@ built = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not() or "b
 def run_graph(model: onnx.ModelProto, ms: Any, pan: Any, bands: int = 4) -> Any:
     code, constants = native_steps.encode(compile_graph(onnx_graph.parse(model.SerializeToString())))
     hrms = np.empty((1, bands, *pan.shape[2:]), np.float32)
-    program = native._Program(code, constants, (ms.size, pan.size, hrms.size))
+    program = native.Program(code, constants, (ms.size, pan.size, hrms.size))
     try:
         return program.run(ms, pan, hrms)
     finally:
@@ -195,11 +195,11 @@ def test_what_is_no_program_is_refused(small_model: Path) -> None:
         at = random.integers(0, len(code))
         broken[at] = random.choice([-1, 0, 1 << 30, -(1 << 31), 10_000])
         try:
-            native._Program(broken[: random.integers(1, len(code))], constants, (1, 1, 1)).close()
+            native.Program(broken[: random.integers(1, len(code))], constants, (1, 1, 1)).close()
         except onnx_graph.UnknownGraphError as error:
             assert str(error)
     with pytest.raises(onnx_graph.UnknownGraphError, match="another version"):
-        native._Program(np.zeros(1, np.int32), constants, (1, 1, 1))
+        native.Program(np.zeros(1, np.int32), constants, (1, 1, 1))
 
 
 def test_without_the_library_it_is_said_how_to_get_it(
