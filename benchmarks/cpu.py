@@ -5,8 +5,10 @@
     python benchmarks/cpu.py --profile                      # where its time goes for `--target ort`, one thread
 
 Every round runs all ways once, in turn; a figure is the median over rounds of a way's time, or of its ratio
-to PyTorch eager in the same round, so that what else the machine does meets all alike. Warm-up is apart, and
-a pause before each run lets the threads of the way before it go to sleep.
+to PyTorch eager in the same round, so that what else the machine does meets all alike. `cpu_ms` and
+`cpu_speed` are of CPU time, all threads together, which a shared machine leaves alone; with one thread they
+are what to go by. Warm-up is apart, and a pause before each run lets the threads of the way before it go to
+sleep. With two threads the native kernels compute two tiles at once, so their time is of two tiles, halved.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -33,10 +36,13 @@ from sfiin.export.cost import cost, total
 from sfiin.export.graph import build_graph
 from sfiin.export.targets import targets
 from sfiin.model.network import SFIIN, NetworkConfig
+from sfiin.runtime.backends import native, native_steps, onnx_graph
+from sfiin.runtime.backends.native import Program
+from sfiin.runtime.backends.native_program import compile_graph
 from sfiin.runtime.backends.session import session_options
 from sfiin.runtime.files import publish
 
-WAYS = ("eager", "compile", "plain export", "dft", "matmul", "matmul for ort")
+WAYS = ("eager", "compile", "plain export", "dft", "matmul", "matmul for ort", "native")
 TITLES = (
     "PyTorch eager",
     "torch.compile",
@@ -44,6 +50,7 @@ TITLES = (
     "ONNX Runtime, `dft`",
     "ONNX Runtime, `matmul`",
     "the same, `--target ort`",
+    "native kernels",
 )
 
 BLOCK = targets()["ort"].block
@@ -81,6 +88,7 @@ def main() -> None:
         "command": f"python benchmarks/cpu.py --rounds {options.rounds}",
         "cpu": _cpu(),
         "versions": {name: version(name) for name in ("torch", "onnxruntime", "onnx", "numpy")},
+        "native": native.instruction_set(),
         "python": platform.python_version(),
         "runs": runs,
     }
@@ -109,14 +117,17 @@ def measure(branch: Any, tile: int, threads: int, rounds: int) -> dict[str, Any]
             build_graph(network, (tile, tile), "matmul", 17, BLOCK), threads, ms, pan, BLOCK
         ),
     }
+    ways["native"] = _native(model, threads, ms, pan)
     times = _interleaved(ways, rounds)
     spent = total(cost(model))
     found: dict[str, Any] = {"branch": branch, "tile": tile, "threads": threads, "rounds": rounds}
-    found["ms"] = {name: round(1e3 * median(taken), 2) for name, taken in times.items()}
-    found["speed"] = {
-        name: round(median(one / other for one, other in zip(times["eager"], taken, strict=True)), 3)
-        for name, taken in times.items()
-    }
+    for kind, prefix in ((0, ""), (1, "cpu_")):
+        taken = {name: [one[kind] / _tiles(name, threads) for one in all_] for name, all_ in times.items()}
+        found[f"{prefix}ms"] = {name: round(1e3 * median(one), 2) for name, one in taken.items()}
+        found[f"{prefix}speed"] = {
+            name: round(median(a / b for a, b in zip(taken["eager"], one, strict=True)), 3)
+            for name, one in taken.items()
+        }
     found["matmul_macs"], found["matmul_bytes"] = spent.macs, spent.moved
     found["gflops"], found["gigabytes_per_second"] = round(_gemm_rate(), 1), round(_copy_rate(), 1)
     print(json.dumps(found), flush=True)
@@ -162,18 +173,38 @@ def profile(tile: int = 128, rounds: int = 30) -> dict[str, float]:
     return {kind: round(value, 1) for kind, value in sorted(found.items())}
 
 
-def _interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def _interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Wall-clock and CPU seconds of every run."""
     for _ in range(3):
         for way in ways.values():
             way()
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
             time.sleep(_PAUSE)
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             way()
-            times[name].append(time.perf_counter() - start)
+            times[name].append((time.perf_counter() - start, time.process_time() - used))
     return times
+
+
+def _tiles(way: str, threads: int) -> int:
+    """How many tiles one run of a way computes."""
+    return threads if way == "native" else 1
+
+
+def _native(model: onnx.ModelProto, threads: int, ms: Any, pan: Any) -> Callable[[], object]:
+    code, constants = native_steps.encode(compile_graph(onnx_graph.parse(model.SerializeToString())))
+    hrms = [np.empty((1, ms.shape[1], *pan.shape[2:]), np.float32) for _ in range(threads)]
+    programs = [Program(code, constants, (ms.size, pan.size, hrms[0].size)) for _ in range(threads)]
+    pool = ThreadPoolExecutor(threads)
+
+    def run() -> object:
+        if threads == 1:
+            return programs[0].run(ms, pan, hrms[0])
+        return list(pool.map(lambda program, to: program.run(ms, pan, to), programs, hrms))
+
+    return run
 
 
 def _torch(network: Callable[..., Any], ms: Any, pan: Any) -> Callable[[], object]:
@@ -234,15 +265,18 @@ def _best(work: Callable[[], object], tries: int = 7) -> float:
 
 
 def table(document: dict[str, Any]) -> str:
-    """The Markdown table of the measurements: how many times as fast as PyTorch eager."""
-    rows = [
-        "| spatial branch | tile | threads | eager ms | " + " | ".join(TITLES[1:]) + " | share of GEMM rate |"
-    ]
-    rows.append("|---" * (len(TITLES) + 4) + "|")
+    """The Markdown table of the measurements: how many times as fast as PyTorch eager, by CPU time for one
+    thread, by wall-clock time for more."""
+    titles = dict(zip(WAYS, TITLES, strict=True))
+    ways = [name for name in WAYS[1:] if name in document["runs"][0]["ms"]]
+    names = " | ".join(titles[name] for name in ways)
+    rows = [f"| spatial branch | tile | threads | eager ms | {names} | share of GEMM rate |"]
+    rows.append("|---" * (len(ways) + 5) + "|")
     for run in document["runs"]:
         share = 2 * run["matmul_macs"] / (run["ms"]["matmul for ort"] * 1e6) / run["gflops"]
-        cells = [run["branch"], run["tile"], run["threads"], f"{run['ms']['eager']:.0f}"]
-        cells += [f"{run['speed'][name]:.2f}x" for name in WAYS[1:]] + [f"{100 * share:.0f} %"]
+        kind = "cpu_" if run["threads"] == 1 and "cpu_ms" in run else ""
+        cells = [run["branch"], run["tile"], run["threads"], f"{run[kind + 'ms']['eager']:.0f}"]
+        cells += [f"{run[kind + 'speed'][name]:.2f}x" for name in ways] + [f"{100 * share:.0f} %"]
         rows.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(rows)
 

@@ -35,8 +35,9 @@ def document(name: str) -> dict[str, Any]:
     return json.loads((ROOT / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def test_the_cpu_table_is_rendered_from_its_file() -> None:
-    found = document("cpu")
+@pytest.mark.parametrize("name", ["cpu", "cpu-native"])
+def test_the_cpu_table_is_rendered_from_its_file(name: str) -> None:
+    found = document(name)
     assert benchmark("cpu").table(found) in DOCS
     assert found["cpu"] in DOCS
 

@@ -90,7 +90,11 @@ size_t Scratch(const Program& program) {
     return most;
 }
 
-const char* Name() { return hwy::TargetName(HWY_TARGET); }
+#define SFIIN_TEXT(name) SFIIN_QUOTED(name)
+#define SFIIN_QUOTED(name) #name
+const char* Name() { return SFIIN_TEXT(HWY_NAMESPACE) + 2; }  // N_AVX2
+#undef SFIIN_TEXT
+#undef SFIIN_QUOTED
 
 }  // namespace HWY_NAMESPACE
 }  // namespace sfiin

@@ -134,10 +134,11 @@ struct Reader {
         step.out = planes(step.mean ? Size{1, 1} : step.size);
         const int operands = within(1, 64, "a number of operands");
         for (int i = 0; i < operands; ++i) {
-            Pointwise::Operand operand;
+            Pointwise::Operand operand{};
             operand.kind = static_cast<Pointwise::Kind>(within(0, 2, "a kind of operand"));
-            operand.value = real();
-            if (operand.kind != Pointwise::Kind::Constant)
+            if (operand.kind == Pointwise::Kind::Constant)
+                operand.constants = constant(step.out.size());
+            else
                 operand.planes = planes(operand.kind == Pointwise::Kind::Map ? step.size : Size{1, 1}, step.out.size());
             step.operands.push_back(operand);
         }

@@ -47,7 +47,7 @@ void pointwise(const Pointwise& step, float* scratch) {
         for (size_t i = 0; i < operands; ++i) {
             const auto& operand = step.operands[i];
             if (operand.kind == Pointwise::Kind::Map) continue;
-            const float value = operand.kind == Pointwise::Kind::Constant ? operand.value : *operand.planes[c];
+            const float value = operand.kind == Pointwise::Kind::Constant ? operand.constants[c] : *operand.planes[c];
             hn::StoreU(splat(value), d, scratch + i * MOST_LANES);
             registers[i] = {scratch + i * MOST_LANES, 0};
         }

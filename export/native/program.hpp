@@ -64,8 +64,8 @@ struct Pointwise {
     enum class Kind : int32_t { Map = 0, Channel = 1, Constant = 2 };
     struct Operand {
         Kind kind;
-        Planes planes;  // of each channel: a map, or one value
-        float value;
+        Planes planes;           // of each channel: a map, or one value
+        const float* constants;  // or a constant
     };
     struct Instruction {
         Operation operation;

@@ -65,7 +65,7 @@ def survey() -> dict[str, Any]:
         "tensorrt": {name: version(name) for name in TENSORRT},
         "cuda": driver,
         "onnxruntime": onnxruntime,
-        "backends": {name: backend(name) for name in PROVIDERS},
+        "backends": {"native": _native(), **{name: backend(name) for name in PROVIDERS}},
         "plans": plans(),
         "jetpack": jetpack(),
         "fourier": {**NEEDS, "dft": _dft(onnxruntime)},
@@ -165,6 +165,14 @@ def backend(name: str) -> dict[str, Any]:
     if not why and name != "cpu":
         why = cuda_driver()["why"]
     return {"usable": not why, "why": why}
+
+
+def _native() -> dict[str, Any]:
+    """Whether the native kernels are here, for which vectors, and if not, why."""
+    from sfiin.runtime.backends import native
+
+    why = native.why_not()
+    return {"usable": not why, "why": why or None, "vectors": None if why else native.instruction_set()}
 
 
 def plans() -> dict[str, dict[str, Any]]:

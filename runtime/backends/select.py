@@ -2,7 +2,9 @@
 
 | file  | `auto`                                            | or by name                                              |
 |-------|---------------------------------------------------|---------------------------------------------------------|
-| .onnx | ONNX Runtime, on the GPU where it has one, or CPU | `cpu`, `cuda`, `tensorrt`: its execution providers      |
+| .onnx | ONNX Runtime on the GPU where it has one; else    | `native`; `cpu`, `cuda`, `tensorrt`: ONNX Runtime's     |
+|       | the native kernels where they know the model;     | execution providers                                     |
+|       | else ONNX Runtime on the CPU                      |                                                         |
 | plan  | TensorRT, or TensorRT for RTX, natively           | `tensorrt`                                              |
 
 A model's name may also be the address of one that a Triton server runs (`grpc://HOST:PORT/NAME`). A file is
@@ -14,16 +16,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from sfiin.runtime.backends import machine, plan
+from sfiin.runtime.backends import machine, native, plan
+from sfiin.runtime.backends.native import NativeSession
 from sfiin.runtime.backends.session import OnnxSession, Provider, Session
 from sfiin.runtime.backends.triton_client import TritonSession, is_address
-from sfiin.runtime.errors import InputError, MismatchError
+from sfiin.runtime.errors import CheckFailedError, InputError, MismatchError, UnavailableError
 
-Choice = Literal["auto", "cpu", "cuda", "tensorrt"]
+Choice = Literal["auto", "native", "cpu", "cuda", "tensorrt"]
 
 
 def open_session(model: Path, choice: Choice = "auto", threads: int = 0) -> Session:
-    """Open a model or a plan. `threads` bounds ONNX Runtime's on a CPU (0: its choice).
+    """Open a model or a plan. `threads` bounds those on a CPU (0: the backend's choice).
 
     Raises as `OnnxSession` and `sfiin.runtime.backends.tensorrt_session.open_plan`, InputError for a missing
     file, MismatchError for a plan that is asked to run elsewhere than in TensorRT; for an address as
@@ -36,7 +39,7 @@ def open_session(model: Path, choice: Choice = "auto", threads: int = 0) -> Sess
     if not model.is_file():
         raise InputError(f"{model}: no such model file")
     if not plan.is_plan(model):
-        return OnnxSession(model, best_provider() if choice == "auto" else choice, threads)
+        return _open_model(model, choice, threads)
     if choice not in ("auto", "tensorrt"):
         raise MismatchError(
             f"{model} is a TensorRT plan, which only TensorRT runs; leave out --provider {choice}"
@@ -46,6 +49,18 @@ def open_session(model: Path, choice: Choice = "auto", threads: int = 0) -> Sess
     return open_plan(model)
 
 
+def _open_model(model: Path, choice: Choice, threads: int) -> Session:
+    provider = best_provider() if choice == "auto" else choice
+    if provider == "native":
+        return NativeSession(model, threads)
+    if choice == "auto" and provider == "cpu" and not native.why_not():
+        try:
+            return NativeSession(model, threads)
+        except (UnavailableError, CheckFailedError):
+            pass  # a model that the kernels do not know; what is wrong with the model itself is said again below
+    return OnnxSession(model, provider, threads)
+
+
 def best_provider() -> Provider:
-    """The GPU where ONNX Runtime and a driver are there for it, else the CPU."""
+    """ONNX Runtime's provider: the GPU where it and a driver are there for it, else the CPU."""
     return "cuda" if machine.backend("cuda")["usable"] else "cpu"

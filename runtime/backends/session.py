@@ -113,6 +113,7 @@ class OnnxSession:
         self._contract, self._batch = model.contract, model.batch
         self._types = {name: vouching.FED[dtype] for name, dtype in model.types.items()}
         self.sha256, self.notes = model.sha256, [note] if note else []
+        self.backend = f"onnxruntime {ort.__version__} {provider}"
         options = session_options(ort, threads, self._contract.block)
         # Weights that lie outside the model are found by its path only.
         source = str(model.path) if model.external else model.data

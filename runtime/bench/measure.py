@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 import sfiin
 from sfiin.runtime import golden
 from sfiin.runtime.backends import machine, plan
+from sfiin.runtime.backends.native import NativeSession
 from sfiin.runtime.backends.select import Choice, best_provider, open_session
 from sfiin.runtime.backends.session import Session
 from sfiin.runtime.bench import power, statistics
@@ -247,6 +248,8 @@ def scene_budget(contract: Contract, per_second: float) -> SceneBudget:
 def _backend(run: Run, options: BenchOptions) -> str:
     if plan.is_plan(run.path):
         return plan.read(run.path).build.flavour
+    if isinstance(run.session, NativeSession):
+        return run.session.backend
     version = machine.version("onnxruntime") or machine.version("onnxruntime-gpu")
     return f"onnxruntime {version} {best_provider() if options.provider == 'auto' else options.provider}"
 

@@ -37,7 +37,7 @@ def _print(facts: dict[str, Any]) -> None:
     backends = [
         (name, "yes" if it["usable"] else "no", it["why"] or "") for name, it in facts["backends"].items()
     ]
-    chosen = "cuda" if facts["backends"]["cuda"]["usable"] else "cpu"
+    chosen = next((name for name in ("cuda", "native") if facts["backends"][name]["usable"]), "cpu")
     print_table(
         f"Backends of 'sfiin run' for models (.onnx); here it takes {chosen}",
         backends,

@@ -33,9 +33,11 @@ Model = Annotated[
 # The names of sfiin.runtime.backends.select.Choice, repeated because that module loads NumPy, which `--help`
 # must not.
 Provider = Annotated[
-    Literal["auto", "cpu", "cuda", "tensorrt"],
+    Literal["auto", "native", "cpu", "cuda", "tensorrt"],
     typer.Option(
-        "--provider", help="What the model runs on; auto: the GPU where it can, and plans in TensorRT."
+        "--provider",
+        help="What the model runs on; auto: the GPU where it can, else the native kernels or ONNX Runtime's CPU; "
+        "plans in TensorRT.",
     ),
 ]
 Threads = Annotated[

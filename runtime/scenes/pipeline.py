@@ -406,6 +406,7 @@ def _tags(session: Session) -> dict[str, str]:
         "SFIIN_LOWERING": contract.lowering,
         "SFIIN_PRECISION": contract.precision,
         "SFIIN_VERSION": sfiin.__version__,
+        **({"SFIIN_BACKEND": backend} if (backend := getattr(session, "backend", "")) else {}),
         # Of the bytes that ran; a session elsewhere, such as on a server, does not know them.
         **({"SFIIN_MODEL_SHA256": ran} if (ran := getattr(session, "sha256", "")) else {}),
     }
