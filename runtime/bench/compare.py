@@ -63,7 +63,7 @@ class Comparison:
         """Raise CheckFailedError for a second that is slower, UndecidedError where that cannot be said."""
         if self.undecided:
             raise UndecidedError(
-                f"undecided: {self.undecided}; the second median is {self.ratio:.3f} times the first, which tells nothing"
+                f"undecided: {self.undecided}; the second median is {self.ratio:.3f} times the first"
             )
         if self.slower:
             raise CheckFailedError(
