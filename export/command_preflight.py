@@ -35,6 +35,11 @@ def preflight(
 
     chosen = check.target(name)
     findings = check.preflight(check.load(model), chosen, model.parent)
+    if name == "ort" and not any(finding.severity == "error" for finding in findings):
+        from sfiin.export.ort_load import refusal
+
+        found = refusal(model)
+        findings = [*([found] if found else []), *findings]
     errors = [finding for finding in findings if finding.severity == "error"]
     if as_json:
         print_json(

@@ -5,7 +5,8 @@
     │   ├── SceneError        3  PAN or MS unusable: type, bands, georeference, no common area
     │   └── CheckpointError   3  a checkpoint of unknown layout, or damaged
     ├── MismatchError         4  two things that do not belong together, such as model and scene
-    │   └── ContractError     4  a contract with a missing, unknown or ill-typed field
+    │   ├── ContractError     4  a contract with a missing, unknown or ill-typed field
+    │   └── UndecidedError    4  two benchmarks that cannot be compared: invalid, or without a spread
     ├── UnavailableError      5  an extra, a backend or a device that this machine lacks
     ├── CheckFailedError      6  an artefact that differs from its reference by more than its gate
     ├── OutputError           7  a product that could not be written
@@ -51,6 +52,11 @@ class MismatchError(SfiinError):
 
 class ContractError(MismatchError):
     """A contract has a missing, unknown or ill-typed field; the message names it."""
+
+
+class UndecidedError(MismatchError):
+    """Two benchmarks cannot be compared: one is invalid, or its spread is not known; nobody can say which is
+    faster."""
 
 
 class UnavailableError(SfiinError):

@@ -132,6 +132,29 @@ def within(folder: Path, name: str) -> Path:
     return path
 
 
+def is_entry(data: bytes, field: Field, key: str) -> bool:
+    """Whether a field of the file is the metadata's entry of this key."""
+    return field.number == _METADATA and _text(data, field, _KEY) == key
+
+
+def entry(key: str, value: str) -> bytes:
+    """An entry of the metadata as a field, to be added to a file."""
+    inside = b"".join(_tagged(number, text.encode()) for number, text in ((_KEY, key), (_VALUE, value)))
+    return _tagged(_METADATA, inside)
+
+
+def _tagged(number: int, payload: bytes) -> bytes:
+    return _as_varint(8 * number + _BYTES) + _as_varint(len(payload)) + payload
+
+
+def _as_varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
+
+
 def external_files(data: bytes) -> list[str]:
     """The names of the files that hold weights outside the model, sorted. Raises ValueError as `fields`."""
     if (

@@ -16,6 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from sfiin.runtime import signatures
 from sfiin.runtime.backends import machine, native, plan
 from sfiin.runtime.backends.native import NativeSession
 from sfiin.runtime.backends.session import OnnxSession, Provider, Session
@@ -25,19 +26,39 @@ from sfiin.runtime.errors import CheckFailedError, InputError, MismatchError, Un
 Choice = Literal["auto", "native", "cpu", "cuda", "tensorrt"]
 
 
-def open_session(model: Path, choice: Choice = "auto", threads: int = 0) -> Session:
+def open_session(
+    model: Path, choice: Choice = "auto", threads: int = 0, *, key: Path | None = None
+) -> Session:
     """Open a model or a plan. `threads` bounds those on a CPU (0: the backend's choice).
 
-    Raises as `OnnxSession` and `sfiin.runtime.backends.tensorrt_session.open_plan`, InputError for a missing
-    file, MismatchError for a plan that is asked to run elsewhere than in TensorRT; for an address as
-    `sfiin.runtime.backends.triton_client.TritonSession`.
+    With a `key`, or one that the environment names (`sfiin.runtime.signatures.SETTING`), the model's folder must
+    be signed with it, and what runs must be what was signed. Raises as `signatures.verify`, `OnnxSession` and
+    `sfiin.runtime.backends.tensorrt_session.open_plan`, InputError for a missing file, MismatchError for a plan
+    that is asked to run elsewhere than in TensorRT; for an address as
+    `sfiin.runtime.backends.triton_client.TritonSession`, and MismatchError where a key is wanted.
     """
     if is_address(model):
         if choice != "auto":
             raise MismatchError(f"{model}: the server decides what it runs on; leave out --provider {choice}")
+        if signatures.required(key):
+            raise MismatchError(
+                f"{model}: signature: what a server runs cannot be verified here; leave the key out"
+            )
         return TritonSession(str(model))
     if not model.is_file():
         raise InputError(f"{model}: no such model file")
+    wanted = signatures.required(key)
+    if wanted is None:
+        return _opened(model, choice, threads)
+    signed = signatures.verify(model.parent, wanted)
+    session = _opened(model, choice, threads)
+    if getattr(session, "sha256", "") != signed.get(model.name):
+        session.close()
+        raise MismatchError(f"{model}: signature: what would run is not among the files that are signed")
+    return session
+
+
+def _opened(model: Path, choice: Choice, threads: int) -> Session:
     if not plan.is_plan(model):
         return _open_model(model, choice, threads)
     if choice not in ("auto", "tensorrt"):

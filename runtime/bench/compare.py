@@ -9,7 +9,7 @@ from typing import Any
 
 from sfiin.runtime import documents
 from sfiin.runtime.bench.result import BenchResult
-from sfiin.runtime.errors import CheckFailedError, InputError
+from sfiin.runtime.errors import CheckFailedError, InputError, UndecidedError
 
 LEAST = 0.03
 """The share by which a median must have grown to count as slower, whatever the spread."""
@@ -45,12 +45,26 @@ class Comparison:
         return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
 
     @property
+    def undecided(self) -> str:
+        """Why nothing can be said of the difference, "" where something can."""
+        invalid = [state for state in self.states if state == "INVALID"]
+        if invalid:
+            return f"{len(invalid)} of the two results {'is' if len(invalid) == 1 else 'are'} INVALID"
+        if self.low is None or self.high is None:
+            return "the spread of a result is not known; measure longer"
+        return ""
+
+    @property
     def slower(self) -> bool:
-        """Whether the second is slower by more than the spread and by more than a little."""
-        return self.exceeds and self.ratio > 1 + LEAST
+        """Whether the second is slower by more than the spread and by more than a little, as far as can be said."""
+        return not self.undecided and self.exceeds and self.ratio > 1 + LEAST
 
     def require(self) -> None:
-        """Raise CheckFailedError for a second that is slower."""
+        """Raise CheckFailedError for a second that is slower, UndecidedError where that cannot be said."""
+        if self.undecided:
+            raise UndecidedError(
+                f"undecided: {self.undecided}; the second median is {self.ratio:.3f} times the first"
+            )
         if self.slower:
             raise CheckFailedError(
                 f"slower: {self.ratio:.3f} times the median before ({self.low:.3f} to {self.high:.3f} by "

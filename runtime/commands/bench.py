@@ -36,7 +36,11 @@ def bench(
         ),
     ] = False,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Compare two results; exit code 6 if the second is slower.")
+        bool,
+        typer.Option(
+            "--compare",
+            help="Compare two results; exit code 6 if the second is slower, 4 if that is undecided.",
+        ),
     ] = False,
     provider: options.Provider = "auto",
     threads: options.Threads = 0,
@@ -210,7 +214,10 @@ def _compare(paths: Sequence[Path], *, quiet: bool, as_json: bool) -> None:
         raise typer.BadParameter("two results are wanted: before and after", param_hint="--compare")
     found = comparison.compare(*map(comparison.read, paths))
     if as_json:
-        print_json(dataclasses.asdict(found) | {"exceeds": found.exceeds, "slower": found.slower})
+        print_json(
+            dataclasses.asdict(found)
+            | {"exceeds": found.exceeds, "slower": found.slower, "undecided": found.undecided}
+        )
     else:
         spread = "more" if found.exceeds else "not more"
         say(

@@ -125,7 +125,7 @@ def _header(path: Path) -> tuple[dict[str, str], dict[str, list[int]]]:
         end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
         complete = path.stat().st_size == 8 + length + end
         shapes = {name: [int(side) for side in tensor["shape"]] for name, tensor in header.items()}
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         raise CheckpointError(f"{path}: its .safetensors header is damaged") from None
     if not complete:
         raise CheckpointError(

@@ -54,6 +54,15 @@ Overlap = Annotated[
 ]
 
 
+RequireSignature = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature",
+        metavar="KEY",
+        help="A public key (PEM) that the model's folder must be signed with; else $SFIIN_REQUIRE_SIGNATURE.",
+    ),
+]
+
 # The same for one scene, which a list of scenes stands in for.
 OnePan = Annotated[
     str | None,

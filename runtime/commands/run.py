@@ -47,6 +47,7 @@ def run(
     scene_timeout: options.SceneTimeout = None,
     worker_memory: options.WorkerMemory = None,
     dry_run: options.DryRun = False,
+    require_signature: options.RequireSignature = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -85,6 +86,7 @@ def run(
         report=report,
         existing="overwrite" if overwrite else "refuse",
         refuse_outliers=outliers == "refuse",
+        signed_by=require_signature,
     )
     if jobs is not None:
         bounds = (scene_timeout, options.parse_size(worker_memory) if worker_memory else None)

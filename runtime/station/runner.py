@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import rasterio
 
-from sfiin.runtime import models, reports
+from sfiin.runtime import models, reports, signatures
 from sfiin.runtime.backends.select import Choice, open_session
 from sfiin.runtime.backends.session import Session, Watched
 from sfiin.runtime.backends.triton_client import is_address
@@ -108,6 +108,7 @@ class Settings:
     report: bool = False
     existing: Existing = "refuse"
     refuse_outliers: bool = False
+    signed_by: Path | None = None
 
     @property
     def companions(self) -> dict[str, bool]:
@@ -348,7 +349,7 @@ class Station:
     def _served(self, address: Path) -> _Model:
         """A model that a server runs, by the digest that the server tells."""
         if address not in self._open:
-            session = open_session(address, self._settings.provider)
+            session = open_session(address, self._settings.provider, key=self._settings.signed_by)
             digest = str(getattr(session, "sha256", ""))
             self._open[address] = _Model(session, digest, digest, ())
         return self._open[address]
@@ -358,8 +359,11 @@ class Station:
         if model.name == bundle.MANIFEST:
             from sfiin.runtime.flight.chain import open_bundle
 
+            if key := signatures.required(self._settings.signed_by):
+                signatures.verify(model.parent, key)
             return open_bundle(model.parent, self._settings.provider, self._settings.threads)
-        return open_session(model, self._settings.provider, self._settings.threads)
+        settings = self._settings
+        return open_session(model, settings.provider, settings.threads, key=settings.signed_by)
 
     def contract(self, model: Path) -> Contract:
         """What a model promises. Raises as `open_session`."""

@@ -24,6 +24,7 @@ from sfiin.runtime.errors import CheckFailedError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sfiin.data.dataset import Given
     from sfiin.evaluation.judging import Score
     from sfiin.evaluation.report_data import Request
     from sfiin.runtime.contract import Tile
@@ -34,8 +35,9 @@ Several = list[Path] | None
 def evaluate(
     *,
     model: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A checkpoint (.safetensors) or a model (.onnx).")
-    ],
+        Path | None,
+        typer.Argument(metavar="FILE", help="A checkpoint (.safetensors), a model (.onnx) or a plan."),
+    ] = None,
     data: Annotated[
         Path,
         typer.Option(
@@ -77,6 +79,13 @@ def evaluate(
             "--gate", help="As --thorough; exit with 6 where a classical method leads by over 0.2 dB."
         ),
     ] = False,
+    artefact: Annotated[
+        Several,
+        typer.Option(
+            metavar="FILE",
+            help="A model or plan to measure here beside others, several times; without torch.",
+        ),
+    ] = None,
     bands: Bands = None,
     bits: Bits = None,
     as_json: options.Json = False,
@@ -84,6 +93,12 @@ def evaluate(
     quiet: options.Quiet = False,
 ) -> None:
     """Score a model on pairs with known truth, beside bicubic and Brovey; or write a full report."""
+    if artefact:
+        beside_it = [*([model] if model else []), *artefact]
+        _device_table(beside_it, data, given_by(bands, bits), report, overwrite, quiet=quiet, as_json=as_json)
+        return
+    if model is None:
+        raise typer.BadParameter("name a checkpoint, a model or a plan", param_hint="FILE")
     thorough = thorough or gate
     if thorough and report is not None:
         raise typer.BadParameter("goes without --report", param_hint="--thorough, --gate")
@@ -183,6 +198,51 @@ def _report(path: Path, request: Request, quiet: bool) -> Sequence[Score]:
         document = report.assemble(found, measured, lambda section: advance(1, section))
     report.write(path, document)
     return measured.scores
+
+
+def _device_table(
+    paths: list[Path],
+    data: Path,
+    said: Given,
+    page: Path | None,
+    overwrite: bool,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Measure and judge artefacts on this device, in terminal, JSON or as a page."""
+    if page is not None:
+        files.check_target(page)
+        options.refuse_existing(page, overwrite)
+    requires("report", "scipy")
+    from sfiin.data import dataset, pairs
+    from sfiin.evaluation import device_table
+
+    sensor = device_table.open_contract(paths[0]).sensor
+    found = dataset.read(data, sensor, said)
+    known = [pair for pair in found.pairs if pair.truth is not None]
+    with tally("artefacts", quiet or as_json) as advance:
+        done: list[str] = []
+
+        def watch(name: str) -> None:
+            done.append(name)
+            advance(len(done), len(paths))
+
+        table = device_table.measure(
+            paths, known or [pairs.reduced(pair) for pair in found.pairs], watch=watch
+        )
+    if page is not None:
+        with files.publish(page) as part:
+            part.write_text(device_table.as_html(table), encoding="utf-8")
+    if as_json:
+        print_json(dataclasses.asdict(table) | {"notes": list(found.notes)})
+    elif not quiet:
+        print_table("on this device", map(device_table.cells, table.rows), device_table.HEADER)
+        for text in (device_table.summary(table), *found.notes):
+            say(f"  {text}")
+    if any(row.gate == "beyond" for row in table.rows):
+        worst = next(row for row in table.rows if row.gate == "beyond")
+        raise CheckFailedError(f"{worst.artefact}: beyond the gate of {worst.precision} on its golden tiles")
 
 
 def _is_model(path: Path) -> bool:

@@ -11,7 +11,17 @@ import pytest
 from sfiin.runtime.bench.compare import compare, read
 from sfiin.runtime.bench.result import BenchResult
 from sfiin.runtime.bench.statistics import Quantile
-from sfiin.runtime.errors import CheckFailedError, InputError
+from sfiin.runtime.errors import CheckFailedError, InputError, UndecidedError
+
+
+@pytest.fixture
+def measured_result(measured_result: BenchResult) -> BenchResult:
+    """The same, of a quiet machine."""
+    return with_state(measured_result, "VALID")
+
+
+def with_state(result: BenchResult, state: str) -> BenchResult:
+    return replace(result, verdict=replace(result.verdict, state=state))
 
 
 def times(result: BenchResult, *quantiles: Quantile) -> BenchResult:
@@ -42,6 +52,23 @@ def test_too_few_samples_tell_nothing(measured_result: BenchResult) -> None:
     before = times(measured_result, Quantile(50.0, 10.0, 9.9, 10.1))
     found = compare(before, times(measured_result, Quantile(50.0, 20.0, 19.0, None)))
     assert (found.low, found.high, found.exceeds) == (None, None, False)
+    with pytest.raises(UndecidedError, match="undecided: the spread of a result is not known"):
+        found.require()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("INVALID", "INVALID"), ("VALID", "INVALID"), ("INVALID", "VALID")]
+)
+def test_invalid_results_are_undecided_however_far_apart(
+    measured_result: BenchResult, first: str, second: str
+) -> None:
+    before = with_state(times(measured_result, Quantile(50.0, 10.0, 9.9, 10.1)), first)
+    after = with_state(times(measured_result, Quantile(50.0, 22.7, 22.6, 22.8)), second)
+    found = compare(before, after)
+    assert not found.slower
+    with pytest.raises(UndecidedError, match=r"undecided: . of the two results (is|are) INVALID") as failure:
+        found.require()
+    assert failure.value.exit_code == 4
 
 
 def test_a_result_is_read_from_its_file(measured_result: BenchResult, tmp_path: Path) -> None:
