@@ -53,6 +53,30 @@ def comparison(
         figure.savefig(part, dpi=80)
 
 
+def side_by_side(path: Path, images: Mapping[str, NDArray[Any]], *, title: str) -> None:
+    """Write a PNG of images without a truth: PAN (H, W) in grey, others (B, h, w) in red, green and blue.
+
+    Colours share one stretch, from the first colour image's 1st to its 99th percentile, band by band. Raises
+    OutputError.
+    """
+    from matplotlib.figure import Figure
+
+    first = next(image for image in images.values() if image.ndim == 3)
+    low, high = np.percentile(first[list(RGB)], (1, 99), axis=(1, 2))[..., None, None]
+    figure = Figure(figsize=(4.4 * len(images), 4.8), layout="constrained")
+    for panel, (name, image) in zip(figure.subplots(1, len(images)), images.items(), strict=True):
+        if image.ndim == 2:
+            grey_low, grey_high = np.percentile(image, (1, 99))
+            panel.imshow(image, cmap="gray", vmin=grey_low, vmax=grey_high)
+        else:
+            panel.imshow(np.clip((image[list(RGB)] - low) / (high - low), 0, 1).transpose(1, 2, 0))
+        panel.set_title(name)
+        panel.set_axis_off()
+    figure.suptitle(title)
+    with publish(path) as part:
+        figure.savefig(part, dpi=80)
+
+
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file's bytes."""
     buffer = io.BytesIO()

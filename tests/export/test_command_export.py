@@ -107,6 +107,9 @@ def test_wrong_options_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+DEMO_METHODS = {"bicubic", "brovey", "local_regression", "sfiin"}
+
+
 def test_demo_goes_the_whole_way(invoke: Invoke, tmp_path: Path) -> None:
     code, output, errors = invoke("demo", "-o", tmp_path / "demo")
     assert code == 0, errors
@@ -119,15 +122,17 @@ def test_demo_goes_the_whole_way(invoke: Invoke, tmp_path: Path) -> None:
         "model.golden.npz",
         "hrms.tif",
         "demo.png",
+        "momotombo",
     }
-    quality = {
-        cells[0]: [float(cell) for cell in cells[1:]]
-        for cells in (line.split() for line in output.splitlines())
-        if len(cells) == 4 and cells[0] in {"bicubic", "brovey", "sfiin"}
-    }
+    made = {path.name for path in (tmp_path / "demo" / "momotombo").iterdir()}
+    assert made == {"pan.tif", "ms.tif", "hrms.tif", "momotombo.png"}
+    rows = [cells for cells in (line.split() for line in output.splitlines()) if len(cells) == 4]
+    named = [(cells[0], [float(cell) for cell in cells[1:]]) for cells in rows if cells[0] in DEMO_METHODS]
+    simulated, real = dict(named[: len(DEMO_METHODS)]), dict(named[len(DEMO_METHODS) :])
     psnr, sam, ergas = (
-        dict(zip(quality, column, strict=True)) for column in zip(*quality.values(), strict=True)
+        dict(zip(simulated, column, strict=True)) for column in zip(*simulated.values(), strict=True)
     )
+    assert real["sfiin"][0] > max(values[0] for name, values in real.items() if name != "sfiin") + 0.5
     # Brovey's assumption nearly holds in the simulation; on real pairs tests/sfiin/test_evaluation.py
     # compares both.
     assert psnr["sfiin"] > psnr["bicubic"] + 3
