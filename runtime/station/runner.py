@@ -55,7 +55,8 @@ TRIED = 5
 class Job:
     """One scene: its files, where the product goes, and the model, None for a shipped one that fits.
 
-    `access` says which files may be opened (None: all that a user names).
+    `access` says which files may be opened (None: all that a user names); `stated` is what a vendor's metadata
+    say of MS' bands, `acquired` of the time.
     """
 
     pan: Name
@@ -63,6 +64,8 @@ class Job:
     output: Path
     model: Path | None = None
     access: Access | None = None
+    stated: tuple[str | None, ...] | None = None
+    acquired: str | None = None
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,9 @@ class Station:
             beside.refuse(job.output, settings.existing == "overwrite", ready.scene.parts)
             memory = self._budget(ready.session, ready.scene, ready.tiles)
             if settings.stac:
-                stac.acquired(settings.acquired, ready.scene.metadata.acquired)  # or it would fail at the end
+                stac.acquired(
+                    settings.acquired or job.acquired, ready.scene.metadata.acquired
+                )  # or it would fail at the end
             document: Document = {}
 
             def publish(part: Path, report: Report) -> None:
@@ -288,6 +293,7 @@ class Station:
                         gain=settings.gain,
                         refuse_outliers=settings.refuse_outliers,
                         chosen=settings.bands,
+                        stated=job.stated,
                     )
                 )
                 check_tiles(*scene.extent, tile, contract.sensor.ratio)
@@ -335,7 +341,7 @@ class Station:
         if job.model:
             return job.model
         with restricted(job.access), _explained(job.pan):
-            return fitting(job.pan, job.ms, self._settings.bands)
+            return fitting(job.pan, job.ms, self._settings.bands, job.stated)
 
     def _shift(self, shift: Shift) -> Document:
         how = self._settings.coregister
@@ -388,7 +394,7 @@ class Station:
             "megapixels_per_second": report.pixels / 1e6 / max(report.seconds, 1e-9),
             "notes": list(notes),
             "shift": self._shift(shift),
-            "acquired": "/".join(time.isoformat() for time in scene.metadata.acquired or ()) or None,
+            "acquired": "/".join(time.isoformat() for time in scene.metadata.acquired or ()) or job.acquired,
         }
 
     def _beside(self, job: Job, contract: Contract, document: Document, wanted: Mapping[str, bool]) -> None:
@@ -434,15 +440,20 @@ def require_safe(overlap: int | None, session: Session, force: bool) -> None:
         )
 
 
-def fitting(pan: Name, ms: Sequence[Name], chosen: str | None = None) -> Path:
+def fitting(
+    pan: Name,
+    ms: Sequence[Name],
+    chosen: str | None = None,
+    stated: Sequence[str | None] | None = None,
+) -> Path:
     """The shipped model for a scene: of those of its ratio, the one with most bands that the scene has.
 
-    `chosen` is which of MS' bands to take (`sfiin.runtime.scenes.bands`). Raises SceneError for files that
-    cannot be used, MismatchError where no model fits.
+    `chosen` is which of MS' bands to take, `stated` what metadata say of them (`sfiin.runtime.scenes.bands`).
+    Raises SceneError for files that cannot be used, MismatchError where no model fits.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(open_raster(path)) for path in ms]
-        found = bands.look(files)
+        found = bands.look(files, stated)
         ratio = _ratio(stack.enter_context(open_raster(pan)), files[0])
         tried = [
             (path, promise.sensor.bands, _reason(found, promise.sensor.bands, chosen))
