@@ -22,9 +22,10 @@ from typing import Any, Literal
 import rasterio
 
 from sfiin.runtime import models, reports
+from sfiin.runtime.backends import classical
 from sfiin.runtime.backends.select import Choice, open_session
 from sfiin.runtime.backends.session import Session
-from sfiin.runtime.contract import Contract
+from sfiin.runtime.contract import Contract, SensorProfile
 from sfiin.runtime.errors import InputError, MismatchError, OutputError, SceneError, SfiinError
 from sfiin.runtime.files import check_target, sha256
 from sfiin.runtime.scenes import bands, beside, identity, product, seams, stac
@@ -128,10 +129,16 @@ class _Model:
     """An open model, the digests of all that it was opened from and of its file, and that file's state
     then."""
 
-    session: Session
+    own: Session | None
     sha256: str
     file_sha256: str
     state: tuple[int, ...]
+
+    @property
+    def session(self) -> Session:
+        """The open session; a method has one only with its scene."""
+        assert self.own is not None
+        return self.own
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,7 @@ class Station:
         if found.state in ("equal", "unfinished") and not (
             found.state == "equal" and settings.existing == "overwrite"
         ):
-            return self._completed(job, model.session.contract, run, found)
+            return self._completed(job, self._promise(model, found.document), run, found)
         document = self._sharpened(job, run, inputs, progress, stop)
         done.finish(job.output, run, settings.companions, document)
         return document | {"standing": "new"}
@@ -217,6 +224,13 @@ class Station:
                 )
                 self._beside(job, ready.session.contract, document, settings.companions)
         return document
+
+    def _promise(self, model: _Model, document: Document) -> Contract:
+        """The contract by which a product was made."""
+        if model.own:
+            return model.own.contract
+        sensor = SensorProfile(**document["sensor"] | {"bands": tuple(document["sensor"]["bands"])})
+        return classical.contract(self._settings.method or "", sensor)
 
     def _completed(self, job: Job, contract: Contract, run: done.Run, found: done.Standing) -> Document:
         """What is missing beside a product that is there, without the product's work."""
@@ -270,17 +284,23 @@ class Station:
 
     def _identified(self, job: Job) -> tuple[_Model, Identity]:
         """The open model, and what the scene's files are."""
-        if job.model:
+        if job.model and not self._settings.method:
             self._opened(job.model)  # before much is read for nothing
         with restricted(job.access), _explained(job.pan):
             inputs = identity.of_files([job.pan, *job.ms])
+        if self._settings.method:
+            digest = classical.identity(self._settings.method)
+            return _Model(None, digest, digest, ()), inputs
         return self._opened(self._model(job)), inputs
 
     @contextmanager
     def _prepared(self, job: Job) -> Iterator[_Prepared]:
-        settings, session = self._settings, self._opened(self._model(job)).session
-        contract = session.contract
-        require_safe(settings.overlap, session, settings.force)
+        settings = self._settings
+        sensor, chosen = self._wanted(job)
+        session = None if settings.method else self._opened(self._model(job)).own
+        contract = session.contract if session else classical.contract(settings.method or "", sensor)
+        if session:
+            require_safe(settings.overlap, session, settings.force)
         overlap = contract.tile.overlap if settings.overlap is None else settings.overlap
         tile = dataclasses.replace(contract.tile, overlap=overlap)
         with ExitStack() as stack:
@@ -292,15 +312,27 @@ class Station:
                         contract.sensor,
                         gain=settings.gain,
                         refuse_outliers=settings.refuse_outliers,
-                        chosen=settings.bands,
+                        chosen=chosen,
                         stated=job.stated,
+                        any_ratio=settings.method is not None,
                     )
                 )
                 check_tiles(*scene.extent, tile, contract.sensor.ratio)
                 shift = estimate(scene, settings.search)
             scene = self._aligned(scene, shift)
+            session = session or classical.ClassicalSession(settings.method or "", scene)
             tiles = plan(*scene.extent, tile, contract.sensor.ratio)
             yield _Prepared(session, scene, shift, tiles)
+
+    def _wanted(self, job: Job) -> tuple[SensorProfile, str | None]:
+        """What the scene is opened for, and which of its bands are taken."""
+        settings = self._settings
+        if not settings.method:
+            return self._opened(self._model(job)).session.contract.sensor, settings.bands
+        with restricted(job.access), _explained(job.pan), ExitStack() as stack:
+            files = [stack.enter_context(open_raster(path)) for path in job.ms]
+            pan = stack.enter_context(open_raster(job.pan))
+            return classical.sensor(pan, bands.look(files, job.stated), settings.bands)
 
     def _aligned(self, scene: Scene, shift: Shift) -> Scene:
         settings, found = self._settings, shift.sentence()
@@ -338,6 +370,8 @@ class Station:
         return self._open[model]
 
     def _model(self, job: Job) -> Path:
+        if self._settings.method:
+            return Path(self._settings.method)
         if job.model:
             return job.model
         with restricted(job.access), _explained(job.pan):
@@ -466,7 +500,10 @@ def fitting(
         for _, names, reason in tried:
             if reason and len(names) == len(found):
                 raise reason
-        return models.choose(len(found), ratio)
+        try:
+            return models.choose(len(found), ratio)
+        except MismatchError as error:
+            raise MismatchError(f"{error}, or sharpen without a model, by --method gsa") from None
 
 
 def _reason(found: Sequence[bands.Band], wanted: Sequence[str], chosen: str | None) -> SfiinError | None:
