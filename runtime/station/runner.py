@@ -424,6 +424,12 @@ class Station:
             "bands": list(scene.bands),
             "size": [scene.height, scene.width],
             "lead": list(scene.lead),
+            "reading": {
+                "chosen": self._wanted(job)[1],
+                "stated": list(job.stated) if job.stated else None,
+                "any_ratio": self._settings.method is not None,
+            },
+            "method": self._settings.method,
             "overlap": ready.tiles.tile.overlap,
             "megapixels_per_second": report.pixels / 1e6 / max(report.seconds, 1e-9),
             "notes": list(notes),
