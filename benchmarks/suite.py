@@ -21,7 +21,9 @@ from typing import Any
 from sfiin.export.exporter import export_model
 from sfiin.export.targets import target
 from sfiin.runtime.backends import machine
-from sfiin.runtime.bench.measure import Settings, bench
+from sfiin.runtime.backends.select import Choice
+from sfiin.runtime.bench.measure import BenchOptions, bench
+from sfiin.runtime.bench.result import BenchResult
 from sfiin.runtime.commands.bench import as_markdown
 from sfiin.runtime.contract import Lowering, Precision, Tile
 from sfiin.runtime.files import publish
@@ -53,18 +55,21 @@ def main() -> None:
     if options.table:
         print(tables(json.loads(options.table.read_text("utf-8"))))
         return
-    backends = [name for name in ("cpu", "cuda", "tensorrt") if machine.backend(name)["usable"]]
+    known: tuple[Choice, ...] = ("cpu", "cuda", "tensorrt")
+    backends = [name for name in known if machine.backend(name)["usable"]]
     with TemporaryDirectory() as folder:
         paths = [path for name in ("vhr4", "wv8") for path in exported(name, Path(folder))]
         time.sleep(REST)
         found = {
-            name: bench(paths, Settings(provider=name, threads=options.threads, seconds=options.seconds))  # type: ignore[arg-type]
+            name: bench(
+                paths, BenchOptions(provider=name, threads=options.threads, seconds=options.seconds)
+            ).document()
             for name in backends
         }
     for document in found.values():
-        for it in (document, *document["against"]):
-            del it["samples"]
-            it["model"] = it["model"].rsplit(".", 2)[0]
+        for model in (document, *document["against"]):
+            del model["samples"]
+            model["model"] = model["model"].rsplit(".", 2)[0]
     document = {
         "command": f"python benchmarks/suite.py --threads {options.threads} --seconds {options.seconds:g}",
         "backends": found,
@@ -93,7 +98,8 @@ def exported(name: str, folder: Path) -> list[Path]:
 
 def tables(document: Mapping[str, Any]) -> str:
     """The table of each backend."""
-    return "\n\n".join(as_markdown(found).split("\n\n")[0] for found in document["backends"].values())
+    results = map(BenchResult.from_document, document["backends"].values())
+    return "\n\n".join(as_markdown(result).split("\n\n")[0] for result in results)
 
 
 if __name__ == "__main__":

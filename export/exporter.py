@@ -90,6 +90,7 @@ def export_model(
         checkpoint=sha256(source),
         golden="",
         versions={name: version(name) for name in ("sfiin", "torch", "onnx", "onnxruntime")},
+        home=_home(source),
         block=target.block if target is not None and precision == "fp32" else 1,
     )
     contract = dataclasses.replace(
@@ -125,6 +126,14 @@ def export_model(
             lower_precision.write(beside.enter_context(publish(report_beside(out))), reduced)
             report = dataclasses.replace(report, contract=contract, reduced=reduced)
     return report
+
+
+def _home(source: Path) -> dict[str, tuple[float, ...]]:
+    """The home ground, from the record of training."""
+    recorded = checkpoint.load(source).training.get("home")
+    if not isinstance(recorded, dict):
+        return {}
+    return {str(name): tuple(float(bound) for bound in bounds) for name, bounds in recorded.items()}
 
 
 def _exportable(source: Path, tile: Tile) -> SFIIN:

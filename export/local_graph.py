@@ -134,7 +134,17 @@ class LocalGraph:
             curve = self.overall(op("Mul", op("Div", pull, power), pull))
             step = op("Div", slope, op("Add", curve, scalar(local.DAMPING)))
             mix = op("Clip", op("Add", mix, step) if mix else step, *map(scalar, local.MIX))
+        mix = self.decided(mix)
         return op("Add", smooth, op("Mul", mix, rest)), mix
+
+    def decided(self, mix: str) -> str:
+        """What is kept of t."""
+        op, scalar = self.op, self.graph.scalar
+        above = op("Mul", op("Sub", mix, scalar(local.MTF)), scalar(1 / (local.BLOCKS - local.MTF)))
+        above = op("Clip", above, scalar(0.0), scalar(1.0))
+        below = op("Mul", op("Clip", mix, scalar(local.MIX[0]), scalar(local.MTF)), scalar(local.TRUST))
+        ramp = op("Mul", above, scalar(local.MEANS - local.TRUST * local.MTF))
+        return op("Add", below, ramp)  # type: ignore[no-any-return]
 
     def proposals(self, views: Views) -> dict[str, str]:
         """Local regression and local GSA, as far as they are asked for."""

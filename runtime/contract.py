@@ -15,8 +15,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar
 
+from sfiin.runtime import documents
 from sfiin.runtime.errors import ContractError
 
 METADATA_KEY = "sfiin.contract"
@@ -42,7 +43,6 @@ SEAL = "digest"
 LONGEST_DOCUMENT = 1 << 20
 """Characters of a document; one that is longer is not read."""
 
-_HUGE = 1 << 53
 _LONGEST_TEXT, _MOST_BANDS, _WIDEST_TILE, _LARGEST_RATIO, _MOST_BLOCKED = 1000, 64, 16384, 64, 1024
 
 _T = TypeVar("_T")
@@ -126,7 +126,9 @@ class Contract:
     adopted model was made from, and is empty for an exported one.
     `lowering_choice` holds the target and the figures by which `--fourier auto` chose the lowering, and is
     empty where it was given. `influence` is how far a tile's border shows, `edge`, and further figures of
-    `sfiin.export.influence`; empty where it was not measured. `block` is the number of output channels that a
+    `sfiin.export.influence`; empty where it was not measured. `home` is the range of each figure of
+    `sfiin.runtime.quality.ground` over what was trained on, empty where it is not recorded; files from before it
+    have none. `block` is the number of output channels that a
     convolution is arranged for: 16 for ONNX Runtime on a CPU, 1 where it is left to the compiler.
     """
 
@@ -141,6 +143,7 @@ class Contract:
     versions: Mapping[str, str]
     lowering_choice: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
     influence: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    home: Mapping[str, tuple[float, ...]] = _later_mapping()
     block: int = 1
     graph: str = _later("")
     derived: Mapping[str, str | float] = _later_mapping()
@@ -212,16 +215,17 @@ def require_range(field: str, value: float, low: float, high: float) -> None:
 
 def encode(value: Any) -> str:
     """A dataclass as JSON with sorted keys, the inverse of `decode`."""
-    return json.dumps(dataclasses.asdict(value), sort_keys=True)
+    return documents.encode(value)
 
 
 def encode_sealed(value: Any) -> str:
     """A dataclass as JSON, with the digest of all else in it; the inverse of `decode_sealed`."""
-    return json.dumps(dataclasses.asdict(value) | {SEAL: _seal(value)}, sort_keys=True)
+    document = documents.document(value)
+    return json.dumps(document | {SEAL: _seal(document)}, sort_keys=True)
 
 
-def _seal(value: Any) -> str:
-    return hashlib.sha256(encode(value).encode()).hexdigest()
+def _seal(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def decode(cls: type[_T], text: str, what: str) -> _T:
@@ -229,7 +233,7 @@ def decode(cls: type[_T], text: str, what: str) -> _T:
 
     Raises ContractError that names `what` and the field.
     """
-    return _build(cls, parse(text, what), what)  # type: ignore[no-any-return]
+    return documents.build(cls, parse(text, what), what, ContractError)
 
 
 def decode_sealed(cls: type[_T], text: str, what: str) -> _T:
@@ -239,8 +243,9 @@ def decode_sealed(cls: type[_T], text: str, what: str) -> _T:
     """
     document = parse(text, what)
     seal = document.pop(SEAL, None) if isinstance(document, dict) else None
-    value: _T = _build(cls, document, what)
-    if seal not in (None, _seal(value)):
+    value = documents.build(cls, document, what, ContractError)
+    # What was written lacks fields that came later; a whole number may stand for what is written as 1.0.
+    if seal not in (None, _seal(document), _seal(documents.document(value))):
         raise ContractError(
             f"{what}: {SEAL}: a field was changed since it was written; it is damaged, or was edited; make it again"
         )
@@ -249,71 +254,4 @@ def decode_sealed(cls: type[_T], text: str, what: str) -> _T:
 
 def parse(text: str, what: str) -> Any:
     """JSON as it should be: no document without end or bottom, no NaN, no key twice. Raises ContractError."""
-    if len(text) > LONGEST_DOCUMENT:
-        raise ContractError(f"{what}: no document of sfiin ({len(text)} characters)")
-    try:
-        return json.loads(text, parse_constant=_no_number, object_pairs_hook=_no_key_twice)
-    except ValueError as error:
-        raise ContractError(f"{what}: not JSON ({error})") from None
-    except RecursionError:
-        raise ContractError(f"{what}: no document of sfiin (nested too deep)") from None
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        raise ValueError("a key stands there twice")
-    return document
-
-
-def _build(kind: Any, value: Any, field: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, value, field)
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return _expect(value in arguments, value, field, " or ".join(map(repr, arguments)))
-    if origin is tuple:
-        _expect(isinstance(value, list), value, field, "a list")
-        return tuple(_build(arguments[0], item, f"{field}[{i}]") for i, item in enumerate(value))
-    if origin is not None and issubclass(origin, Mapping):
-        _expect(isinstance(value, dict), value, field, "an object")
-        return {key: _build(arguments[1], item, f"{field}.{key[:40]}") for key, item in value.items()}
-    accepted = (int, float) if kind is float else arguments or (kind,)
-    _expect(
-        isinstance(value, accepted) and (bool in accepted or not isinstance(value, bool)),
-        value,
-        field,
-        _name(kind),
-    )
-    if isinstance(value, int) and not isinstance(value, bool):
-        require_range(field, value if abs(value) < _HUGE else math.inf, -_HUGE, _HUGE)
-    return float(value) if kind is float else value
-
-
-def _build_dataclass(kind: Any, value: Any, field: str) -> Any:
-    _expect(isinstance(value, dict), value, field, "an object")
-    hints = get_type_hints(kind)
-    for key in value:
-        if key not in hints:
-            raise ContractError(f"{field}.{key[:40]}: unknown field; the file is of another version of sfiin")
-    later = {field.name for field in dataclasses.fields(kind) if field.metadata.get("later")}
-    for key in hints:
-        if key not in value and key not in later:
-            raise ContractError(
-                f"{field}.{key}: missing field; the file is damaged or of another version of sfiin"
-            )
-    return kind(**{key: _build(hints[key], value[key], f"{field}.{key}") for key in hints if key in value})
-
-
-def _expect(holds: bool, value: Any, field: str, wanted: str) -> Any:
-    if not holds:
-        raise ContractError(f"{field}: expected {wanted}, found {value!r:.60}")
-    return value
-
-
-def _name(kind: Any) -> str:
-    return getattr(kind, "__name__", str(kind))
+    return documents.parse(text, what, ContractError, LONGEST_DOCUMENT)

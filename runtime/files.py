@@ -55,14 +55,17 @@ def sha256(path: Path) -> str:
 
 
 def write_fresh(path: Path, text: str) -> None:
-    """Write a small text so that `path` is it or what it was: under a name that nobody has, then renamed.
+    """Write a small text so that `path` is it or what it was: under a name of its own, then renamed. What a
+    write that was killed left under that name is removed.
 
     A symbolic link, as the file or as its folder, is replaced or refused, never written through; `path` that
     is a folder is moved aside. Raises OSError.
     """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    part = f".{secrets.token_hex(8)}.part"
+    part = f".{path.name}.part"
     try:
+        with suppress(FileNotFoundError):
+            os.unlink(part, dir_fd=folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         with os.fdopen(os.open(part, flags, 0o644, dir_fd=folder), "w", encoding="utf-8") as file:
             file.write(text)

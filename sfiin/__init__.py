@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from sfiin.runtime.errors import PartialError as PartialError
     from sfiin.runtime.errors import SceneError as SceneError
     from sfiin.runtime.errors import SfiinError as SfiinError
+    from sfiin.runtime.errors import StoppedError as StoppedError
     from sfiin.runtime.errors import TotalError as TotalError
     from sfiin.runtime.errors import UnavailableError as UnavailableError
 
@@ -61,6 +62,7 @@ _ERRORS = (
     "PartialError",
     "SceneError",
     "SfiinError",
+    "StoppedError",
     "TotalError",
     "UnavailableError",
 )

@@ -9,13 +9,21 @@ the process; hence the look at both before a library is loaded.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from sfiin.runtime.check import Parity
-from sfiin.runtime.contract import Contract, decode, encode
+from sfiin.runtime.contract import (
+    LONGEST_DOCUMENT,
+    Contract,
+    decode_sealed,
+    encode_sealed,
+    require_range,
+    require_text,
+)
 from sfiin.runtime.errors import ContractError, InputError, MismatchError
 from sfiin.runtime.files import publish, sha256
 
@@ -26,6 +34,9 @@ Compatibility = Literal["none", "same_compute_capability", "ampere_plus"]
 
 _MAGIC: Mapping[bytes, Flavour] = {b"ftrt": "tensorrt", b"vtrt": "rtx"}
 _VERSION_AT = 24
+
+MOST_TILES = 4096
+"""Tiles of a plan's largest batch at most."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,14 @@ class Build:
             raise ContractError(f"build.batch: must be three rising numbers from 1, not {self.batch}")
         if not self.compute_capabilities:
             raise ContractError("build.compute_capabilities: must name at least one")
+        require_range("build.batch", self.batch[2], 1, MOST_TILES)
+        require_range("build.seconds", self.seconds, 0, 1e9)
+        for name in ("device", "model", "plan", "plugin"):
+            require_text(f"build.{name}", getattr(self, name), empty=True)
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,9}){2,3}[\w.+-]*", self.tensorrt):
+            raise ContractError(
+                f"build.tensorrt: must be a version such as 10.3.0.26, not {self.tensorrt[:40]!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -101,7 +120,7 @@ class Sidecar:
 
     def write(self, path: Path) -> None:
         """Write to an open place, such as a `publish`ed one."""
-        path.write_text(encode(self) + "\n", encoding="utf-8")
+        path.write_text(encode_sealed(self) + "\n", encoding="utf-8")
 
 
 def is_plan(path: Path) -> bool:
@@ -132,7 +151,7 @@ def read(plan: Path) -> Sidecar:
     header = read_header(plan)
     path = beside(plan)
     try:
-        sidecar = decode(Sidecar, path.read_text(encoding="utf-8"), str(path))
+        sidecar = decode_sealed(Sidecar, _text(path), str(path))
     except OSError as error:
         raise InputError(
             f"{path}: a plan's sidecar cannot be read ({error.strerror}); keep it beside the plan, or build it again"
@@ -151,6 +170,11 @@ def read(plan: Path) -> Sidecar:
     digest = sha256(plan)
     _require(digest == sidecar.build.plan, plan, "plan (SHA-256)", digest[:12], sidecar.build.plan[:12])
     return sidecar
+
+
+def _text(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        return file.read(LONGEST_DOCUMENT + 1)
 
 
 def update(plan: Path, sidecar: Sidecar) -> None:

@@ -4,7 +4,7 @@ runtime.
 A plan whose model has the lowering `plugin` needs the library at build time and again where it runs. `sfiin
 build` puts it beside the plan (`net.plan.so`) with its digest in the sidecar, or, for a version-compatible
 plan, into the plan itself. A library is code, and runs with the rights of who loads it; one that is not the
-file it was built with is refused unopened.
+file it was built with, or that others may write, is not loaded.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import ctypes
 from pathlib import Path
 from typing import Any
 
+from sfiin.runtime import trust
 from sfiin.runtime.backends.plan import Build
 from sfiin.runtime.contract import PLUGIN
 from sfiin.runtime.errors import InputError, MismatchError
-from sfiin.runtime.files import sha256
 
 VERSION = "1"
 
@@ -26,27 +26,28 @@ def beside(plan: Path) -> Path:
     return plan.with_name(plan.name + ".so")
 
 
-def provide(runtime: Any, build: Build, library: Path) -> None:
+def provide(runtime: Any, build: Build, library: Path, plan: Path | None = None) -> None:
     """Give a `Runtime` of TensorRT what a plan needs of the plugin, before it reads the plan.
 
-    Raises as `require` and `load`. A plan that brings the library itself is allowed to run code of its own.
+    Raises as `load`. A plan that brings the library itself is allowed to run code of its own, where nobody else
+    may write it.
     """
     if build.plugin_inside:
-        runtime.engine_host_code_allowed = True
+        inside = plan or library.with_suffix("")
+        with trust.opened_code(inside, "a plan that brings its own code"):
+            runtime.engine_host_code_allowed = True
     elif build.plugin:
-        require(library, build.plugin)
-        load(runtime, library)
+        load(runtime, library, build.plugin)
 
 
 def require(library: Path, digest: str) -> None:
     """Raise InputError for a library that cannot be read, MismatchError for another one than was built
-    with."""
-    try:
-        found = sha256(library)
-    except OSError as error:
-        raise InputError(
-            f"{library}: the plugin's library cannot be read ({error.strerror}); put it beside the plan, or build anew"
-        ) from None
+    with, or one that others may write."""
+    with trust.opened_code(library, "the plugin's library") as found:
+        _require_digest(library, found.digest, digest)
+
+
+def _require_digest(library: Path, found: str, digest: str) -> None:
     if found != digest:
         raise MismatchError(
             f"{library}: plugin (SHA-256): the library has {found[:12]}, the plan was built with {digest[:12]}; put "
@@ -54,29 +55,37 @@ def require(library: Path, digest: str) -> None:
         )
 
 
-def load(owner: Any, library: Path) -> None:
+def load(owner: Any, library: Path, digest: str = "") -> None:
     """Make the library's plugin known to a builder or runtime of TensorRT, `owner`, for as long as that
     lives.
 
     TensorRT 8.5 has no registry of its own for each; there a library registers itself, once and for the whole
-    process. Raises InputError for what is no library of this plugin, with the loader's reason where it gives
-    one.
+    process. With a `digest`, no other library is loaded; what was digested is what is loaded. Raises InputError
+    for what is no library of this plugin, with the loader's reason where it gives one, MismatchError for one of
+    another digest, or one that others may write (`sfiin.runtime.trust`).
     """
     if not library.is_file():
-        raise InputError(f"{library}: no such file; build the plugin as export/plugin/README.md says")
-    registry = owner.get_plugin_registry() if hasattr(owner, "get_plugin_registry") else None
-    try:
-        if registry is None:
-            ctypes.CDLL(str(library.resolve()), ctypes.RTLD_GLOBAL)
-            return
-        ctypes.CDLL(str(library.resolve()))  # TensorRT's registry says nothing of why it refuses a file
-        registry.load_library(
-            str(library.resolve())
-        )  # None for a file that it refuses, as well as for one it has
-    except OSError as error:
         raise InputError(
-            f"{library}: cannot be loaded as a library: {' '.join(str(error).split())}"
-        ) from None
+            f"{library}: the plugin's library cannot be read (no such file); build the plugin as "
+            "export/plugin/README.md says"
+        )
+    registry = owner.get_plugin_registry() if hasattr(owner, "get_plugin_registry") else None
+    with trust.opened_code(library, "the plugin's library") as found:
+        name = str(found.name)
+        if digest:
+            _require_digest(library, found.digest, digest)
+        try:
+            if registry is None:
+                ctypes.CDLL(name, ctypes.RTLD_GLOBAL)
+                found.loaded = True
+                return
+            ctypes.CDLL(name)  # TensorRT's registry says nothing of why it refuses a file
+            found.loaded = True
+            registry.load_library(name)  # None for a file that it refuses, as well as for one it has
+        except OSError as error:
+            raise InputError(
+                f"{library}: cannot be loaded as a library: {' '.join(str(error).split())}"
+            ) from None
     if not knows(registry):
         raise InputError(
             f"{library}: has no plugin {'::'.join(PLUGIN)} for this version of TensorRT; build it with its headers"

@@ -5,7 +5,8 @@
 | .onnx | ONNX Runtime, on the GPU where it has one, or CPU | `cpu`, `cuda`, `tensorrt`: its execution providers      |
 | plan  | TensorRT, or TensorRT for RTX, natively           | `tensorrt`                                              |
 
-A file is taken for what its first bytes say that it is, whatever its name.
+A model's name may also be the address of one that a Triton server runs (`grpc://HOST:PORT/NAME`). A file is
+taken for what its first bytes say that it is, whatever its name.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Literal
 
 from sfiin.runtime.backends import machine, plan
 from sfiin.runtime.backends.session import OnnxSession, Provider, Session
+from sfiin.runtime.backends.triton_client import TritonSession, is_address
 from sfiin.runtime.errors import InputError, MismatchError
 
 Choice = Literal["auto", "cpu", "cuda", "tensorrt"]
@@ -24,8 +26,13 @@ def open_session(model: Path, choice: Choice = "auto", threads: int = 0) -> Sess
     """Open a model or a plan. `threads` bounds ONNX Runtime's on a CPU (0: its choice).
 
     Raises as `OnnxSession` and `sfiin.runtime.backends.tensorrt_session.open_plan`, InputError for a missing
-    file, MismatchError for a plan that is asked to run elsewhere than in TensorRT.
+    file, MismatchError for a plan that is asked to run elsewhere than in TensorRT; for an address as
+    `sfiin.runtime.backends.triton_client.TritonSession`.
     """
+    if is_address(model):
+        if choice != "auto":
+            raise MismatchError(f"{model}: the server decides what it runs on; leave out --provider {choice}")
+        return TritonSession(str(model))
     if not model.is_file():
         raise InputError(f"{model}: no such model file")
     if not plan.is_plan(model):

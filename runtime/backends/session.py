@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -59,6 +59,18 @@ class Pipelined(Session, Protocol):
         self, batches: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]
     ) -> Iterator[NDArray[np.float32]]:
         """Fuse batches one after another, each as `run` would, in order."""
+        ...
+
+
+@runtime_checkable
+class Watched(Session, Protocol):
+    """A session that looks after itself, such as a flight's guard."""
+
+    def vouch(self) -> Mapping[str, Any]:
+        """What was done since the last call, once the session has proven itself; for a run's document.
+
+        Raises CheckFailedError where it cannot: what it made since is not to be trusted.
+        """
         ...
 
 

@@ -12,6 +12,7 @@ a plan with FP16 inputs gets 11-bit data exactly, and is refused for more bits.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -77,8 +78,7 @@ class _Slot:
 
 
 def open_plan(path: Path) -> TensorRTSession:
-    """Open a plan; one that no device has run yet is first checked on its golden tiles, and the sidecar then
-    says so.
+    """Open a plan, and check it on its golden tiles, whatever its sidecar says of earlier checks.
 
     Raises as `TensorRTSession`, MismatchError for a plan without weights, CheckFailedError when the check
     fails.
@@ -87,17 +87,16 @@ def open_plan(path: Path) -> TensorRTSession:
     if sidecar.build.stripped:
         raise MismatchError(f"{path}: stripped: it holds no weights; put them in with 'sfiin refit'")
     session = TensorRTSession(path, sidecar)
-    if not sidecar.build.checked:
-        try:
-            first_load(path, sidecar, session)
-        except BaseException:
-            session.close()
-            raise
+    try:
+        first_load(path, sidecar, session)
+    except BaseException:
+        session.close()
+        raise
     return session
 
 
 def first_load(path: Path, sidecar: Sidecar, session: TensorRTSession) -> None:
-    """Run the golden tiles beside a plan through its session, and note in the sidecar that they passed.
+    """Run the golden tiles beside a plan through its session, and note the first time that they passed.
 
     Raises CheckFailedError beyond the gate of the model's precision, InputError or MismatchError for the
     tiles. A sidecar that cannot be written is left, and the check is made again next time.
@@ -107,6 +106,8 @@ def first_load(path: Path, sidecar: Sidecar, session: TensorRTSession) -> None:
     distance = parity(tiles.names, tiles.through(session.run), tiles.hrms, float(contract.sensor.peak))
     remedy = "build it again on this device; nothing was run"
     distance.require(GATES[contract.precision], f"{path} against its golden tiles", remedy)
+    if sidecar.build.checked:
+        return
     try:
         plan.update(path, sidecar.checked(distance))
     except OutputError:
@@ -239,8 +240,12 @@ class TensorRTSession:
     def _loaded(self, path: Path, plugin_library: Path) -> Any:
         self._messages: list[str] = []
         runtime = self._trt.Runtime(_logger(self._trt, self._messages))
-        plugin.provide(runtime, self._build, plugin_library)
-        engine = runtime.deserialize_cuda_engine(path.read_bytes())
+        data = path.read_bytes()
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        if self.sha256 != self._build.plan:
+            raise MismatchError(f"{path}: plan (SHA-256): changed since its sidecar was read; try again")
+        plugin.provide(runtime, self._build, plugin_library, path)
+        engine = runtime.deserialize_cuda_engine(data)
         context = engine.create_execution_context() if engine is not None else None
         if context is None:
             said = f": {self._messages[-1]}" if self._messages else ""

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sfiin.runtime.backends.triton_repository import CONTRACT
+from sfiin.runtime.backends.triton_repository import CONTRACT, DIGEST
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import ContractError, MismatchError, SfiinError, UnavailableError
 from sfiin.runtime.extras import missing
@@ -68,6 +68,8 @@ class TritonSession:
         self._mine = threading.local()
         self._clients: list[Any] = []
         self._pool = ThreadPoolExecutor(IN_FLIGHT, "sfiin-triton")
+        self.sha256 = ""
+        """Of the artefact that is served, as the server tells it."""
         try:
             self._contract, self._largest = self._patiently(self._agreed)
         except BaseException:
@@ -153,6 +155,7 @@ class TritonSession:
             raise MismatchError(
                 f"{self._address}: serves {found}, its contract says {contract.shapes}; make its repository anew"
             )
+        self.sha256 = config.parameters[DIGEST].string_value if DIGEST in config.parameters else ""
         if not client.is_model_ready(self._name, client_timeout=self._deadline):
             raise _NotReadyError(f"{self._address}: the server has the model, but it is not ready")
         return contract, max(1, config.max_batch_size)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfiin.runtime.bench.measure import FORMAT
+from sfiin.runtime import documents
+from sfiin.runtime.bench.result import BenchResult
 from sfiin.runtime.errors import CheckFailedError, InputError
 
 LEAST = 0.03
-"""A share by which a median must have grown to count as slower, whatever the spread."""
+"""The share by which a median must have grown to count as slower, whatever the spread."""
 
 _KEPT = (
     "environment",
@@ -58,41 +58,44 @@ class Comparison:
             )
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A benchmark's document. Raises InputError for anything else."""
+def read(path: Path) -> BenchResult:
+    """A benchmark's result. Raises InputError for anything else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: not JSON ({error})") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise InputError(f"{path}: no document of 'sfiin bench --json' of this version ({FORMAT})")
-    return found
+    found = documents.parse(text, str(path), InputError)
+    version = found.get("format") if isinstance(found, dict) else None
+    if version != BenchResult.format:
+        raise InputError(
+            f"{path}: no document of 'sfiin bench --json' of this version ({BenchResult.format})"
+        )
+    return BenchResult.from_document(found, str(path))
 
 
-def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> Comparison:
+def compare(first: BenchResult, second: BenchResult) -> Comparison:
     """The second beside the first."""
-    one, other = (_median(it) for it in (first, second))
-    bounds = [it[key] for it in (one, other) for key in ("low", "high")]
+    one, other = first.total.at(50.0), second.total.at(50.0)
     low = high = None
-    if None not in bounds:
-        low, high = other["low"] / one["high"], other["high"] / one["low"]
-    a, b = (dict(_flat({key: it.get(key) for key in _KEPT}, "")) for it in (first, second))
+    if one.low is not None and one.high is not None and other.low is not None and other.high is not None:
+        low, high = other.low / one.high, other.high / one.low
+    a, b = _conditions(first), _conditions(second)
     changes = {key: (a.get(key), b.get(key)) for key in sorted({*a, *b}) if a.get(key) != b.get(key)}
-    states = first["verdict"]["state"], second["verdict"]["state"]
-    return Comparison(other["value"] / one["value"], low, high, changes, states)
+    return Comparison(
+        other.value / one.value, low, high, changes, (first.verdict.state, second.verdict.state)
+    )
 
 
-def _median(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    quantiles = document["milliseconds"]["total"]["quantiles"]
-    found: Mapping[str, Any] = next(it for it in quantiles if it["percent"] == 50)
-    return found
+def _conditions(result: BenchResult) -> dict[str, Any]:
+    """What was measured under, each value by its path in the document."""
+    return dict(_flat({key: documents.document(getattr(result, key)) for key in _KEPT}, ""))
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, f"{name}.{key}" if name else key)
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else key)
     else:
         yield name, value

@@ -8,16 +8,14 @@ computing is told apart where the session can tell.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics as plain
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +25,17 @@ from sfiin.runtime import golden
 from sfiin.runtime.backends import machine, plan
 from sfiin.runtime.backends.select import Choice, best_provider, open_session
 from sfiin.runtime.backends.session import Session
-from sfiin.runtime.bench import environment, power, statistics
+from sfiin.runtime.bench import power, statistics
+from sfiin.runtime.bench.environment import Moment, read_machine, read_moment
 from sfiin.runtime.bench.power import Sampler
-from sfiin.runtime.contract import Contract, Tile
+from sfiin.runtime.bench.result import BenchResult, EnergyUse, ModelResult, SceneBudget, Throughput, WarmUp
+from sfiin.runtime.bench.verdict import verdict
+from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError, MismatchError
 from sfiin.runtime.files import sha256
 from sfiin.runtime.scenes.tiles import plan as lay_tiles
 from sfiin.runtime.station import budget
 
-FORMAT = "sfiin-bench/1"
-
-Document = dict[str, Any]
 Images = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 WINDOW = 10
@@ -49,13 +47,9 @@ SCENE, PASS = 40_000, 600.0
 VARIANTS = 8
 """Inputs that take turns."""
 
-_QUIET = 0.3  # load for each CPU before the start
-_STEADY = 0.1  # by how much clocks may move
-_SPREAD = 0.25  # coefficient of variation
-
 
 @dataclass(frozen=True)
-class Settings:
+class BenchOptions:
     """How to measure: `seconds` for each model at most and `samples` at most; `percent` is the highest
     percentile that is to be trusted; `gsd` PAN's ground sample distance in metres, None if unknown. `root`
     and `clock` are for tests.
@@ -103,106 +97,47 @@ class Run:
 
 
 def bench(
-    paths: Sequence[Path], settings: Settings, watch: Callable[[float, float], None] = lambda _done, _of: None
-) -> Document:
+    paths: Sequence[Path],
+    options: BenchOptions,
+    watch: Callable[[float, float], None] = lambda _done, _of: None,
+) -> BenchResult:
     """Measure the first model, and the others beside it.
 
     `watch` is told seconds done, of how many. Raises as `open_session`, and MismatchError for a batch that a
     plan does not take.
     """
     with ExitStack() as stack:
-        fixed, before = environment.fixed(settings.root), environment.moment(settings.root)
-        runs = [_opened(path, settings, stack) for path in paths]
+        machine_here, before = read_machine(options.root), read_moment(options.root)
+        runs = [_opened(path, options, stack) for path in paths]
         for run in runs:
-            _warm_up(run, settings)
-        meters = power.rails(settings.root, settings.clock)
-        with Sampler(meters, clock=settings.clock) as sampler:
-            began = settings.clock()
-            while meters and settings.clock() - began < settings.idle:
-                time.sleep(min(0.05, settings.idle))
-            started = settings.clock()
-            moments = _measure(runs, settings, watch)
-            ended = settings.clock()
-        conditions = {"before": before, "after": environment.moment(settings.root), "timeline": moments}
-        idle = sampler.between(began, started)
-        used = sampler.between(started, ended)
-        documents = [_document(run, settings) for run in runs]
-        result = documents[0] | {
-            "format": FORMAT,
-            "version": sfiin.__version__,
-            "environment": fixed,
-            **conditions,
-            "energy": _energy(used, idle, runs, settings),
-            "peak_host_bytes": budget.peak(),
-            "power_timeline": [
-                [t - started, power.whole(it)]
-                for t, it in zip(sampler.times, sampler.readings, strict=True)
-                if it
-            ],
-        }
-    for run, document in zip(runs[1:], documents[1:], strict=True):
-        ratio = statistics.paired(run.totals[: len(runs[0].totals)], runs[0].totals[: len(run.totals)])
-        document["ratio"] = dataclasses.asdict(ratio)
-    result["against"] = documents[1:]
-    result["verdict"] = verdict(result, settings.percent)
-    return result
-
-
-def verdict(document: Mapping[str, Any], percent: float) -> Document:
-    """VALID, INVALID or UNKNOWN, and all reasons."""
-    bad, unknown = [], []
-    for it in (document, *document["against"]):
-        name, count = it["model"], it["milliseconds"]["total"]["count"]
-        if count < statistics.enough(percent):
-            bad.append(
-                f"{name}: {count} samples do not bound the {percent:g}th percentile; "
-                f"{statistics.enough(percent)} would"
-            )
-        if not it["warm_up"]["settled"]:
-            bad.append(f"{name}: it did not settle in the warm-up")
-        if it["milliseconds"]["total"]["variation"] > _SPREAD:
-            bad.append(
-                f"{name}: times vary by {it['milliseconds']['total']['variation']:.0%}, as by other work"
-            )
-    fixed = document["environment"]
-    moments = [document["before"], *document["timeline"], document["after"]]
-    mode = fixed["power_mode"]
-    if mode and mode["highest"] is False:
-        bad.append(f"the power mode is {mode['name']}, not the highest")
-    if (mode and mode["highest"] is None) or (not mode and fixed["platform"].get("jetson")):
-        unknown.append("the power mode")
-    _judge(fixed["on_battery"], "it runs on a battery", "whether it runs on a battery", bad, unknown)
-    throttled = [it["throttled"] for it in moments]
-    _judge(
-        True if True in throttled else None if None in throttled else False,
-        "it was throttled",
-        "whether it was throttled",
-        bad,
-        unknown,
-    )
-    load = document["before"]["load"]
-    _judge(
-        None if load is None else load > _QUIET,
-        f"other load: {load or 0:.2f} for each CPU before the start",
-        "other load",
-        bad,
-        unknown,
-    )
-    for key, what in (("cpu_mhz", "the CPU's clock"), ("gpu_mhz", "the GPU's clock")):
-        clocks = [it[key] for it in moments]
-        if key == "gpu_mhz" and not (fixed["gpu"] or fixed["platform"].get("jetson")):
-            continue
-        moved = None if None in clocks else max(clocks) > (1 + _STEADY) * min(clocks)
-        _judge(
-            moved,
-            f"{what} moved between {min(it or 0 for it in clocks):.0f} and "
-            f"{max(it or 0 for it in clocks):.0f} MHz",
-            what,
-            bad,
-            unknown,
+            _warm_up(run, options)
+        with Sampler(power.rails(options.root, options.clock), clock=options.clock) as sampler:
+            began = options.clock()
+            while sampler.rails and options.clock() - began < options.idle:
+                time.sleep(min(0.05, options.idle))
+            started = options.clock()
+            moments = _measure(runs, options, watch)
+            ended = options.clock()
+        after = read_moment(options.root)
+        first, *others = [_result(run, options, runs[0]) for run in runs]
+        used, idle = sampler.between(started, ended), sampler.between(began, started)
+        return BenchResult(
+            **vars(first),
+            version=sfiin.__version__,
+            environment=machine_here,
+            before=before,
+            after=after,
+            timeline=tuple(moments),
+            energy=_energy(used, idle, runs, options) if used else None,
+            peak_host_bytes=budget.peak(),
+            power_timeline=tuple(
+                (at - started, power.whole(watts))
+                for at, watts in zip(sampler.times, sampler.readings, strict=True)
+                if watts
+            ),
+            against=tuple(others),
+            verdict=verdict([first, *others], machine_here, [before, *moments, after], options.percent),
         )
-    state = "INVALID" if bad else "UNKNOWN" if unknown else "VALID"
-    return {"state": state, "reasons": [*bad, *(f"{what} cannot be read" for what in unknown)]}
 
 
 def variants(contract: Contract, path: Path, batch: int) -> list[Images]:
@@ -234,125 +169,106 @@ def _smooth(shape: tuple[int, ...], peak: int, random: np.random.Generator) -> N
     return result
 
 
-def _opened(path: Path, settings: Settings, stack: ExitStack) -> Run:
-    began = settings.clock()
-    session = stack.enter_context(closing(open_session(path, settings.provider, settings.threads)))
-    loading = settings.clock() - began
-    inputs = variants(session.contract, path, settings.batch)
-    began = settings.clock()
+def _opened(path: Path, options: BenchOptions, stack: ExitStack) -> Run:
+    began = options.clock()
+    session = stack.enter_context(closing(open_session(path, options.provider, options.threads)))
+    loading = options.clock() - began
+    inputs = variants(session.contract, path, options.batch)
+    began = options.clock()
     session.run(*inputs[0])
-    return Run(path, session, inputs, loading, loading + settings.clock() - began)
+    return Run(path, session, inputs, loading, loading + options.clock() - began)
 
 
-def _warm_up(run: Run, settings: Settings) -> None:
-    began = settings.clock()
-    while not statistics.settled(run.windows) and settings.clock() - began < settings.warm_up:
-        run.windows.append(plain.median(run.once(i, settings.clock) for i in range(WINDOW)))
+def _warm_up(run: Run, options: BenchOptions) -> None:
+    began = options.clock()
+    while not statistics.settled(run.windows) and options.clock() - began < options.warm_up:
+        run.windows.append(plain.median(run.once(i, options.clock) for i in range(WINDOW)))
     run.parts.clear()
 
 
 def _measure(
-    runs: Sequence[Run], settings: Settings, watch: Callable[[float, float], None]
-) -> list[Document]:
+    runs: Sequence[Run], options: BenchOptions, watch: Callable[[float, float], None]
+) -> list[Moment]:
     """Fill the runs' times, in turns; the conditions each second."""
-    limit = settings.seconds * len(runs)
-    began = last = settings.clock()
-    moments: list[Document] = []
-    for i in range(settings.samples):
+    limit = options.seconds * len(runs)
+    began = last = options.clock()
+    moments: list[Moment] = []
+    for i in range(options.samples):
         for run in runs:
-            run.totals.append(run.once(i, settings.clock))
-        now = settings.clock()
+            run.totals.append(run.once(i, options.clock))
+        now = options.clock()
         if now - last >= 1:
-            moments.append({"seconds": now - began, **environment.moment(settings.root)})
+            moments.append(read_moment(options.root, now - began))
             watch(now - began, limit)
-            last = settings.clock()
+            last = options.clock()
         if now - began >= limit:
             break
     return moments
 
 
-def _document(run: Run, settings: Settings) -> Document:
-    contract, batch = run.session.contract, settings.batch
-    percents = [it for it in statistics.PERCENTILES if it <= max(settings.percent, 50)]
-    times = {
-        name: dataclasses.asdict(statistics.summary(values, percents))
-        for name, values in {"total": run.totals, **run.parts}.items()
-    }
-    median = statistics.summary(run.totals, (50.0,)).median
-    per_second = 1e3 * batch / median
+def _result(run: Run, options: BenchOptions, first: Run) -> ModelResult:
+    contract, batch = run.session.contract, options.batch
+    percents = [percent for percent in statistics.PERCENTILES if percent <= max(options.percent, 50)]
+    per_second = 1e3 * batch / statistics.summary(run.totals, (50.0,)).median
     pixels = contract.tile.height * contract.tile.width
-    return {
-        "model": run.path.name,
-        "model_sha256": getattr(run.session, "sha256", "") or sha256(run.path),
-        "model_bytes": run.path.stat().st_size,
-        "backend": _backend(run, settings),
-        "precision": contract.precision,
-        "lowering": contract.lowering,
-        "tile": [contract.tile.height, contract.tile.width],
-        "batch": batch,
-        "threads": settings.threads,
-        "device_bytes": getattr(run.session, "device_bytes", None),
-        "load_seconds": run.loading,
-        "first_result_seconds": run.first,
-        "warm_up": {"windows": run.windows, "settled": statistics.settled(run.windows)},
-        "milliseconds": times,
-        "samples": [round(it, 4) for it in run.totals],
-        "throughput": {
-            "tiles_per_second": per_second,
-            "megapixels_per_second": per_second * pixels / 1e6,
-            "square_kilometres_per_second": per_second * pixels * settings.gsd**2 / 1e6
-            if settings.gsd
-            else None,
-        },
-        "scene": scene(contract, per_second),
-    }
+    area = per_second * pixels * options.gsd**2 / 1e6 if options.gsd else None
+    times = {"total": run.totals, **run.parts}
+    return ModelResult(
+        model=run.path.name,
+        model_sha256=getattr(run.session, "sha256", "") or sha256(run.path),
+        model_bytes=run.path.stat().st_size,
+        backend=_backend(run, options),
+        precision=contract.precision,
+        lowering=contract.lowering,
+        tile=(contract.tile.height, contract.tile.width),
+        batch=batch,
+        threads=options.threads,
+        device_bytes=getattr(run.session, "device_bytes", None),
+        load_seconds=run.loading,
+        first_result_seconds=run.first,
+        warm_up=WarmUp(tuple(run.windows), statistics.settled(run.windows)),
+        milliseconds={name: statistics.summary(values, percents) for name, values in times.items()},
+        samples=tuple(round(milliseconds, 4) for milliseconds in run.totals),
+        throughput=Throughput(per_second, per_second * pixels / 1e6, area),
+        scene=scene_budget(contract, per_second),
+        ratio=None if run is first else statistics.paired(run.totals, first.totals),
+    )
 
 
-def scene(contract: Contract, per_second: float) -> Document:
+def scene_budget(contract: Contract, per_second: float) -> SceneBudget:
     """Tiles and seconds of a large scene at so many tiles a second, and whether a pass is long enough for
     it."""
     side = SCENE // contract.sensor.ratio * contract.sensor.ratio
-    tile: Tile = contract.tile
-    count = len(lay_tiles(side, side, tile, contract.sensor.ratio))
+    count = len(lay_tiles(side, side, contract.tile, contract.sensor.ratio))
     seconds = count / per_second
-    return {"side": side, "tiles": count, "seconds": seconds, "pass_seconds": PASS, "fits": seconds <= PASS}
+    return SceneBudget(side, count, seconds, PASS, seconds <= PASS)
 
 
-def _backend(run: Run, settings: Settings) -> str:
+def _backend(run: Run, options: BenchOptions) -> str:
     if plan.is_plan(run.path):
         return plan.read(run.path).build.flavour
     version = machine.version("onnxruntime") or machine.version("onnxruntime-gpu")
-    return f"onnxruntime {version} {best_provider() if settings.provider == 'auto' else settings.provider}"
+    return f"onnxruntime {version} {best_provider() if options.provider == 'auto' else options.provider}"
 
 
 def _energy(
-    used: power.Energy | None, idle: power.Energy | None, runs: Sequence[Run], settings: Settings
-) -> Document | None:
-    """Joules a tile and a megapixel, raw and without what the machine draws when idle; of all models in
-    turns."""
-    if used is None:
-        return None
-    tiles = sum(len(run.totals) for run in runs) * settings.batch
+    used: power.Energy, idle: power.Energy | None, runs: Sequence[Run], options: BenchOptions
+) -> EnergyUse:
+    """Joules a tile and a megapixel, raw and without what the machine draws when idle."""
+    tiles = sum(len(run.totals) for run in runs) * options.batch
     pixels = (
-        sum(len(run.totals) * math.prod(run.session.contract.shapes["pan"]) for run in runs) * settings.batch
+        sum(len(run.totals) * math.prod(run.session.contract.shapes["pan"]) for run in runs) * options.batch
     )
     above = used.whole - idle.watts * used.seconds if idle else None
-    return {
-        "watts": used.watts,
-        "idle_watts": idle.watts if idle else None,
-        "joules": used.whole,
-        "rails": dict(used.joules),
-        "joules_per_tile": used.whole / tiles,
-        "joules_per_megapixel": 1e6 * used.whole / pixels,
-        "joules_per_tile_above_idle": above / tiles if above is not None else None,
-        "joules_per_megapixel_above_idle": 1e6 * above / pixels if above is not None else None,
-        "sampler_duty": used.duty,
-        "samples": used.samples,
-    }
-
-
-def _judge(value: bool | None, text: str, what: str, bad: list[str], unknown: list[str]) -> None:
-    if value is None:
-        unknown.append(what)
-    elif value:
-        bad.append(text)
+    return EnergyUse(
+        watts=used.watts,
+        idle_watts=idle.watts if idle else None,
+        joules=used.whole,
+        rails=used.joules,
+        joules_per_tile=used.whole / tiles,
+        joules_per_megapixel=1e6 * used.whole / pixels,
+        joules_per_tile_above_idle=above / tiles if above is not None else None,
+        joules_per_megapixel_above_idle=1e6 * above / pixels if above is not None else None,
+        sampler_duty=used.duty,
+        samples=used.samples,
+    )

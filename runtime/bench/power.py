@@ -100,14 +100,16 @@ class Sampler:
         The first and the last sample stand for the ends.
         """
         inside = [
-            (t, it) for t, it in zip(self.times, self.readings, strict=True) if start <= t <= end and it
+            (at, watts)
+            for at, watts in zip(self.times, self.readings, strict=True)
+            if start <= at <= end and watts
         ]
         if len(inside) < 2:
             return None
-        at = np.clip(np.array([t for t, _ in inside]), start, end)
-        at[0], at[-1] = start, end
-        names = [name for name in inside[0][1] if all(name in it for _, it in inside)]
-        joules = {name: _trapezoid(np.array([it[name] for _, it in inside]), at) for name in names}
+        times = np.clip(np.array([at for at, _ in inside]), start, end)
+        times[0], times[-1] = start, end
+        names = [name for name in inside[0][1] if all(name in watts for _, watts in inside)]
+        joules = {name: _trapezoid(np.array([watts[name] for _, watts in inside]), times) for name in names}
         span = max(self.times[-1] - self.times[0], 1e-9)
         return Energy(end - start, joules, whole(joules), self._busy / span, len(inside))
 
@@ -194,7 +196,7 @@ def _nvml(root: Path) -> Iterator[Rail]:
         pynvml.nvmlInit()
         for i in range(pynvml.nvmlDeviceGetCount()):
             handle = pynvml.nvmlDeviceGetHandleByIndex(i)
-            yield Rail(f"GPU {i}", lambda it=handle: pynvml.nvmlDeviceGetPowerUsage(it) / 1e3)  # type: ignore[misc]
+            yield Rail(f"GPU {i}", lambda gpu=handle: pynvml.nvmlDeviceGetPowerUsage(gpu) / 1e3)  # type: ignore[misc]
     except pynvml.NVMLError:
         return
 

@@ -39,7 +39,11 @@ class Summary:
     @property
     def median(self) -> float:
         """The 50th percentile."""
-        return next(it.value for it in self.quantiles if it.percent == 50)
+        return self.at(50.0).value
+
+    def at(self, percent: float) -> Quantile:
+        """One of the percentiles. Raises KeyError for one that was not asked for."""
+        return {quantile.percent: quantile for quantile in self.quantiles}[percent]
 
 
 def summary(values: Sequence[float], percents: Sequence[float] = PERCENTILES) -> Summary:

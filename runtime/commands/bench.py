@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sfiin.runtime.commands import options
 from sfiin.runtime.commands.console import print_json, print_table, say, tally
 from sfiin.runtime.files import check_target, publish
+
+if TYPE_CHECKING:
+    from sfiin.runtime.backends.select import Choice
+    from sfiin.runtime.bench.measure import BenchOptions
+    from sfiin.runtime.bench.result import BenchResult, ModelResult
 
 
 def bench(
@@ -70,11 +75,11 @@ def bench(
         raise typer.BadParameter("name a model, or --suite", param_hint="MODEL")
     if len(given) > 1 and not suite:
         raise typer.BadParameter("one model; others go behind --against", param_hint="MODEL")
-    from sfiin.runtime.bench.measure import Settings
+    from sfiin.runtime.bench.measure import BenchOptions
     from sfiin.runtime.reports import renderer
 
     render = renderer("bench") if report else None
-    settings = Settings(
+    how = BenchOptions(
         provider=provider,
         threads=threads,
         batch=batch,
@@ -83,14 +88,15 @@ def bench(
         percent=percent,
         gsd=gsd,
     )
-    document = (
-        _suite(given, settings, quiet or as_json)
+    result = (
+        _suite(given, how, quiet or as_json)
         if suite
-        else _one([*given, *(against or [])], settings, quiet or as_json)
+        else _one([*given, *(against or [])], how, quiet or as_json)
     )
+    document = result.document()
     for path, text in (
         (output, json.dumps(document, allow_nan=False) + "\n"),
-        (markdown, as_markdown(document)),
+        (markdown, as_markdown(result)),
     ):
         if path is not None:
             with publish(path) as part:
@@ -100,118 +106,98 @@ def bench(
     if as_json:
         print_json(document)
     elif not quiet:
-        header, *rows = table(document)
-        print_table(f"{document['environment']['cpu'] or 'this machine'}", rows, header)
-        _print_rest(document)
+        header, *rows = table(result)
+        print_table(result.environment.cpu or "this machine", rows, header)
+        _print_rest(result)
 
 
-def _one(paths: Sequence[Path], settings: Any, silent: bool) -> dict[str, Any]:
+def _one(paths: Sequence[Path], how: BenchOptions, silent: bool) -> BenchResult:
     from sfiin.runtime.bench.measure import bench as measure
 
     with tally("measuring, seconds", silent) as progress:
-        return measure(paths, settings, lambda done, of: progress(int(done), int(of)))
+        return measure(paths, how, lambda done, of: progress(int(done), int(of)))
 
 
-def _suite(paths: Sequence[Path], settings: Any, silent: bool) -> dict[str, Any]:
-    """One document: the first pair of model and backend, and the others as if they were against it."""
+def _suite(paths: Sequence[Path], how: BenchOptions, silent: bool) -> BenchResult:
+    """Each model on each backend by itself, as one result: the first, and the others as if against it."""
     import dataclasses
 
     from sfiin.runtime.backends import machine, plan
+    from sfiin.runtime.bench.verdict import merged
     from sfiin.runtime.errors import UnavailableError
     from sfiin.runtime.models import shipped
 
-    found = []
-    for path in paths or [it for it, _ in shipped()]:
-        backends = (
-            ["auto"]
-            if plan.is_plan(path)
-            else [name for name in ("cpu", "cuda", "tensorrt") if machine.backend(name)["usable"]]
-        )
-        found += [_one([path], dataclasses.replace(settings, provider=name), silent) for name in backends]
+    found: list[BenchResult] = []
+    known: tuple[Choice, ...] = ("cpu", "cuda", "tensorrt")
+    usable = [name for name in known if machine.backend(name)["usable"]]
+    for path in paths or [path for path, _ in shipped()]:
+        backends: list[Choice] = ["auto"] if plan.is_plan(path) else usable
+        found += [_one([path], dataclasses.replace(how, provider=name), silent) for name in backends]
     if not found:
         raise UnavailableError("no backend here runs a model; 'sfiin doctor' says why")
     first, *others = found
-    reasons = [f"{it['model']}: {reason}" for it in found for reason in it["verdict"]["reasons"]]
-    states = {it["verdict"]["state"] for it in found}
-    state = next(it for it in ("INVALID", "UNKNOWN", "VALID") if it in states)
-    return first | {"against": others, "verdict": {"state": state, "reasons": list(dict.fromkeys(reasons))}}
+    verdict = merged([(result.model, result.verdict) for result in found])
+    return dataclasses.replace(first, against=tuple(others), verdict=verdict)
 
 
-def table(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def table(result: BenchResult) -> list[tuple[str, ...]]:
     """A header and a row for each model."""
-    rows: list[tuple[str, ...]] = [("model", "backend", "median ms", "p99 ms", "CV", "MP/s", "ratio")]
-    for it in (document, *document["against"]):
-        total, ratio = it["milliseconds"]["total"], it.get("ratio")
-        at = {found["percent"]: found["value"] for found in total["quantiles"]}
-        rows.append(
-            (
-                f"{it['model']}, {it['precision']}",
-                it["backend"],
-                f"{at[50.0]:.2f}",
-                f"{at[99.0]:.2f}" if 99.0 in at else "-",
-                f"{total['variation']:.1%}",
-                f"{it['throughput']['megapixels_per_second']:.3f}",
-                f"{ratio['value']:.3f}x" if ratio else "",
-            )
-        )
-    return rows
+    return [("model", "backend", "median ms", "p99 ms", "CV", "MP/s", "ratio"), *map(_row, result.models)]
 
 
-def budget(it: Mapping[str, Any]) -> str:
-    """What a large scene takes at a model's rate."""
-    scene, area = it["scene"], it["throughput"]["square_kilometres_per_second"]
-    fits = "fits" if scene["fits"] else "does not fit"
-    square = f", {area:.4f} square km/s" if area else ""
-    rate, side = it["throughput"]["tiles_per_second"], f"{scene['side']:,}"
+def _row(model: ModelResult) -> tuple[str, ...]:
+    percentiles = {quantile.percent: f"{quantile.value:.2f}" for quantile in model.total.quantiles}
     return (
-        f"{it['model']}: {rate:.1f} tiles/s{square}; a scene of {side} x {side} pixels takes "
-        f"{scene['seconds'] / 60:.0f} minutes and {fits} into a pass of {scene['pass_seconds'] / 60:.0f}"
+        f"{model.model}, {model.precision}",
+        model.backend,
+        percentiles[50.0],
+        percentiles.get(99.0, "-"),
+        f"{model.total.variation:.1%}",
+        f"{model.throughput.megapixels_per_second:.3f}",
+        f"{model.ratio.value:.3f}x" if model.ratio else "",
     )
 
 
-def as_markdown(document: Mapping[str, Any]) -> str:
-    """The table and the verdict."""
-    header, *rows = table(document)
+def budget(model: ModelResult) -> str:
+    """What a large scene takes at a model's rate."""
+    scene, area = model.scene, model.throughput.square_kilometres_per_second
+    square = f", {area:.4f} square km/s" if area else ""
+    return (
+        f"{model.model}: {model.throughput.tiles_per_second:.1f} tiles/s{square}; "
+        f"a scene of {scene.side:,} x {scene.side:,} pixels takes {scene.seconds / 60:.0f} minutes "
+        f"and {'fits' if scene.fits else 'does not fit'} into a pass of {scene.pass_seconds / 60:.0f}"
+    )
+
+
+def as_markdown(result: BenchResult) -> str:
+    """The table, what a scene takes, and the verdict."""
+    header, *rows = table(result)
     lines = [f"| {' | '.join(row)} |" for row in (header, ("---",) * len(header), *rows)]
-    verdict = document["verdict"]
-    budgets = [budget(it) for it in (document, *document["against"])]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            *budgets,
-            "",
-            f"{verdict['state']}{': ' if verdict['reasons'] else ''}{'; '.join(verdict['reasons'])}",
-            "",
-        ]
-    )
+    verdict = result.verdict
+    judged = f"{verdict.state}{': ' if verdict.reasons else ''}{'; '.join(verdict.reasons)}"
+    return "\n".join([*lines, "", *map(budget, result.models), "", judged, ""])
 
 
-def _print_rest(document: Mapping[str, Any]) -> None:
-    for it in (document, *document["against"]):
-        say(budget(it))
-    parts = {name: it for name, it in document["milliseconds"].items() if name != "total"}
+def _print_rest(result: BenchResult) -> None:
+    for model in result.models:
+        say(budget(model))
+    parts = {name: found for name, found in result.milliseconds.items() if name != "total"}
     if parts:
-        medians = (
-            f"{name} {next(q['value'] for q in it['quantiles'] if q['percent'] == 50):.3f} ms"
-            for name, it in parts.items()
-        )
-        say(f"of the first: {', '.join(medians)}")
-    energy = document["energy"]
+        say(f"of the first: {', '.join(f'{name} {found.median:.3f} ms' for name, found in parts.items())}")
+    energy = result.energy
     if energy:
         say(
-            f"{energy['watts']:.1f} W, {energy['joules_per_tile']:.3f} J a tile, "
-            f"{energy['joules_per_megapixel']:.2f} J a megapixel"
+            f"{energy.watts:.1f} W, {energy.joules_per_tile:.3f} J a tile, "
+            f"{energy.joules_per_megapixel:.2f} J a megapixel"
         )
-    device = document["device_bytes"]
-    if device is not None:
-        say(f"{device / 2**20:.0f} MiB of the device's memory")
+    if result.device_bytes is not None:
+        say(f"{result.device_bytes / 2**20:.0f} MiB of the device's memory")
     say(
-        f"loaded in {document['load_seconds']:.2f} s, first result after {document['first_result_seconds']:.2f} s, "
-        f"at most {document['peak_host_bytes'] / 2**20:.0f} MiB"
+        f"loaded in {result.load_seconds:.2f} s, first result after {result.first_result_seconds:.2f} s, "
+        f"at most {result.peak_host_bytes / 2**20:.0f} MiB"
     )
-    say(f"{document['verdict']['state']}")
-    for reason in document["verdict"]["reasons"]:
+    say(result.verdict.state)
+    for reason in result.verdict.reasons:
         say(f"  {reason}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,7 +57,23 @@ def describe(path: Path) -> dict[str, Any]:
         return {"kind": "scene", **about, **_scene(path)}
     if head[8:] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
         return {"kind": "checkpoint", **about, **_checkpoint(path)}
+    if _is_pickle(path, head):
+        raise CheckpointError(
+            f"{path}: weights of PyTorch, which are a program; 'sfiin import {path.name} -o NEW.safetensors' makes a "
+            "checkpoint of them, and runs none of it"
+        )
     return {**_model_or_image(path), **about}
+
+
+def _is_pickle(path: Path, head: bytes) -> bool:
+    """Whether a file begins as a pickle does, or is an archive that holds one."""
+    if not head.startswith(b"PK"):
+        return head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(("data.pkl", "archive_format")) for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
 
 
 def _model_or_image(path: Path) -> dict[str, Any]:
@@ -110,7 +127,10 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     metadata, tensors = _header(path)
     found = metadata.get("format")
     if found != CHECKPOINT_FORMAT:
-        raise CheckpointError(f"{path}: a .safetensors file, but no sfiin checkpoint (format {found!r})")
+        raise CheckpointError(
+            f"{path}: a .safetensors file, but no sfiin checkpoint (format {found!r}); weights of an SFIIN become one "
+            f"by 'sfiin import {path.name} -o NEW.safetensors'"
+        )
     documents = {key: _document(path, key, metadata.get(key)) for key in ("network", "sensor", "training")}
     parameters = sum(math.prod(shape) for shape in tensors.values())
     return {"format": found, "tensors": len(tensors), "parameters": parameters, **documents}

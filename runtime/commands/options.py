@@ -23,7 +23,10 @@ Ms = Annotated[
 Model = Annotated[
     Path | None,
     typer.Option(
-        "--model", metavar="FILE", help="An exported model (.onnx) or a plan; else a shipped one that fits."
+        "--model",
+        metavar="FILE",
+        help="An exported model (.onnx), a plan, a served one (grpc://HOST:PORT/NAME), or the manifest.json of a "
+        "slot; else a shipped one that fits.",
     ),
 ]
 

@@ -78,9 +78,10 @@ def watch(
     """Sharpen scenes as they arrive in a folder, until told to stop; bad ones are set aside with their
     error."""
     limit = options.parse_size(memory) if memory else None
+    from sfiin.runtime.backends.triton_client import is_address
     from sfiin.runtime.scenes.pipeline import Form
     from sfiin.runtime.station.inbox import Inbox
-    from sfiin.runtime.station.isolation import Worker
+    from sfiin.runtime.station.isolation import LostError, Worker
     from sfiin.runtime.station.log import Log
     from sfiin.runtime.station.metrics import exporter
     from sfiin.runtime.station.runner import Settings
@@ -114,7 +115,7 @@ def watch(
     box, stop = Inbox(inbox, outbox, settle), stopping()
     setup = {
         "settings": dataclasses.asdict(settings),
-        "model": None if model is None else str(model.absolute()),
+        "model": None if model is None else str(model if is_address(model) else model.absolute()),
         "inbox": not trust_inbox,
         "memory": options.parse_size(worker_memory) if worker_memory else None,
     }
@@ -133,7 +134,8 @@ def watch(
         with suppress(OSError):  # the service waits for an inbox that cannot be used
             box.claim.hold()
         try:
-            worker.start(stop)
+            with suppress(LostError):  # and tries again; what is refused here would be refused again
+                worker.start(stop)
         except BaseException:
             box.leave()
             raise

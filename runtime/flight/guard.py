@@ -16,8 +16,9 @@ NaN and infinity alone would show next to nothing: they are about one in a hundr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +110,21 @@ class Guard:
             self._log.alarms["self-test"] += 1
             self._strike(self._at)
         return passed
+
+    def vouch(self) -> Mapping[str, Any]:
+        """What was done since the last call, as a document: tiles by the link that made them, alarms by kind, tiles
+        computed again, links that were left. Raises CheckFailedError where the session did not pass its test."""
+        passed, log = self.self_test(), self.take_log()
+        if not passed:
+            raise CheckFailedError(
+                "the session did not pass its self-test after the scene; it was opened anew, and the scene is to be "
+                "done again"
+            )
+        counts = {
+            "tiles": dict(Counter(log.origins)),
+            "alarms": {str(kind): n for kind, n in log.alarms.items()},
+        }
+        return counts | {"again": log.again, "left": log.left}
 
     def take_log(self) -> Log:
         """What was done since the last call."""

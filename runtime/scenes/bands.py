@@ -24,8 +24,9 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
-from sfiin.runtime.errors import InputError, MismatchError
+from sfiin.runtime.errors import InputError, MismatchError, SceneError
 from sfiin.runtime.scenes import words
+from sfiin.runtime.scenes.raster import GDAL_ERRORS, reason
 
 _SAMPLES, _SIDE = 4, 128
 _COLOURS = ("coastal", "blue", "green", "yellow", "red", "rededge", "nir")
@@ -83,11 +84,18 @@ def images(file: Any, wanted: int | None = None) -> tuple[int, ...]:
 
 
 def look(files: Sequence[Any], stated: Sequence[str | None] | None = None) -> list[Band]:
-    """All bands that are images, with what they say; `stated` is what a vendor's metadata say in their place."""
+    """All bands that are images, with what they say; `stated` is what a vendor's metadata say in their place.
+    Raises SceneError for a damaged file."""
     found: list[Band] = []
     for file in files:
-        indices = images(file)
-        for index, word in zip(indices, _said(file, indices), strict=True):
+        try:
+            indices = images(file)
+            words_said = _said(file, indices)
+        except GDAL_ERRORS as error:
+            raise SceneError(
+                f"{file.name}: damaged or cut short ({reason(error)}); fetch it again"
+            ) from error
+        for index, word in zip(indices, words_said, strict=True):
             found.append(Band(file, index, len(found) + 1, word))
     if stated is None or len(stated) != len(found):
         return found

@@ -19,23 +19,33 @@ from sfiin.runtime.errors import SceneError
 MOST_BANDS = 256
 """Of one file."""
 
+MOST_SIDE = 2_000_000
+"""Pixels along one axis: 600 km at 0.3 m."""
+
 MOST_STEPS = 100_000
-"""Tiles along one axis; a strip of the whole orbit at 0.3 m has a tenth of it."""
+"""Tiles along one axis."""
 
 MOST_TILES = 20_000_000
 
 _SHARE = 0.5  # of the memory that is there, for one row of blocks of a file
 
 
-def check_file(file: Any) -> None:
-    """Raise SceneError for an open file whose bands or blocks cannot be meant, or be held."""
+def check_file(file: Any, memory: int | None = None) -> None:
+    """Raise SceneError for an open file whose sides, bands or blocks cannot be meant, or be held in `memory`
+    bytes (None: what there is)."""
     name = Path(file.name).name
+    if max(file.shape) > MOST_SIDE:
+        raise SceneError(
+            f"{name}: declares {file.height} x {file.width} pixels; no scene is as large, and {MOST_SIDE} along a side "
+            "are done at most: check the file, or cut it into parts"
+        )
     if file.count > MOST_BANDS:
         raise SceneError(f"{name}: declares {file.count} bands; a scene has {MOST_BANDS} at most")
     height, width = file.block_shapes[0]
     interleaved = file.interleaving is not None and file.interleaving.value == "PIXEL"
     block = height * width * np.dtype(_numpy(file.dtypes[0])).itemsize * (file.count if interleaved else 1)
-    there = available_memory()
+    found = available_memory()
+    there = memory if found is None else min(found, memory or found)
     if there is not None and block > _SHARE * there:
         raise SceneError(
             f"{name}: {file.height} x {file.width} pixels in blocks of {height} x {width} take {block >> 20} MiB each, "

@@ -24,14 +24,12 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError  # rasterio.shutil lets it out, and nothing public is above it
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.windows import Window
 
 from sfiin.runtime.errors import SceneError, UnavailableError
 from sfiin.runtime.files import publish
-from sfiin.runtime.scenes.raster import open_raster, reason
+from sfiin.runtime.scenes.raster import GDAL_ERRORS, open_raster, reason
 
 Compression = Literal["deflate", "zstd", "lzw", "none"]
 Kind = Literal["gtiff", "cog"]
@@ -42,7 +40,6 @@ _LEVEL = (
 )
 _PICTURE = 2048  # pixels a side
 _STRETCH = 2, 98  # percentiles
-_GDAL_ERRORS = (RasterioError, RasterioIOError, CPLE_BaseError)  # of which rasterio 1.3 has no common one
 _RGB = ColorInterp.red, ColorInterp.green, ColorInterp.blue
 
 
@@ -78,7 +75,7 @@ def require(kind: Kind, compress: Compression) -> None:
             )
     try:
         _in_memory(np.zeros((1, 16, 16), np.uint8), driver="GTiff", compress=compress.upper())
-    except _GDAL_ERRORS as error:
+    except GDAL_ERRORS as error:
         others = ", ".join(other for other in get_args(Compression) if other != compress)
         raise UnavailableError(
             f"{compress}: {here} cannot compress with it; choose one of {others}"
@@ -188,7 +185,7 @@ def _factors(shape: tuple[int, int], block: int) -> list[int]:
 def _failing_as_os() -> Iterator[None]:
     try:
         yield
-    except _GDAL_ERRORS as error:
+    except GDAL_ERRORS as error:
         raise OSError(reason(error)) from error
 
 
@@ -204,7 +201,7 @@ def _has_overviews(path: Path, levels: int) -> bool:
             with open_raster(path, overview_level=level) as file:
                 for window in _windows(file):
                     file.read(window=window)
-    except (SceneError, *_GDAL_ERRORS):
+    except (SceneError, *GDAL_ERRORS):
         return False
     return True
 
@@ -217,7 +214,7 @@ def _same_pixels(one: Path, other: Path) -> bool:
                 np.array_equal(a.read(window=window), b.read(window=window), equal_nan=True)
                 for window in _windows(a)
             )
-    except (SceneError, *_GDAL_ERRORS):
+    except (SceneError, *GDAL_ERRORS):
         return False
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
-from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
+from rasterio._err import CPLE_BaseError  # some of rasterio lets it out, and nothing public is above it
+from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError, RasterioIOError
 
 from sfiin.runtime.errors import SceneError
 from sfiin.runtime.scenes import access, names
@@ -17,6 +18,8 @@ from sfiin.runtime.scenes.grid import is_located
 from sfiin.runtime.scenes.names import Name
 
 _SHOWN = 8
+
+GDAL_ERRORS = (RasterioError, RasterioIOError, CPLE_BaseError)  # of which rasterio 1.3 has no common one
 
 
 @contextmanager
@@ -26,6 +29,8 @@ def open_raster(path: Name, mode: str = "r", **profile: Any) -> Iterator[Any]:
     Raises SceneError when a file to read is missing, is no image, holds several, which it names, or may not
     be opened (`sfiin.runtime.scenes.access`).
     """
+    if "\0" in str(path):
+        raise SceneError(f"{str(path)!r}: a name with a null byte, which no file has")
     policy = access.current() if mode == "r" else None
     if mode == "r":
         _require_file(path)
@@ -68,6 +73,11 @@ def _require_file(name: Name) -> None:
         raise SceneError(f"{path}: no such file")
     if not path.is_file() and not path.is_dir():
         raise SceneError(f"{path}: a pipe or a device; give a file")
+    beside = path.with_name(f"{path.name}.aux.xml")
+    if beside.is_file() and beside.stat().st_size > access.MOST_TEXT:
+        raise SceneError(
+            f"{beside}: {beside.stat().st_size >> 20} MiB, which no statistics take; remove it, GDAL reads all of it"
+        )
 
 
 def describe(path: Name) -> dict[str, Any]:

@@ -355,6 +355,7 @@ def open_scene(
     chosen: str | None = None,
     stated: Sequence[str | None] | None = None,
     any_ratio: bool = False,
+    memory: int | None = None,
 ) -> Iterator[Scene]:
     """Open PAN and MS, the latter one file or several.
 
@@ -363,7 +364,7 @@ def open_scene(
     sensor's is brought to it by resampling
     (`sfiin.runtime.scenes.bands`). `gain` is how many DN make one of the files' numbers: 1 for files that hold
     DN, the DN of reflectance 1 for reflectance. Of floats, values that no sensor delivers are no data, or an
-    error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`).
+    error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`); a row of blocks must fit into `memory` bytes.
 
     Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError when they are not
     what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`. Raises InputError for a
@@ -375,7 +376,7 @@ def open_scene(
         pan_file = stack.enter_context(open_raster(pan))
         files = [stack.enter_context(open_raster(path)) for path in ms]
         for file in (pan_file, *files):
-            limits.check_file(file)
+            limits.check_file(file, memory)
 
         def sifted() -> Outliers:
             return Outliers.of(sensor.peak, refuse_outliers)

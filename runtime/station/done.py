@@ -15,10 +15,10 @@ run that was killed at any moment is found as it was:
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
@@ -35,6 +35,8 @@ Existing = Literal["refuse", "overwrite", "version"]
 _SUFFIXES = {"quicklook": ".png", "stac": ".json", "report": ".html"}
 
 _LIMIT = 64 << 20
+
+_NO_DOCUMENT = (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO)
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,13 @@ def _draft(output: Path) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A document, {} where there is none that can be understood."""
-    with suppress(FileNotFoundError, ValueError, IsADirectoryError):
+    """A document, {} where there is none that can be understood; a link is none."""
+    try:
         found = json.loads(read_small(path, _LIMIT))
-        return found if isinstance(found, dict) else {}
-    return {}
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    except OSError as error:
+        if error.errno in _NO_DOCUMENT:
+            return {}
+        raise
+    return found if isinstance(found, dict) else {}

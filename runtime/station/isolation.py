@@ -47,6 +47,10 @@ class RefusedError(SfiinError):
         self.exit_code = exit_code
 
 
+class LostError(RefusedError):
+    """A worker was lost while it was set up; another one may do better."""
+
+
 class Worker:
     """One process for all scenes, replaced where it is lost. Close it, or use it as a context.
 
@@ -96,7 +100,7 @@ class Worker:
         if answer["event"] == "refused":
             raise RefusedError(answer["error"], answer["exit_code"])
         if answer["event"] == "crashed":
-            raise RefusedError(f"the worker cannot be started: {answer['error']}", 1)
+            raise LostError(f"the worker cannot be started: {answer['error']}", 1)
 
     def ask(
         self, request: Mapping[str, Any], stop: Flag | None = None, timeout: float | None = None

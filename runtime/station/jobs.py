@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import Any, TextIO
 
+from sfiin.runtime.backends.triton_client import is_address
 from sfiin.runtime.errors import InputError, OutputError, PartialError, StoppedError, TotalError
 from sfiin.runtime.scenes.beside import check_name
 from sfiin.runtime.scenes.names import beside, is_local
@@ -142,7 +143,8 @@ def _table(file: TextIO) -> csv.DictReader[str]:
 def _job(row: dict[str, Any], folder: Path, model: Path | None) -> Job:
     values = {name: (row.get(name) or "").strip() for name in (*COLUMNS, "model")}
     ms = tuple(beside(folder, name.strip()) for name in re.split(r"[;|]", values["ms"]) if name.strip())
-    own = folder / values["model"] if values["model"] else model
+    named = Path(values["model"])
+    own = (named if is_address(named) else folder / named) if values["model"] else model
     return Job(beside(folder, values["pan"]), ms, folder / values["output"], own)
 
 
@@ -152,7 +154,7 @@ def _problems(jobs: dict[int, Job]) -> Iterator[str]:
         folders = [name for name, path in (("pan", job.pan), ("output", job.output)) if Path(path).is_dir()]
         if folders or not job.ms:
             yield f"line {line}: no file under {' and '.join(folders) or 'ms'}"
-        for path in (job.pan, *job.ms, *([job.model] if job.model else [])):
+        for path in (job.pan, *job.ms, *([job.model] if job.model and not is_address(job.model) else [])):
             if is_local(path) and not Path(path).exists():
                 yield f"line {line}: {path}: no such file"
         if not job.output.parent.is_dir():

@@ -24,11 +24,20 @@ import rasterio
 from sfiin.runtime import models, reports
 from sfiin.runtime.backends import classical
 from sfiin.runtime.backends.select import Choice, open_session
-from sfiin.runtime.backends.session import Session
+from sfiin.runtime.backends.session import Session, Watched
+from sfiin.runtime.backends.triton_client import is_address
 from sfiin.runtime.contract import Contract, SensorProfile
-from sfiin.runtime.errors import InputError, MismatchError, OutputError, SceneError, SfiinError
+from sfiin.runtime.errors import (
+    CheckFailedError,
+    InputError,
+    MismatchError,
+    OutputError,
+    SceneError,
+    SfiinError,
+)
 from sfiin.runtime.files import check_target, sha256
-from sfiin.runtime.scenes import bands, beside, identity, product, seams, stac
+from sfiin.runtime.flight import bundle
+from sfiin.runtime.scenes import bands, beside, ground, identity, product, seams, stac
 from sfiin.runtime.scenes.access import Access, restricted
 from sfiin.runtime.scenes.alignment import LIMIT, SEARCH, Shift, corrected, estimate
 from sfiin.runtime.scenes.grid import is_located
@@ -206,9 +215,11 @@ class Station:
             def publish(part: Path, report: Report) -> None:
                 document.update(self._document(job, ready, report))
                 document["memory"] = _memory(memory) | {"peak": budget.peak()}
+                if isinstance(ready.session, Watched):
+                    document["guard"] = dict(ready.session.vouch())
                 done.draft(job.output, part, run, document)
 
-            with rasterio.Env(GDAL_CACHEMAX=memory.cache):
+            with rasterio.Env(GDAL_CACHEMAX=memory.cache), _untrusted_removed(job.output):
                 sharpen(
                     ready.session,
                     ready.scene,
@@ -315,6 +326,7 @@ class Station:
                         chosen=chosen,
                         stated=job.stated,
                         any_ratio=settings.method is not None,
+                        memory=settings.memory,
                     )
                 )
                 check_tiles(*scene.extent, tile, contract.sensor.ratio)
@@ -351,6 +363,8 @@ class Station:
 
     def _opened(self, model: Path) -> _Model:
         """A model, opened anew where its file has been replaced."""
+        if is_address(model):
+            return self._served(model)
         if not model.is_file():
             raise InputError(f"{model}: no such model file")
         found = self._open.get(model)
@@ -360,7 +374,7 @@ class Station:
             self._open.pop(model).session.close()
         for _ in range(_REPLACED):
             state, digest = _state(model), model_digest(model)
-            session = open_session(model, self._settings.provider, self._settings.threads)
+            session = self._session(model)
             if (_state(model), model_digest(model)) == (state, digest):
                 break
             session.close()
@@ -368,6 +382,26 @@ class Station:
             raise InputError(f"{model}: is being replaced all the time; wait until it is whole")
         self._open[model] = _Model(session, digest, sha256(model), state)
         return self._open[model]
+
+    def _served(self, address: Path) -> _Model:
+        """A model that a server runs, by the digest that the server tells."""
+        if address not in self._open:
+            session = open_session(address, self._settings.provider)
+            digest = str(getattr(session, "sha256", ""))
+            self._open[address] = _Model(session, digest, digest, ())
+        return self._open[address]
+
+    def _session(self, model: Path) -> Session:
+        """A model's session; of a bundle's manifest, its chain behind a guard."""
+        if model.name == bundle.MANIFEST:
+            from sfiin.runtime.flight.chain import open_bundle
+
+            return open_bundle(model.parent, self._settings.provider, self._settings.threads)
+        return open_session(model, self._settings.provider, self._settings.threads)
+
+    def contract(self, model: Path) -> Contract:
+        """What a model promises. Raises as `open_session`."""
+        return self._opened(model).session.contract
 
     def _model(self, job: Job) -> Path:
         if self._settings.method:
@@ -411,7 +445,7 @@ class Station:
     def _document(self, job: Job, ready: _Prepared, report: Report) -> Document:
         session, scene, shift = ready.session, ready.scene, ready.shift
         contract = session.contract
-        notes = (*report.notes, *getattr(session, "notes", ()))
+        notes = (*report.notes, *getattr(session, "notes", ()), *ground.notes(scene, contract))
         return dataclasses.asdict(report) | {
             "output": str(job.output),
             "pan": str(job.pan),
@@ -548,6 +582,16 @@ def _state(model: Path) -> tuple[int, ...]:
     except OSError as error:
         raise InputError(f"{model}: cannot be read ({error.strerror})") from None
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@contextmanager
+def _untrusted_removed(output: Path) -> Iterator[None]:
+    """Rows that a session made which then failed its own test are not gone on from."""
+    try:
+        yield
+    except CheckFailedError:
+        discard(output)
+        raise
 
 
 @contextmanager

@@ -161,9 +161,8 @@ class Worker:
         """MS bands of the model, where one was given."""
         if self._model is None:
             return None
-        from sfiin.runtime.models import contract
-
-        return len(contract(self._model).sensor.bands)
+        assert self._station is not None
+        return len(self._station.contract(self._model).sensor.bands)
 
     def _progress(self, done: int, total: int) -> None:
         now = time.monotonic()

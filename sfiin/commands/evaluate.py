@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sfiin.commands.data_options import Bands, Bits, given_by
 from sfiin.runtime import files
 from sfiin.runtime.cli import requires
 from sfiin.runtime.commands import options
@@ -37,7 +38,13 @@ def evaluate(
     ],
     data: Annotated[
         Path,
-        typer.Option("--data", metavar="DIR", exists=True, file_okay=False, help="A folder of .npz pairs."),
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="A folder of pairs: .npz, .h5, .mat or images.",
+        ),
     ],
     tile: Annotated[
         int, typer.Option(min=16, help="A checkpoint's tile in PAN pixels; a model knows its own.")
@@ -70,6 +77,8 @@ def evaluate(
             "--gate", help="As --thorough; exit with 6 where a classical method leads by over 0.2 dB."
         ),
     ] = False,
+    bands: Bands = None,
+    bits: Bits = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -84,7 +93,7 @@ def evaluate(
         )
     if report is not None:
         _check_target(report, overwrite)
-    requires("train", "torch", "safetensors", "scipy")
+    requires("train", *(() if _is_model(model) and report is None else ("torch", "safetensors")), "scipy")
     from sfiin.evaluation import api
     from sfiin.runtime.contract import Tile
 
@@ -98,6 +107,7 @@ def evaluate(
         if gate and document["shortfalls"]:
             raise CheckFailedError(f"{model}: not fit to be a default: " + "; ".join(document["shortfalls"]))
         return
+    notes: list[str] = []
     if report is None:
         with tally("evaluating", quiet) as advance:
             scores: Sequence[Score] = api.evaluate(
@@ -106,6 +116,8 @@ def evaluate(
                 tile=tile,
                 overlap=overlap,
                 progress=lambda done, total, _pair: advance(done, total),
+                given=given_by(bands, bits),
+                notes=notes,
             )
     else:
         requires("train", "matplotlib")
@@ -115,7 +127,7 @@ def evaluate(
         scores = _report(
             report, Request(model, data, size, tuple(beside or ()), tuple(ablation or ()), command), quiet
         )
-    _print_scores(model, scores, as_json, quiet)
+    _print_scores(model, scores, notes, as_json=as_json, quiet=quiet)
     if report is not None and not as_json:
         say(f"{report}: written, and {report.with_suffix('.md')}", quiet)
 
@@ -171,7 +183,16 @@ def _report(path: Path, request: Request, quiet: bool) -> Sequence[Score]:
     return measured.scores
 
 
-def _print_scores(model: Path, scores: Sequence[Score], as_json: bool, quiet: bool) -> None:
+def _is_model(path: Path) -> bool:
+    """Whether a file is a model or a plan, which run without torch."""
+    from sfiin.runtime.backends import plan
+
+    return path.suffix == ".onnx" or plan.is_plan(path)
+
+
+def _print_scores(
+    model: Path, scores: Sequence[Score], notes: Sequence[str], *, as_json: bool, quiet: bool
+) -> None:
     from sfiin.evaluation import judging
 
     means = judging.means(scores)
@@ -179,6 +200,7 @@ def _print_scores(model: Path, scores: Sequence[Score], as_json: bool, quiet: bo
         keys = ("sensor", "method", "pairs", "mean")
         document: dict[str, Any] = {
             "model": str(model),
+            "notes": list(notes),
             "means": [dict(zip(keys, row, strict=True)) for row in means],
             "scores": [dataclasses.asdict(score) for score in scores],
         }
@@ -186,3 +208,5 @@ def _print_scores(model: Path, scores: Sequence[Score], as_json: bool, quiet: bo
     elif not quiet:
         rows = [(s, m, n, f"{q['psnr']:.2f}", f"{q['sam']:.3f}", f"{q['ergas']:.3f}") for s, m, n, q in means]
         print_table("mean quality", rows, ("sensor", "method", "pairs", "PSNR dB", "SAM deg", "ERGAS"))
+        for note in notes:
+            say(f"  {note}")

@@ -1,4 +1,4 @@
-"""Which commands train? `train`, `ablate` and `import`.
+"""Which commands train? `train` and `ablate`.
 
 Imported for `sfiin --help` even where torch is not installed, so what is heavy is imported inside the
 commands.
@@ -7,11 +7,13 @@ commands.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
+from sfiin.commands.data_options import Bands, Bits, given_by
 from sfiin.runtime.cli import requires
 from sfiin.runtime.commands import options
 from sfiin.runtime.commands.console import print_table, progress, say
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sfiin.data import pairs
+    from sfiin.data.dataset import Given
     from sfiin.data.pairs import Pair, Source
     from sfiin.data.sensors import Sensor
     from sfiin.evaluation.ablation import Variant
@@ -36,7 +39,7 @@ Data = Annotated[
         metavar="DIR",
         exists=True,
         file_okay=False,
-        help="A folder of pairs: .npz files, and sub-folders with pan.tif and ms.tif.",
+        help="A folder of pairs (.npz, .h5, .mat, images), and of sub-folders with pan.tif and ms.tif.",
     ),
 ]
 SensorName = Annotated[str, typer.Option("--sensor", metavar="NAME|FILE.toml", help="The sensor's profile.")]
@@ -127,6 +130,12 @@ def train(
     precision: Annotated[
         Literal["fp32", "mixed"], typer.Option(help="mixed: half-precision convolutions, float32 spectra.")
     ] = "fp32",
+    bands: Bands = None,
+    bits: Bits = None,
+    hold_out: Annotated[
+        list[str] | None,
+        typer.Option("--hold-out", metavar="NAME", help="What to choose the best by; * for any characters."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
     threads: options.Threads = 0,
     overwrite: options.Overwrite = False,
@@ -169,11 +178,12 @@ def train(
     origin: dict[str, Any] = {"reduction": list(reduction)} | ({"init": init.name} if init else {})
     origin |= {"drawing": drawing} if drawing else {}
     origin |= {"leave_out": list(leave_out)} if leave_out else {}
+    said = Said(given_by(bands, bits), tuple(hold_out or ()), tuple(leave_out or ()))
     with ExitStack() as stack:
         if drawing:
             used, held_out = _varied(data, found, drawing, None if choose_by else patch, leave_out or ())
         else:
-            used, held_out = _pairs(data, found, reduction, patch, stack, without=leave_out or ())
+            used, held_out = _pairs(data, found, reduction, patch, said, stack=stack)
         if choose_by:
             used, held_out = used if drawing else [*used, *held_out], _judges(choose_by, found)
         advance, done = stack.enter_context(progress("training", steps, quiet)), 0
@@ -194,10 +204,14 @@ def train(
             state_file=state,
             origin=origin,
         )
-    checkpoint.save(output, checkpoint.Checkpoint(result.network, {**result.training, **origin}))
+    checkpoint.save(
+        output, checkpoint.Checkpoint(result.network, {**result.training, **origin, **said.record()})
+    )
     train.write_curve(curve, result.training["curve"])
     state.unlink(missing_ok=True)
     say(f"{output}: ERGAS {result.training['validation_ergas']:.3f} on {len(held_out)} held-out pairs", quiet)
+    for note in said.notes:
+        say(f"  {note}", quiet)
 
 
 def _beside(output: Path, overwrite: bool, resume: bool) -> tuple[Path, Path]:
@@ -296,7 +310,7 @@ def ablate(
         raise typer.BadParameter(f"{check}: no pair with truth of this sensor's bands", param_hint="--check")
     config = train.TrainingConfig(steps, batch, patch, rate, validate_every=max(1, steps // 2))
     with ExitStack() as stack:
-        used, held_out = _pairs(data, found, reduction, patch, stack)
+        used, held_out = _pairs(data, found, reduction, patch, Said(given_by(None, None), ()), stack=stack)
         advance = stack.enter_context(progress("ablation", len(variants) * len(seed) * steps, quiet))
         bench = ablation.Bench(
             profile,
@@ -324,47 +338,30 @@ def ablate(
         print_table("ablation", rows, ("variant", "seed", "parameters", "sensor", "PSNR dB", "ERGAS"))
 
 
-def import_(
-    *,
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="The authors' checkpoint (.pth).")],
-    output: Checkpoint,
-    sensor: SensorName = "vhr4",
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Turn a .pth of the authors' release into a checkpoint; a pickle that holds more than tensors is
-    refused."""
-    options.refuse_existing(output, overwrite)
-    requires("train", "torch", "safetensors", "scipy")
-    from sfiin.data import sensors
-    from sfiin.model import checkpoint
-
-    result = checkpoint.load_authors(source, sensors.find(sensor).profile)
-    checkpoint.save(output, result)
-    say(f"{output}: {result.network.config}", quiet)
-
-
 def _pairs(
     data: Path,
     sensor: Sensor,
     reductions: list[str],
     patch: int,
-    stack: ExitStack,
+    said: Said,
     *,
-    without: Sequence[str] = (),
+    stack: ExitStack,
 ) -> tuple[list[Source], list[Pair]]:
-    """What to train on and what to hold out: .npz pairs are split, scenes are all trained on."""
-    from sfiin.data import pairs
+    """What to train on and what to hold out; see `sfiin.data.material`."""
+    from sfiin.data import material
 
-    profile = sensor.profile
-    known = _without(pairs.load_folder(data, len(profile.bands), profile.ratio), without)
-    used: list[Source] = []
-    held_out: list[Pair] = []
-    for reduction in dict.fromkeys(map(_reduction, reductions)):
-        first, second = pairs.split([pairs.reduced(pair, reduction, sensor) for pair in known], patch)
-        used += [*first, *pairs.open_scenes(data, sensor, reduction, stack)]
-        held_out += second
-    return used, held_out
+    found = material.gather(
+        data,
+        sensor,
+        [_reduction(name) for name in reductions],
+        patch,
+        stack,
+        given=said.given,
+        hold_out=said.hold_out,
+        chosen=lambda known: _without(known, said.without) if said.without else known,
+    )
+    said.notes.extend(found.notes)
+    return found.used, found.held_out
 
 
 def _varied(
@@ -402,13 +399,25 @@ def _without(found: list[Pair], leave_out: Sequence[str]) -> list[Pair]:
 
 def _judges(folder: Path, sensor: Sensor) -> list[Pair]:
     """The folder's pairs to choose a checkpoint by: with truth, or reduced."""
-    from sfiin.data import pairs
+    from sfiin.data import dataset, pairs
 
     profile = sensor.profile
-    return [
-        pairs.reduced(pair, "given", sensor)
-        for pair in pairs.load_folder(folder, len(profile.bands), profile.ratio)
-    ]
+    found = dataset.read(folder, profile).pairs
+    return [pairs.reduced(dataset.fitted(pair, profile), "given", sensor) for pair in found]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the options say of the data, and `notes` of what was guessed then."""
+
+    given: Given
+    hold_out: tuple[str, ...]
+    without: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint keeps of them."""
+        return {"assumed": self.notes} if self.notes else {}
 
 
 def _reduction(name: str) -> pairs.Reduction:

@@ -33,8 +33,10 @@ def in_order(pair: Pair, bands: Sequence[str]) -> Pair:
 
 
 def peak(pair: Pair, otherwise: int) -> int:
-    """The largest DN of the bit depth that the pair's `meta` states, or else its sensor's, or else
-    `otherwise`."""
+    """The largest DN that the pair's `meta` states, or that of the bit depth there, or else its sensor's, or
+    else `otherwise`."""
+    if "peak" in pair.meta:
+        return round(float(pair.meta["peak"]))
     if "nominal_bits" in pair.meta:
         return int((1 << int(pair.meta["nominal_bits"])) - 1)
     sensor = sensors.known(str(pair.meta.get("sensor", "")))
@@ -42,9 +44,10 @@ def peak(pair: Pair, otherwise: int) -> int:
 
 
 def scaled(pair: Pair, factor: float) -> Pair:
-    """The pair with all DN times `factor`."""
+    """The pair with all DN, and the peak that it states, times `factor`."""
     truth = None if pair.truth is None else pair.truth * factor
-    return dataclasses.replace(pair, pan=pair.pan * factor, ms=pair.ms * factor, truth=truth)
+    meta = {**pair.meta, "peak": pair.meta["peak"] * factor} if "peak" in pair.meta else pair.meta
+    return dataclasses.replace(pair, pan=pair.pan * factor, ms=pair.ms * factor, truth=truth, meta=meta)
 
 
 def central(pair: Pair, side: int) -> Pair:

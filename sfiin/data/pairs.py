@@ -1,7 +1,8 @@
 """Which images does a network learn from, and how are patches drawn from them?
 
-A pair is PAN, MS and, at reduced resolution, the truth. It lies in an `.npz` file with `pan` (H, W), `ms` (B,
-h, w), `gt` (B, H, W) where there is ground truth, and `meta`, a JSON string; or in a folder with the GeoTIFFs
+A pair is PAN, MS and, at reduced resolution, the truth. It lies in a file or folder that `sfiin.data.reading`
+reads, such as an `.npz` with `pan` (H, W), `ms` (B, h, w), `gt` (B, H, W) where there is ground truth, and `meta`,
+a JSON string; or in a folder with the GeoTIFFs
 `pan.tif` and `ms.tif`, of which windows are read when they are drawn, whatever their size. What has no truth
 is reduced by Wald's protocol (Wald, Ranchin, Mangolini 1997): the MS becomes the truth, and PAN and MS are
 degraded by the ratio.
@@ -10,7 +11,6 @@ degraded by the ratio.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from sfiin.data import sensors
+from sfiin.data import reading, sensors
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.quality.degradation import OTHER_MS_GAIN, OTHER_PAN_GAIN, TAPS, bicubic_reduce, degrade
 from sfiin.runtime.scenes.scene import Scene, open_scene
@@ -138,42 +138,38 @@ class ScenePair:
 
 
 def load_pair(path: Path) -> Pair:
-    """Read a `.npz` pair. Raises InputError for anything else, or for shapes that do not fit one another."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        pan, ms, truth = arrays["pan"], arrays["ms"], arrays.get("gt")
-        meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such pair") from None
-    except Exception as error:  # over damaged bytes NumPy and zipfile raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"{path}: not a pair of PAN and MS (an .npz with 'pan' and 'ms'): {reason}"
-        ) from None
-    if not isinstance(meta, dict):
-        raise InputError(f"{path}: 'meta' is a JSON object, not {meta!r:.40}")
-    for key, array in (("pan", pan), ("ms", ms), ("gt", truth)):
-        if array is not None and (array.dtype.kind not in "iuf" or not array.size):
-            raise InputError(f"{path}: '{key}' holds no numbers ({array.dtype} {array.shape})")
-    whole = ms.ndim == 3 and pan.ndim == 2 and pan.shape[1] % ms.shape[2] == 0 and pan.shape[1] > ms.shape[2]
-    if not whole or pan.shape[0] * ms.shape[2] != pan.shape[1] * ms.shape[1]:
-        raise InputError(f"{path}: PAN {pan.shape} is no whole multiple of MS {ms.shape}")
-    if truth is not None and truth.shape != (len(ms), *pan.shape):
-        raise InputError(f"{path}: the truth is {truth.shape}, not {(len(ms), *pan.shape)}")
-    return Pair(path.stem, _image(pan[None]), _image(ms), None if truth is None else _image(truth), meta)
+    """Read a file's first pair. Raises InputError for anything else, or for shapes that do not fit one
+    another."""
+    return from_raw(next(reading.read_file(path)))
 
 
 def load_folder(folder: Path, bands: int, ratio: int) -> list[Pair]:
-    """All `.npz` pairs of a folder with so many bands and this ratio, by name. Raises InputError when
-    there is none."""
-    pairs = [load_pair(path) for path in sorted(folder.glob("*.npz"))]
+    """All pairs of a folder with so many bands and this ratio, by name, in the numbers of their files.
+
+    Raises InputError when there is none. `sfiin.data.dataset` says what their numbers mean.
+    """
+    pairs = [from_raw(raw) for raw in reading.read_folder(folder)]
     fitting = [pair for pair in pairs if (len(pair.ms), pair.ratio) == (bands, ratio)]
     if not fitting:
         raise InputError(
-            f"{folder}: no .npz pair of {bands} bands at ratio {ratio} (of {len(pairs)} pairs there)"
+            f"{folder}: no pair of {bands} bands at ratio {ratio} (of {len(pairs)} pairs there); "
+            + reading.describe(folder)
         )
     return fitting
+
+
+def from_raw(raw: reading.Raw, ratio: int = 4) -> Pair:
+    """A sample as a pair. Where its MS is not usable, it is made from the truth, at the ratio, by the MTF."""
+    kept = {"stored": raw.stored if raw.stored.startswith("float") else "", "notes": raw.notes}
+    meta = {**raw.meta, **{key: value for key, value in kept.items() if value}}
+    truth = None if raw.truth is None else _image(raw.truth)
+    if raw.ms is not None:
+        return Pair(raw.name, _image(raw.pan), _image(raw.ms), truth, meta)
+    assert truth is not None  # or it would not have been read
+    height, width = (side // ratio * ratio for side in truth.shape[1:])
+    cut = truth[:, :height, :width]
+    coarse = cut[:, ::ratio, ::ratio]
+    return reduced(Pair(raw.name, _image(raw.pan[:, :height, :width]), coarse, cut, meta), "mtf")
 
 
 def open_scenes(
@@ -183,7 +179,7 @@ def open_scenes(
 
     Raises SceneError or MismatchError for one that is not what the sensor delivers.
     """
-    found = sorted(path.parent for path in folder.glob("*/pan.tif") if (path.parent / "ms.tif").exists())
+    found = _scenes(folder)
     gains = (sensor.ms_gains, sensor.pan_gain)
     return [
         ScenePair(
@@ -194,6 +190,15 @@ def open_scenes(
         )
         for path in found
     ]
+
+
+def has_scenes(folder: Path) -> bool:
+    """Whether a folder holds scenes."""
+    return bool(_scenes(folder))
+
+
+def _scenes(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("*/pan.tif") if (path.parent / "ms.tif").exists())
 
 
 def reduced(pair: Pair, reduction: Reduction = "given", sensor: sensors.Sensor | None = None) -> Pair:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from sfiin.data import pairs
+from sfiin.data import dataset, pairs
 from sfiin.evaluation import judging
 from sfiin.evaluation.judging import Score
 from sfiin.runtime.contract import Tile
@@ -19,16 +19,22 @@ def evaluate(
     tile: int = 128,
     overlap: int = 32,
     progress: Callable[[int, int, str], None] | None = None,
+    given: dataset.Given | None = None,
+    notes: list[str] | None = None,
 ) -> list[Score]:
     """Score a checkpoint or a model on a folder of pairs, beside bicubic interpolation and Brovey.
 
     Pairs with a truth are scored against it; without any, all are reduced by Wald's protocol first. `tile` and
     `overlap`, in PAN pixels, are for checkpoints; a model knows its own. `progress` is told scores done, of how many,
-    and the pair. Raises InputError for what cannot be read, MismatchError for pairs that do not fit.
+    and the pair. `given` says what the pairs do not of their bands and range; what was guessed is added to `notes`.
+    Raises InputError for what cannot be read, MismatchError for pairs that do not fit.
     """
     opened = judging.open_model(Path(model), Tile(tile, tile, overlap))
-    found = pairs.load_folder(Path(data), len(opened.sensor.bands), opened.sensor.ratio)
-    judged = [pair for pair in found if pair.truth is not None] or [pairs.reduced(pair) for pair in found]
+    found = dataset.read(Path(data), opened.sensor, given)
+    if notes is not None:
+        notes += found.notes
+    known = [pair for pair in found.pairs if pair.truth is not None]
+    judged = known or [pairs.reduced(pair) for pair in found.pairs]
     total = len(judged) * (1 + len(judging.BASELINES))
     scores = []
     for score in judging.evaluate(opened, judged):

@@ -15,11 +15,10 @@ from statistics import fmean, stdev
 import numpy as np
 from numpy.typing import NDArray
 
-from sfiin.data import fitting
+from sfiin.data import dataset, fitting
 from sfiin.data.pairs import Image, Pair, gains
-from sfiin.model import checkpoint
-from sfiin.model.tile_size import for_tile
-from sfiin.runtime.backends.session import OnnxSession
+from sfiin.runtime.backends import plan as plans
+from sfiin.runtime.backends.select import open_session
 from sfiin.runtime.contract import SensorProfile, Tile
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.quality import classical
@@ -94,14 +93,17 @@ class Spread:
 
 
 def open_model(path: Path, tile: Tile) -> Model:
-    """Open a checkpoint, to be run on `tile` (see `sfiin.model.tile_size`), or an exported model, which knows
-    its own.
+    """Open a checkpoint, to be run on `tile` (see `sfiin.model.tile_size`), or an exported model or a plan,
+    which know their own.
 
     Raises CheckpointError, InputError or ContractError for a file that is neither.
     """
-    if path.suffix == ".onnx":
-        session = OnnxSession(path)
+    if path.suffix == ".onnx" or plans.is_plan(path):
+        session = open_session(path, "auto" if plans.is_plan(path) else "cpu")
         return Model("sfiin", session.contract.sensor, session.contract.tile, session.run)
+    from sfiin.model import checkpoint  # with torch, which a machine that runs models need not have
+    from sfiin.model.tile_size import for_tile
+
     loaded = checkpoint.load(path)
     network = for_tile(loaded.network, loaded.training, (tile.height, tile.width))
     return Model(checkpoint.architecture(network), network.sensor, tile, checkpoint.fuser(network))
@@ -154,14 +156,22 @@ def score(model: Model, pair: Pair) -> Score:
 
 
 def reference_scores(methods: Mapping[str, Method], pair: Pair, sensor: SensorProfile) -> Iterator[Score]:
-    """Score the methods on a pair with truth, one after another; `sensor` gives the range of DN, the peak of
-    PSNR.
+    """Score the methods on a pair with truth, one after another.
+
+    The peak of PSNR is the pair's own, or `sensor`'s where the pair has none; a pair of a far other range is
+    scaled to the sensor's, fused, and brought back.
 
     Raises ValueError for a pair without truth, InputError for one that cannot be measured (too small, an
     empty band).
     """
     for name, method in methods.items():
-        yield judge(pair, name, as_delivered(method(pair), sensor.peak), sensor)
+        yield judge(pair, name, product_of(method, pair, sensor), sensor)
+
+
+def product_of(method: Method, pair: Pair, sensor: SensorProfile) -> Product:
+    """What a method delivers of a pair: in the range that `sensor` has, and back in the pair's own."""
+    factor = dataset.scale_of(pair, sensor)
+    return as_delivered(method(dataset.fitted(pair, sensor)) / factor, fitting.peak(pair, sensor.peak))
 
 
 def judge(pair: Pair, method: str, product: Product, sensor: SensorProfile) -> Score:
@@ -169,7 +179,8 @@ def judge(pair: Pair, method: str, product: Product, sensor: SensorProfile) -> S
     if pair.truth is None:
         raise ValueError(f"{pair.name} has no truth; reduce it first")
     try:
-        quality = reference_quality(product, pair.truth, pair.ratio, float(sensor.peak))
+        peak = float(fitting.peak(pair, sensor.peak))
+        quality = reference_quality(product, pair.truth, pair.ratio, peak)
     except ValueError as error:
         raise InputError(f"{pair.name}: cannot be judged: {error}") from None
     return Score(pair.name, sensor_of(pair), method, quality)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sfiin.data import fitting, pairs
+from sfiin.data import dataset, fitting, pairs
 from sfiin.data.pairs import Pair
 from sfiin.evaluation import ablation_summary, judging
 from sfiin.evaluation.judging import FullResolutionScore, Method, Model, Product, Score
@@ -132,7 +132,7 @@ def measure(material: Material, watch: Callable[[str], None] = lambda _: None) -
     products: dict[str, dict[str, Product]] = {name: {} for name in shown}
     for pair in material.judged:
         for name, method in material.methods.items():
-            product = judging.as_delivered(method(pair), material.sensor.peak)
+            product = judging.product_of(method, pair, material.sensor)
             scores.append(judging.judge(pair, name, product, material.sensor))
             if pair.name in shown:
                 products[pair.name][name] = product
@@ -171,7 +171,8 @@ def _fitting_pairs(folder: Path, sensor: SensorProfile) -> tuple[list[Pair], lis
         notes += [note] if note else []
     if not ordered:
         raise MismatchError(f"{folder}: no pair has the model's bands; {notes[-1]}")
-    return ordered, notes
+    meant = dataset.meant(ordered, sensor, dataset.Given(), folder.name)
+    return meant.pairs, notes + [f"{note}." for note in meant.notes]
 
 
 def _in_order(pair: Pair, bands: Sequence[str]) -> tuple[Pair | None, str]:

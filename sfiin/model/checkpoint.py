@@ -1,4 +1,4 @@
-"""How is a trained network kept, and how does the authors' `.pth` become one of ours?
+"""How is a trained network kept?
 
 A checkpoint is one `.safetensors` file: the tensors, and in its metadata the format, the architecture
 (`sfiin`, or a baseline's name), the network's configuration, the sensor profile and a record of the training,
@@ -7,11 +7,9 @@ each a JSON document. Nothing in it can run code.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
-import pickle
-import re
-import struct
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +25,7 @@ from torch import Tensor
 from sfiin.model.baselines import PNN, BaselineConfig, PanNet
 from sfiin.model.network import SFIIN, NetworkConfig, PanSharpener
 from sfiin.model.tile_size import for_tile
-from sfiin.runtime.contract import CHECKPOINT_FORMAT, SensorProfile, decode, encode
+from sfiin.runtime.contract import CHECKPOINT_FORMAT, SEAL, SensorProfile, decode, encode
 from sfiin.runtime.errors import CheckpointError, ContractError
 from sfiin.runtime.files import publish
 
@@ -52,7 +50,7 @@ class Checkpoint:
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, atomically. Raises OutputError when that fails."""
     network = checkpoint.network
-    metadata = {
+    metadata: dict[str, str] = {
         "format": CHECKPOINT_FORMAT,
         "architecture": architecture(network),
         "network": encode(network.config),
@@ -62,6 +60,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {
         name: tensor.detach().float().cpu().contiguous() for name, tensor in network.state_dict().items()
     }
+    metadata[SEAL] = seal(metadata, tensors)
     with publish(path) as part:
         part.write_bytes(serialise(tensors, metadata))
 
@@ -92,13 +91,15 @@ def load(path: Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, MemoryError) as error:
         hint = "; read the authors' .pth with 'sfiin import'" if path.suffix in {".pth", ".pt"} else ""
         raise CheckpointError(f"{path}: not a readable .safetensors file ({error}){hint}") from None
     if metadata.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(
             f"{path}: not an sfiin checkpoint (format {metadata.get('format')!r}, not '{CHECKPOINT_FORMAT}')"
         )
+    if metadata.get(SEAL, "") not in ("", seal(metadata, tensors)):
+        raise CheckpointError(f"{path}: {SEAL}: changed since it was written; it is damaged, fetch it again")
     name = metadata.get("architecture")
     if name not in ARCHITECTURES:
         raise CheckpointError(f"{path}: unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
@@ -106,11 +107,44 @@ def load(path: Path) -> Checkpoint:
     try:
         config = decode(configuration, _completed(name, metadata.get("network", "")), "network")
         sensor = decode(SensorProfile, metadata.get("sensor", ""), "sensor")
+        _require_plausible(config, tensors)
         network: PanSharpener = kind(config, sensor)
-        training = json.loads(metadata.get("training", "{}"))
+        training = _record(metadata.get("training", "{}"))
     except (ContractError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return Checkpoint(_filled(network, tensors, path), training)
+    return Checkpoint(filled(network, tensors, path), training)
+
+
+def _record(text: str) -> dict[str, Any]:
+    """The record of a training, in which a figure may be NaN. Raises ValueError for anything else."""
+    try:
+        record = json.loads(text)
+    except RecursionError:
+        raise ValueError("training: nested too deep") from None
+    if not isinstance(record, dict):
+        raise ValueError("training: no JSON object")  # noqa: TRY004 (a file's fault, not the caller's)
+    return record
+
+
+def seal(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hex) over a checkpoint's metadata, but for itself, and its tensors, by name."""
+    found = hashlib.sha256()
+    for key in sorted(set(metadata) - {SEAL}):
+        found.update(json.dumps([key, metadata[key]]).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _require_plausible(config: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for a configuration far beyond the tensors, before a network of its size is made."""
+    largest = max((side for tensor in tensors.values() for side in tensor.shape), default=0)
+    for field_ in dataclasses.fields(config):
+        value = getattr(config, field_.name)
+        if isinstance(value, int) and value > max(64, largest):
+            raise ValueError(f"network.{field_.name}: {value} is more than its tensors are large")
 
 
 def _completed(architecture: str | None, text: str) -> str:
@@ -136,105 +170,8 @@ def fuser(network: PanSharpener) -> Callable[[NDArray[np.float32], NDArray[np.fl
     return fuse
 
 
-def load_authors(path: Path, sensor: SensorProfile) -> Checkpoint:
-    """Read a `.pth` in the layout of the authors' release (tensors only; a pickle that holds more is
-    refused).
-
-    Bands, channels and the number of core blocks are read off the tensors' shapes; the sensor's profile,
-    which the file does not hold, is given. Raises CheckpointError for another layout, or another number of
-    bands than the sensor's.
-    """
-    tensors = {authors_name(name): tensor for name, tensor in _authors_tensors(path).items()}
-    try:
-        channels, bands = tensors["ms_head.weight"].shape[:2]
-        blocks = tensors["gather.weight"].shape[1] // channels
-        network = SFIIN(NetworkConfig(bands, channels, blocks, sensor.ratio, "invertible"), sensor)
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: not the authors' SFIIN for this sensor ({error})") from None
-    return Checkpoint(_filled(network, tensors, path), {"imported": path.name})
-
-
-def authors_name(name: str) -> str:
-    """Our name for a tensor of the authors' release; a name that is not theirs comes back as something not
-    ours."""
-    for pattern, replacement in _AUTHORS_NAMES:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-_AUTHORS_NAMES = (
-    (r"^module\.", ""),
-    (r"^process\.conv_p\.", "ms_head."),
-    (r"^process\.conv_p1\.", "pan_head."),
-    (r"^process\.fuse\.", "gather."),
-    (r"^process\.block\.", "blocks.0."),
-    (r"^process\.block(\d+)\.", r"blocks.\1."),
-    (r"\.panprocess\.", ".pan."),
-    (r"\.panpre\.", ".project."),
-    (r"\.fre_process\.pre1\.", ".frequency.ms."),
-    (r"\.fre_process\.pre2\.", ".frequency.pan."),
-    (r"\.fre_process\.amp_fuse\.", ".frequency.amplitude."),
-    (r"\.fre_process\.pha_fuse\.", ".frequency.phase."),
-    (r"\.fre_process\.post\.", ".frequency.out."),
-    (r"\.spa_process\.1\.", ".spatial.out."),
-    (r"\.spa_process\.0\.F\.", ".spatial.shift_first."),
-    (r"\.spa_process\.0\.G\.", ".spatial.shift_second."),
-    (r"\.spa_process\.0\.H\.", ".spatial.scale_second."),
-    (r"\.conv3\.", ".out."),
-    (r"\.conv1\.", ".first."),
-    (r"\.conv2\.", ".second."),
-    (r"\.identity\.", ".shortcut."),
-    (r"\.conv_1\.", ".first."),
-    (r"\.conv_2\.", ".second."),
-    (r"\.spa_process\.0\.invconv\.p$", ".spatial.mix.permutation"),
-    (r"\.spa_process\.0\.invconv\.sign_s$", ".spatial.mix.sign"),
-    (r"\.spa_process\.0\.invconv\.l$", ".spatial.mix.lower"),
-    (r"\.spa_process\.0\.invconv\.u$", ".spatial.mix.upper"),
-    (r"\.spa_process\.0\.invconv\.log_s$", ".spatial.mix.log_diagonal"),
-    (r"\.spa_att\.", ".compensation."),
-    (r"\.cha_att\.", ".attention."),
-    (r"^(blocks\.\d+)\.post\.", r"\1.merge."),
-    (r"^refine\.conv_in\.", "refine.head."),
-    (r"^refine\.conv_last\.", "refine.tail."),
-    (r"^refine\.process\.0\.conv_du\.", "refine.attention."),
-    (r"^refine\.process\.0\.process\.", "refine.process."),
-)
-
-
-# What the restricted unpickler raises over bytes that are no pickle, or one that holds more than tensors.
-_UNPICKLING = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    LookupError,
-    ValueError,
-    TypeError,
-    struct.error,
-)
-
-
-def _authors_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():  # torch warns of pickles that it is about to refuse
-            warnings.simplefilter("ignore")
-            document = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such checkpoint") from None
-    except _UNPICKLING as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(
-            f"{path}: not a file of tensors only ({reason}); save it again as a plain state_dict"
-        ) from None
-    for key in ("net", "state_dict", "model"):
-        if isinstance(document, dict) and isinstance(document.get(key), dict):
-            document = document[key]
-    if not isinstance(document, dict) or not all(isinstance(value, Tensor) for value in document.values()):
-        raise CheckpointError(f"{path}: holds no state_dict of tensors")
-    return document
-
-
-def _filled(network: PanSharpener, tensors: Mapping[str, Tensor], path: Path) -> PanSharpener:
+def filled(network: PanSharpener, tensors: Mapping[str, Tensor], path: Path) -> PanSharpener:
+    """The network with these tensors, in float32 and evaluation mode. Raises CheckpointError, naming `path`."""
     try:
         network.load_state_dict(dict(tensors))
     except RuntimeError as error:

@@ -141,6 +141,8 @@ class Injection(nn.Module):
             slope = (weight * free * (off - gain * low)).mean((1, 2, 3), keepdim=True)
             curve = (weight * gain * free * free).mean((1, 2, 3), keepdim=True)
             mix = (mix + slope / (curve + local.DAMPING)).clamp(*local.MIX)
+        above = ((mix - local.MTF) / (local.BLOCKS - local.MTF)).clamp(0, 1)
+        mix = local.TRUST * mix.clamp(max=local.MTF) + (local.MEANS - local.TRUST * local.MTF) * above
         return smooth + mix * rest, mix
 
     def blurred(self, pan: Tensor) -> Tensor:

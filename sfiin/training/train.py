@@ -12,6 +12,7 @@ import csv
 import io
 import math
 import pickle
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,17 +22,24 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from sfiin.data import fitting
 from sfiin.data.pairs import Image, Pair, Source, draw, drawn_from
 from sfiin.model.checkpoint import Checkpoint, fuser
 from sfiin.model.network import PanSharpener
 from sfiin.model.resample import Upsample
 from sfiin.runtime.errors import InputError, SfiinError
 from sfiin.runtime.files import publish
+from sfiin.runtime.quality import ground
 from sfiin.runtime.quality.metrics import ergas, psnr, sam
 from sfiin.training.loss import fusion_loss, missing
+from sfiin.training.stopping import stoppable
 
 Precision = Literal["fp32", "mixed"]
 Unit = Literal["scale", "detail"]
+
+
+EVERY = 60.0
+"""Seconds after which a training is saved between two validations."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +114,9 @@ def train(
 ) -> Checkpoint:
     """Train in place, on the device that the network is on; return the best checkpoint, on the CPU.
 
-    With a `state_file`, training is saved there after every validation, and goes on from there if the file
-    exists and is of the same network, configuration, pairs and `origin`: what else determines the result,
+    With a `state_file`, training is saved there after every validation, each minute, and when it is told to
+    stop (Ctrl-C, SIGTERM; then KeyboardInterrupt is raised), and goes on from there if the file exists and
+    is of the same network, configuration, pairs and `origin`: what else determines the result,
     such as a reduction. Raises SfiinError, naming the step and the patches of its batch, when loss or
     gradient are no longer finite, or the pair whose validation is not; InputError for pairs too small for a
     patch or not fit to judge by, or a state file of another training.
@@ -124,18 +133,43 @@ def train(
     state = _fresh(network, config)
     if state_file is not None and state_file.exists():
         _restore(state, state_file, identity)
-    while state.step < config.steps:
-        loss = _step(state, pairs, config)
-        if state.step % config.validate_every == 0 or state.step == config.steps:
-            _validate(state, held_out, config)
-            if state_file is not None:
-                _save(state, state_file, identity)
-        watch(Progress(state.step, loss, state.curve[-1].ergas if state.curve else math.inf))
+    keeper = _Keeper(state, state_file, identity)
+    with stoppable() as told:
+        while state.step < config.steps:
+            loss = _step(state, pairs, config)
+            if state.step % config.validate_every == 0 or state.step == config.steps:
+                _validate(state, held_out, config)
+                keeper.keep()
+            keeper.keep_now_and_then()
+            watch(Progress(state.step, loss, state.curve[-1].ergas if state.curve else math.inf))
+            if told() and state.step < config.steps:
+                keeper.keep()
+                raise KeyboardInterrupt
     network.load_state_dict(state.best)
     record = asdict(config) | sources
     record |= {"validation_ergas": state.best_ergas, "curve": [asdict(point) for point in state.curve]}
     record |= {"device": _device_name(network), "torch": torch.__version__}
+    record |= {"home": home_of(pairs, config.patch, network.sensor.scale)}
     return Checkpoint(network.cpu().eval(), record)
+
+
+class _Keeper:
+    """Saves a training where there is a place for it, and at least each `EVERY` seconds."""
+
+    def __init__(self, state: _State, path: Path | None, identity: Mapping[str, Any]) -> None:
+        self._state, self._path, self._identity = state, path, identity
+        self._last = time.monotonic()
+
+    def keep(self) -> None:
+        """Save it."""
+        if self._path is not None:
+            _save(self._state, self._path, self._identity)
+            self._last = time.monotonic()
+
+    def keep_now_and_then(self) -> None:
+        """Save it, if that was long ago."""
+        if time.monotonic() - self._last > EVERY:
+            self.keep()
 
 
 def validate(network: PanSharpener, pairs: Sequence[Pair], tile: int) -> tuple[float, float, float]:
@@ -143,7 +177,6 @@ def validate(network: PanSharpener, pairs: Sequence[Pair], tile: int) -> tuple[f
 
     Raises SfiinError when the network's output is not finite.
     """
-    peak = float(network.sensor.peak)
     scores = []
     for pair in pairs:
         fused, truth = _fuse(network, pair, tile), _truth(pair, tile)
@@ -152,9 +185,24 @@ def validate(network: PanSharpener, pairs: Sequence[Pair], tile: int) -> tuple[f
                 f"training diverged: the output for the held-out pair {pair.name} is not finite; "
                 "lower --rate or change --seed"
             )
+        peak = float(fitting.peak(pair, network.sensor.peak))
         scores.append((psnr(fused, truth, peak), sam(fused, truth), ergas(fused, truth, pair.ratio)))
     first, second, third = (fmean(column) for column in zip(*scores, strict=True))
     return first, second, third
+
+
+def home_of(sources: Sequence[Source], patch: int, scale: float) -> dict[str, list[float]]:
+    """The home ground of what is trained on: of at most 16 patches of each source, evenly over it."""
+    found = []
+    for source in sources:
+        side = patch // source.ratio
+        rows, cols = (
+            np.unique(np.linspace(0, size - side, min(4, size // side)).astype(int)) for size in source.size
+        )
+        parts = (source.patch(int(row), int(col), side) for row in rows for col in cols)
+        measured = (ground.measure(ms, pan, scale) for ms, pan, _ in parts)
+        found += [figures for figures in measured if figures is not None]
+    return {name: list(bounds) for name, bounds in ground.home(found).items()}
 
 
 def write_curve(path: Path, curve: Sequence[Mapping[str, Any]]) -> None:
@@ -229,6 +277,7 @@ def _save(state: _State, path: Path, identity: Mapping[str, Any]) -> None:
         "network": state.network.state_dict(),
         "optimiser": state.optimiser.state_dict(),
         "scaler": state.scaler.state_dict(),
+        "losses": state.losses,
     }
     with publish(path) as part:
         torch.save(document, part)
@@ -274,6 +323,7 @@ def _fill(state: _State, document: Mapping[str, Any]) -> None:
         state.scaler.load_state_dict(document["scaler"])
     state.best = document["best"]
     state.step = document["step"]
+    state.losses = list(document.get("losses", ()))
     state.curve = [Validation(**point) for point in document["curve"]]
 
 

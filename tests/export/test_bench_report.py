@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sfiin.export.bench_report import course, latencies, roofline, write
+from sfiin.export.bench_report import Rates, latencies, over_time, roofline, write
 from sfiin.runtime import models
-from sfiin.runtime.bench.measure import Settings, bench
+from sfiin.runtime.bench.measure import BenchOptions, bench
+from sfiin.runtime.bench.result import BenchResult
 from sfiin.runtime.errors import OutputError
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     """Of the shipped model here, with the conditions of a warm Jetson."""
-    found = bench([models.choose(4, 4)], Settings(seconds=0.5, idle=0, warm_up=0.2, threads=1, percent=50))
+    options = BenchOptions(seconds=0.5, idle=0, warm_up=0.2, threads=1, percent=50)
+    found = bench([models.choose(4, 4)], options).document()
     warm = {
         "cpu_mhz": 1900.0,
         "gpu_mhz": 900.0,
@@ -34,6 +37,11 @@ def document() -> dict[str, Any]:
         "joules": 24.0,
         "rails": {"VDD_IN": 24.0},
         "joules_per_tile": 0.5,
+        "joules_per_megapixel": 30.5,
+        "joules_per_tile_above_idle": None,
+        "joules_per_megapixel_above_idle": None,
+        "sampler_duty": 0.01,
+        "samples": 40,
     }
     return found | {
         "before": warm,
@@ -61,12 +69,13 @@ def test_it_tells_and_draws(
 def test_figures_hold_the_values(document: dict[str, Any]) -> None:
     figure = latencies({"a": [1.0, 2.0, 3.0], "b": [2.0, 2.0]})
     np.testing.assert_array_equal(figure.axes[1].lines[0].get_ydata(), [1.0, 2.0, 3.0])
-    drawn = course(
-        [{"seconds": 0.0, **document["before"]}, *document["timeline"]], document["power_timeline"]
+    result = BenchResult.from_document(document)
+    drawn = over_time(
+        [dataclasses.replace(result.before, seconds=0.0), *result.timeline], result.power_timeline
     )
     assert [axes.get_ylabel() for axes in drawn.axes] == ["MHz", "degrees C", "W"]
     np.testing.assert_array_equal(drawn.axes[2].lines[0].get_ydata(), [11.0, 12.0, 13.0, 14.0])
-    roof = roofline({"m": (2.0, 5e9)}, (10e9, 4e9)).axes[0].lines
+    roof = roofline({"m": (2.0, 5e9)}, Rates(10e9, 4e9)).axes[0].lines
     assert float(np.max(roof[0].get_ydata())) == pytest.approx(10)
     np.testing.assert_allclose(roof[1].get_xydata(), [[2.0, 5.0]])
 

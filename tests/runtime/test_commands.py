@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import rasterio
 from onnx import TensorProto, helper, numpy_helper
 from rasterio.transform import Affine
 
-from sfiin.runtime import models
+from sfiin.runtime import models, onnx_file
 from sfiin.runtime.backends import machine
 from sfiin.runtime.commands import doctor
 from sfiin.runtime.contract import METADATA_KEY, Contract, SensorProfile, Tile, encode
@@ -60,7 +61,8 @@ def model(tmp_path: Path) -> Path:
     inputs = [info("ms", 4, 8), info("pan", 1, 32)]
     graph = helper.make_graph(nodes, "repeat", inputs, [info("hrms", 4, 32)], constants)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(made, {METADATA_KEY: CONTRACT.to_json()})
+    contract = dataclasses.replace(CONTRACT, graph=onnx_file.digest(made.SerializeToString(), tmp_path))
+    helper.set_model_props(made, {METADATA_KEY: contract.to_json()})
     path = tmp_path / "repeat.onnx"
     onnx.save(made, str(path))
     return path
@@ -248,7 +250,7 @@ def test_inspect_a_checkpoint_whatever_its_name(invoke: Invoke, tmp_path: Path) 
 def test_inspect_a_model_whatever_its_name(invoke: Invoke, model: Path) -> None:
     document = inspect(invoke, model.rename(model.with_suffix(".tif")))
     assert document["kind"] == "model"
-    assert Contract.from_json(json.dumps(document["contract"])) == CONTRACT
+    assert Contract.from_json(json.dumps(document["contract"])) == models.contract(model.with_suffix(".tif"))
 
 
 @pytest.mark.parametrize("nodata", [None, 0.0, float("nan")])

@@ -5,6 +5,7 @@ The server is NVIDIA's `tritonserver` with its Python backend, out of the packag
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 
 from sfiin.runtime import golden, models
 from sfiin.runtime.backends import triton_client, triton_repository
@@ -277,6 +279,19 @@ def drop_warmup(config: Path) -> None:
     config.write_text(text[:first] + text[text.index("parameters", first) :], "utf-8")
 
 
+def write_scene(folder: Path) -> None:
+    generator = np.random.default_rng(3)
+    ms = generator.integers(200, 1800, (4, 24, 24)).astype(np.uint16)
+    pan = ms.mean(0)[None].repeat(4, 1).repeat(4, 2).astype(np.uint16)
+    for name, image, pixel in (("pan", pan, 1.0), ("ms", ms, 4.0)):
+        size = {"count": len(image), "height": image.shape[1], "width": image.shape[2]}
+        place = {"crs": "EPSG:32633", "transform": rasterio.Affine(pixel, 0, 1000, 0, -pixel, 2000)}
+        with rasterio.open(
+            folder / f"{name}.tif", "w", driver="GTiff", dtype=image.dtype, **size, **place
+        ) as file:
+            file.write(image)
+
+
 def batches(count: int, size: int = 2, seed: int = 0) -> list[tuple[Any, Any]]:
     generator = np.random.default_rng(seed)
     return [
@@ -301,6 +316,26 @@ class TestServed:
                 np.array_equal(one, near.run(*batch))
                 for one, batch in zip(far.run_many(many), many, strict=True)
             )
+
+    def test_a_scene_is_sharpened_by_the_server(
+        self, server: Server, small_model: Path, invoke: Any, tmp_path: Path
+    ) -> None:
+        """By the command; the same bytes as by the file."""
+        write_scene(tmp_path)
+        scene = ("run", "--pan", tmp_path / "pan.tif", "--ms", tmp_path / "ms.tif", "--json")
+        code, out, err = invoke(*scene, "--model", server.address("net"), "-o", tmp_path / "far.tif")
+        assert code == 0, err
+        far = json.loads(out)
+        near = json.loads(invoke(*scene, "--model", small_model, "-o", tmp_path / "near.tif")[1])
+        assert far["model_sha256"] == near["model_sha256"]
+        with rasterio.open(tmp_path / "far.tif") as one, rasterio.open(tmp_path / "near.tif") as other:
+            assert np.array_equal(one.read(), other.read())
+        assert (
+            invoke(*scene, "--model", server.address("net"), "--provider", "cuda", "-o", tmp_path / "x.tif")[
+                0
+            ]
+            == 4
+        )
 
     def test_few_batches_are_under_way(self, server: Server) -> None:
         taken = 0

@@ -70,14 +70,21 @@ def test_moments_are_those_of_the_windows(scene):
 
 
 def test_the_blur_of_ms_is_found_from_the_image(scene):
-    """MS of each blur, made from the truth, is told apart: by the MTF t is near 0, by blocks near 1."""
+    """MS of each blur, made from the truth, is told apart, and so is what lies beyond the usual."""
     _, pan, truth = scene
-    by_mtf = local.look(degrade(truth, RATIO, local.GAIN), pan, RATIO).mix
-    by_blocks = local.look(block_mean(truth, RATIO), pan, RATIO).mix
-    blurrier = local.look(degrade(truth, RATIO, 0.15), pan, RATIO).mix
-    assert abs(by_mtf) < 0.15
-    assert by_blocks > 0.6
-    assert blurrier < by_mtf - 0.1
+    found = [local.look(degrade(truth, RATIO, gain), pan, RATIO).mix for gain in (0.15, 0.3, 0.4)]
+    assert sorted(found) == found
+    assert max(map(abs, found)) <= local.TRUST * local.MTF
+    assert local.look(block_mean(truth, RATIO), pan, RATIO).mix > 0.6
+
+
+def test_what_is_kept_of_the_mix_is_continuous_and_rises():
+    mixes = np.linspace(*local.MIX, 500)
+    kept = np.array([local.decided(mix) for mix in mixes])
+    assert (np.diff(kept) >= 0).all()
+    assert np.diff(kept).max() < 0.02
+    assert local.decided(0) == 0
+    assert local.decided(1.0) == local.MEANS
 
 
 def test_without_contrast_the_blur_is_the_default():

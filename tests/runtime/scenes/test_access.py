@@ -211,6 +211,11 @@ def test_a_pipe_is_refused_for_anyone(folder: Path) -> None:
         pass
 
 
+def test_huge_text_beside_is_refused_for_anyone(folder: Path) -> None:
+    with pytest.raises(SceneError, match="which no statistics take"), open_raster(huge_text(folder)):
+        pass
+
+
 def test_a_folder_that_is_reached_by_a_link_of_the_operator_is_fine(folder: Path) -> None:
     image(folder / "pan.tif", 5)
     (folder.parent / "mounted").symlink_to(folder)

@@ -61,10 +61,20 @@ def test_what_is_only_large_is_not(height: int, width: int) -> None:
 
 def test_a_row_of_blocks_must_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "available_memory", lambda: 1 << 30)
-    wide = sparse(tmp_path / "wide.tif", 128, 1 << 30, tiled=False, blockxsize=None, blockysize=1)
-    with open_raster(wide) as file, pytest.raises(SceneError, match="of 1024 MiB there are"):
-        check_file(file)
-    with open_raster(sparse(tmp_path / "tall.tif", 1 << 25, 128)) as file:
+    tile = {"blockxsize": 16384, "blockysize": 16384}
+    with open_raster(sparse(tmp_path / "tile.tif", 16384, 16384, 2, **tile)) as file:
+        with pytest.raises(SceneError, match="of 1024 MiB there are"):
+            check_file(file)
+        with pytest.raises(SceneError, match="of 100 MiB there are"):
+            check_file(file, 100 << 20)
+    with open_raster(sparse(tmp_path / "tall.tif", 2_000_000, 128)) as file:
+        check_file(file, 100 << 20)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1 << 30, 128), (128, 1 << 30)])
+def test_a_side_that_cannot_be_meant_is_refused(tmp_path: Path, height: int, width: int) -> None:
+    path = sparse(tmp_path / "x.tif", height, width)
+    with open_raster(path) as file, pytest.raises(SceneError, match="no scene is as large"):
         check_file(file)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sfiin.runtime.station import isolation
-from sfiin.runtime.station.isolation import RefusedError, Worker
+from sfiin.runtime.station.isolation import LostError, RefusedError, Worker
 
 ECHO = """
 import json, os, sys, time
@@ -106,6 +106,15 @@ def test_told_to_stop_it_has_a_while(worker: Worker, monkeypatch: pytest.MonkeyP
     Timer(0.3, stop.set).start()
     answer = worker.ask({"python": "time.sleep(60)"}, stop)
     assert answer["event"] == "stopped"
+
+
+def test_one_that_is_lost_at_its_start_may_do_better(worker: Worker, tmp_path: Path) -> None:
+    script = tmp_path / "echo.py"
+    script.write_text("import os, time; time.sleep(0.1); os.kill(os.getpid(), 9)")
+    with pytest.raises(LostError, match="SIGKILL"):
+        worker.ask({})
+    script.write_text(ECHO)
+    assert worker.ask({})["event"] == "done"
 
 
 # --- the real worker ---

@@ -80,7 +80,7 @@ def test_evaluate_prints_a_table_or_one_document(invoke: Invoke, trained: Path, 
     ("arguments", "code", "text"),
     [
         (["train", "-o", "{out}", "--data", "{none}"], 2, "does not exist"),
-        (["train", "-o", "{out}", "--data", "{empty}"], 3, "no .npz pair of 4 bands"),
+        (["train", "-o", "{out}", "--data", "{empty}"], 3, "no pair of 4 bands"),
         (["train", "-o", "{out}", "--data", "{data}", "--sensor", "hubble"], 3, "unknown sensor 'hubble'"),
         (["train", "-o", "{out}", "--data", "{data}", "--sensor", "worldview2"], 3, "8 bands"),
         (["train", "-o", "{out}", "--data", "{data}", "--channels", "6"], 2, "multiple of 4"),
