@@ -15,14 +15,18 @@ import typer
 from sfiin.runtime.commands.console import print_json, print_table
 from sfiin.runtime.commands.options import Json, Quiet
 from sfiin.runtime.contract import CHECKPOINT_FORMAT, NEEDS
-from sfiin.runtime.errors import CheckpointError, InputError, SceneError
+from sfiin.runtime.errors import CheckpointError, InputError, SceneError, SfiinError
 
+_METADATA = (".txt", ".imd", ".xml", ".dim", ".json")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def inspect(
     *,
-    file: Annotated[Path, typer.Argument(help="A checkpoint, a model or an image.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A checkpoint, a model, an image, or a delivery's folder.", show_default=False),
+    ],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -40,6 +44,8 @@ def describe(path: Path) -> dict[str, Any]:
     Raises InputError for a file that is missing or of another kind, and its subclasses, or ContractError, for
     a damaged one.
     """
+    if path.is_dir() or (path.suffix.lower() in _METADATA and _is_delivery(path)):
+        return _delivery(path)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -95,6 +101,26 @@ def _scene(path: Path) -> dict[str, Any]:
     # JSON has no NaN, the usual nodata of floats.
     nodata = document["nodata"]
     return {**document, "nodata": str(nodata) if nodata is not None and not math.isfinite(nodata) else nodata}
+
+
+def _is_delivery(path: Path) -> bool:
+    from sfiin.runtime.scenes.deliveries import is_delivery
+
+    return is_delivery(path)
+
+
+def _delivery(path: Path) -> dict[str, Any]:
+    """A provider's delivery: what is PAN and MS, and which shipped model fits."""
+    from sfiin.runtime.scenes.deliveries import find
+    from sfiin.runtime.station.runner import fitting
+
+    found = find(path)
+    try:
+        model = fitting(found.pan, found.ms, None, found.bands).name
+    except SfiinError as error:
+        model = f"none: {error}"
+    images = {"pan_image": _scene(found.pan), "ms_image": _scene(found.ms[0])}
+    return {"kind": "delivery", "file": str(path), **found.document(), **images, "model": model}
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:

@@ -73,6 +73,14 @@ OneMs = Annotated[
     typer.Option("--ms", metavar="FILE", help="The multispectral image; once per file where it is several."),
 ]
 OneOutput = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")]
+SceneFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--scene",
+        metavar="FOLDER",
+        help="A delivery as the provider made it, or any file of its metadata; in place of --pan and --ms.",
+    ),
+]
 Jobs = Annotated[
     Path | None,
     typer.Option(

@@ -13,13 +13,14 @@ from sfiin.runtime.commands.console import print_json, say, tally
 from sfiin.runtime.commands.signals import stopping
 
 if TYPE_CHECKING:
-    from sfiin.runtime.station.runner import Settings
+    from sfiin.runtime.station.runner import Job, Settings
 
 
 def run(
     *,
     pan: options.OnePan = None,
     ms: options.OneMs = None,
+    scene: options.SceneFolder = None,
     output: options.OneOutput = None,
     jobs: options.Jobs = None,
     model: options.Model = None,
@@ -55,15 +56,17 @@ def run(
     """Sharpen a scene: PAN and MS become a GeoTIFF of the MS bands with PAN's pixels; or many, from a
     list."""
     limit = options.parse_size(memory) if memory else None
-    one = pan is not None and ms and output is not None
-    if jobs is None and not one:
-        raise typer.BadParameter("--pan, --ms and --output are wanted, or --jobs", param_hint="--pan")
-    if jobs is not None and (pan or ms or output or dry_run):
+    one = output is not None and (scene is not None or pan is not None)
+    if jobs is None and (not one or (scene is not None and (pan or ms))):
+        raise typer.BadParameter(
+            "--pan, --ms and --output are wanted, or --scene and --output, or --jobs", param_hint="--pan"
+        )
+    if jobs is not None and (pan or ms or scene or output or dry_run):
         raise typer.BadParameter(
             "the list names the files; leave out --pan, --ms, --output and --dry-run", param_hint="--jobs"
         )
     from sfiin.runtime.scenes.pipeline import Form
-    from sfiin.runtime.station.runner import Job, Settings
+    from sfiin.runtime.station.runner import Settings
 
     settings = Settings(
         provider=provider,
@@ -92,10 +95,23 @@ def run(
         bounds = (scene_timeout, options.parse_size(worker_memory) if worker_memory else None)
         _many(jobs, settings, model, bounds, quiet=quiet, as_json=as_json)
         return
-    assert pan is not None
-    assert ms is not None
     assert output is not None
-    _one(Job(pan, tuple(ms), output, model), settings, dry_run=dry_run, quiet=quiet, as_json=as_json)
+    _one(_job(scene, pan, ms or [], output, model), settings, dry_run=dry_run, quiet=quiet, as_json=as_json)
+
+
+def _job(scene: Path | None, pan: str | None, ms: list[str], output: Path, model: Path | None) -> Job:
+    """A job from two images, or from a delivery."""
+    from sfiin.runtime.scenes import deliveries
+    from sfiin.runtime.scenes.names import is_local, named
+    from sfiin.runtime.station.runner import Job
+
+    if pan is not None and ms:
+        return Job(named(pan), tuple(map(named, ms)), output, model)
+    if pan is not None and not (is_local(pan) and deliveries.is_delivery(pan)):
+        raise typer.BadParameter("--ms is wanted, too, or a delivery's folder", param_hint="--pan")
+    found = deliveries.find(scene or Path(pan or ""), trust=True)
+    acquired = found.acquired.isoformat() if found.acquired else None
+    return Job(found.pan, found.ms, output, model, None, found.bands, acquired)
 
 
 def _one(job: Any, settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:

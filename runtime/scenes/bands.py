@@ -12,6 +12,7 @@ where that is an image, nothing is believed of the colours of that file.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,8 +83,9 @@ def images(file: Any, wanted: int | None = None) -> tuple[int, ...]:
     return tuple(i for i in file.indexes if i not in {*alpha, *named})
 
 
-def look(files: Sequence[Any]) -> list[Band]:
-    """All bands that are images, with what they say. Raises SceneError for a damaged file."""
+def look(files: Sequence[Any], stated: Sequence[str | None] | None = None) -> list[Band]:
+    """All bands that are images, with what they say; `stated` is what a vendor's metadata say in their place.
+    Raises SceneError for a damaged file."""
     found: list[Band] = []
     for file in files:
         try:
@@ -95,7 +97,9 @@ def look(files: Sequence[Any]) -> list[Band]:
             ) from error
         for index, word in zip(indices, words_said, strict=True):
             found.append(Band(file, index, len(found) + 1, word))
-    return found
+    if stated is None or len(stated) != len(found):
+        return found
+    return [dataclasses.replace(band, word=word) for band, word in zip(found, stated, strict=True)]
 
 
 def choose(found: Sequence[Band], wanted: Sequence[str], override: str | None = None) -> Choice:

@@ -117,10 +117,11 @@ class Grid:
     notes: tuple[str, ...]
 
 
-def common_grid(pan: Any, files: Sequence[Any], ratio: int) -> Grid:
+def common_grid(pan: Any, files: Sequence[Any], ratio: int, any_ratio: bool = False) -> Grid:
     """The common grid of open rasters: PAN's, and those of the MS bands, which must share one grid.
 
-    Raises SceneError when they cannot be aligned, MismatchError when their pixel sizes have another ratio.
+    With `any_ratio` MS is resampled to the ratio. Raises SceneError when they cannot be aligned, MismatchError
+    when their pixel sizes have another ratio.
     """
     ms = files[0]
     for file in files[1:]:
@@ -132,7 +133,7 @@ def common_grid(pan: Any, files: Sequence[Any], ratio: int) -> Grid:
     if max(row_step, col_step) < 1:
         raise SceneError(f"{ms.name}: MS is finer than PAN; are PAN and MS swapped?")
     for step in (row_step, col_step):
-        if abs(step / ratio - 1) > _RATIO_ERROR:
+        if not any_ratio and abs(step / ratio - 1) > _RATIO_ERROR:
             raise MismatchError(f"ratio: MS' pixels are {step:.3g} times PAN's, the model wants {ratio}")
     rows = _align(row, row_step, pan.height, ms.height, ratio)
     cols = _align(col, col_step, pan.width, ms.width, ratio)

@@ -399,6 +399,9 @@ class _Product:
 
 
 def _tags(session: Session) -> dict[str, str]:
+    own: dict[str, str] | None = getattr(session, "tags", None)  # of a session without a model
+    if own is not None:
+        return own
     contract = session.contract
     return {
         "SFIIN_MODEL": contract.checkpoint,

@@ -353,11 +353,15 @@ def open_scene(
     gain: float = 1.0,
     refuse_outliers: bool = False,
     chosen: str | None = None,
+    stated: Sequence[str | None] | None = None,
+    any_ratio: bool = False,
     memory: int | None = None,
 ) -> Iterator[Scene]:
     """Open PAN and MS, the latter one file or several.
 
-    Which of MS' bands are the sensor's goes by what the files say, else by position; `chosen` overrides it
+    Which of MS' bands are the sensor's goes by what the files say, else by position; `chosen` overrides it,
+    `stated` is what a vendor's metadata say in the files' place. With `any_ratio`, MS of another ratio than the
+    sensor's is brought to it by resampling
     (`sfiin.runtime.scenes.bands`). `gain` is how many DN make one of the files' numbers: 1 for files that hold
     DN, the DN of reflectance 1 for reflectance. Of floats, values that no sensor delivers are no data, or an
     error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`); a row of blocks must fit into `memory` bytes.
@@ -379,13 +383,13 @@ def open_scene(
 
         pan_layer = _Layer.of(pan_file, bands.images(pan_file, 1), gain, sifted(), 1)
         _check_pan(pan_layer, files)
-        choice = bands.choose(bands.look(files), sensor.bands, chosen)
+        choice = bands.choose(bands.look(files, stated), sensor.bands, chosen)
         ms_layers = [
             _Layer.of(file, [band.index for band in group], gain, sifted())
             for file, group in itertools.groupby(choice.bands, key=lambda band: band.file)
         ]
         _check_kinds([pan_layer, *ms_layers])
-        grid = common_grid(pan_layer.file, files, sensor.ratio)
+        grid = common_grid(pan_layer.file, files, sensor.ratio, any_ratio)
         zeros = []
         for layer in (pan_layer, *ms_layers):
             values = _sample(layer)

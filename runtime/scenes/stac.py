@@ -163,9 +163,11 @@ def _acquisition(tags: Mapping[str, Mapping[str, str]]) -> Json:
 
 def _processing(contract: Contract, sources: Sequence[Name]) -> Json:
     names = " and ".join(map(title, sources))
+    method = contract.network.get("method")
+    by = f"{method}" if method else f"the network SFIIN (checkpoint SHA-256 {contract.checkpoint})"
     return {
         "processing:software": {"sfiin": sfiin.__version__},
-        "processing:lineage": f"{names} pan-sharpened by the network SFIIN (checkpoint SHA-256 {contract.checkpoint})",
+        "processing:lineage": f"{names} pan-sharpened by {by}",
     }
 
 

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfiin.runtime.errors import SceneError
+from sfiin.runtime.scenes import deliveries
+from sfiin.runtime.scenes import deliveries_vendors as vendors
 from sfiin.runtime.scenes.access import Access, restricted
+from sfiin.runtime.scenes.deliveries import Delivery
 
 _NUMBERED = re.compile(r"ms-(\d+)\.tiff?", re.IGNORECASE)
 _IMAGES = (".tif", ".tiff", ".jp2", ".ntf")
@@ -35,6 +38,15 @@ def find(folder: Path, bands: int | None = None, access: Access | None = None) -
     if not whole:
         _check_numbers(folder, sorted(numbered), bands)
     return pan, ms
+
+
+def delivery(folder: Path, bands: int | None = None, access: Access | None = None) -> Delivery:
+    """The scene of a folder: as a vendor delivers it, else as `find` finds it. Raises SceneError."""
+    with restricted(access):
+        if any(vendors.read(path) for path in vendors.candidates(folder, deliveries.DEPTH)):
+            return deliveries.find(folder, trust=access is None)
+    pan, ms = find(folder, bands, access)
+    return Delivery("images", pan, ms)
 
 
 def _check_numbers(folder: Path, numbers: Sequence[int], bands: int | None) -> None:

@@ -22,10 +22,11 @@ from typing import Any, Literal
 import rasterio
 
 from sfiin.runtime import models, reports, signatures
+from sfiin.runtime.backends import classical
 from sfiin.runtime.backends.select import Choice, open_session
 from sfiin.runtime.backends.session import Session, Watched
 from sfiin.runtime.backends.triton_client import is_address
-from sfiin.runtime.contract import Contract
+from sfiin.runtime.contract import Contract, SensorProfile
 from sfiin.runtime.errors import (
     CheckFailedError,
     InputError,
@@ -64,7 +65,8 @@ TRIED = 5
 class Job:
     """One scene: its files, where the product goes, and the model, None for a shipped one that fits.
 
-    `access` says which files may be opened (None: all that a user names).
+    `access` says which files may be opened (None: all that a user names); `stated` is what a vendor's metadata
+    say of MS' bands, `acquired` of the time.
     """
 
     pan: Name
@@ -72,6 +74,8 @@ class Job:
     output: Path
     model: Path | None = None
     access: Access | None = None
+    stated: tuple[str | None, ...] | None = None
+    acquired: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,10 +139,16 @@ class _Model:
     """An open model, the digests of all that it was opened from and of its file, and that file's state
     then."""
 
-    session: Session
+    own: Session | None
     sha256: str
     file_sha256: str
     state: tuple[int, ...]
+
+    @property
+    def session(self) -> Session:
+        """The open session; a method has one only with its scene."""
+        assert self.own is not None
+        return self.own
 
 
 @dataclass(frozen=True)
@@ -180,7 +190,7 @@ class Station:
         if found.state in ("equal", "unfinished") and not (
             found.state == "equal" and settings.existing == "overwrite"
         ):
-            return self._completed(job, model.session.contract, run, found)
+            return self._completed(job, self._promise(model, found.document), run, found)
         document = self._sharpened(job, run, inputs, progress, stop)
         done.finish(job.output, run, settings.companions, document)
         return document | {"standing": "new"}
@@ -198,7 +208,9 @@ class Station:
             beside.refuse(job.output, settings.existing == "overwrite", ready.scene.parts)
             memory = self._budget(ready.session, ready.scene, ready.tiles)
             if settings.stac:
-                stac.acquired(settings.acquired, ready.scene.metadata.acquired)  # or it would fail at the end
+                stac.acquired(
+                    settings.acquired or job.acquired, ready.scene.metadata.acquired
+                )  # or it would fail at the end
             document: Document = {}
 
             def publish(part: Path, report: Report) -> None:
@@ -224,6 +236,13 @@ class Station:
                 )
                 self._beside(job, ready.session.contract, document, settings.companions)
         return document
+
+    def _promise(self, model: _Model, document: Document) -> Contract:
+        """The contract by which a product was made."""
+        if model.own:
+            return model.own.contract
+        sensor = SensorProfile(**document["sensor"] | {"bands": tuple(document["sensor"]["bands"])})
+        return classical.contract(self._settings.method or "", sensor)
 
     def _completed(self, job: Job, contract: Contract, run: done.Run, found: done.Standing) -> Document:
         """What is missing beside a product that is there, without the product's work."""
@@ -277,17 +296,23 @@ class Station:
 
     def _identified(self, job: Job) -> tuple[_Model, Identity]:
         """The open model, and what the scene's files are."""
-        if job.model:
+        if job.model and not self._settings.method:
             self._opened(job.model)  # before much is read for nothing
         with restricted(job.access), _explained(job.pan):
             inputs = identity.of_files([job.pan, *job.ms])
+        if self._settings.method:
+            digest = classical.identity(self._settings.method)
+            return _Model(None, digest, digest, ()), inputs
         return self._opened(self._model(job)), inputs
 
     @contextmanager
     def _prepared(self, job: Job) -> Iterator[_Prepared]:
-        settings, session = self._settings, self._opened(self._model(job)).session
-        contract = session.contract
-        require_safe(settings.overlap, session, settings.force)
+        settings = self._settings
+        sensor, chosen = self._wanted(job)
+        session = None if settings.method else self._opened(self._model(job)).own
+        contract = session.contract if session else classical.contract(settings.method or "", sensor)
+        if session:
+            require_safe(settings.overlap, session, settings.force)
         overlap = contract.tile.overlap if settings.overlap is None else settings.overlap
         tile = dataclasses.replace(contract.tile, overlap=overlap)
         with ExitStack() as stack:
@@ -299,15 +324,28 @@ class Station:
                         contract.sensor,
                         gain=settings.gain,
                         refuse_outliers=settings.refuse_outliers,
-                        chosen=settings.bands,
+                        chosen=chosen,
+                        stated=job.stated,
+                        any_ratio=settings.method is not None,
                         memory=settings.memory,
                     )
                 )
                 check_tiles(*scene.extent, tile, contract.sensor.ratio)
                 shift = estimate(scene, settings.search)
             scene = self._aligned(scene, shift)
+            session = session or classical.ClassicalSession(settings.method or "", scene)
             tiles = plan(*scene.extent, tile, contract.sensor.ratio)
             yield _Prepared(session, scene, shift, tiles)
+
+    def _wanted(self, job: Job) -> tuple[SensorProfile, str | None]:
+        """What the scene is opened for, and which of its bands are taken."""
+        settings = self._settings
+        if not settings.method:
+            return self._opened(self._model(job)).session.contract.sensor, settings.bands
+        with restricted(job.access), _explained(job.pan), ExitStack() as stack:
+            files = [stack.enter_context(open_raster(path)) for path in job.ms]
+            pan = stack.enter_context(open_raster(job.pan))
+            return classical.sensor(pan, bands.look(files, job.stated), settings.bands)
 
     def _aligned(self, scene: Scene, shift: Shift) -> Scene:
         settings, found = self._settings, shift.sentence()
@@ -370,10 +408,12 @@ class Station:
         return self._opened(model).session.contract
 
     def _model(self, job: Job) -> Path:
+        if self._settings.method:
+            return Path(self._settings.method)
         if job.model:
             return job.model
         with restricted(job.access), _explained(job.pan):
-            return fitting(job.pan, job.ms, self._settings.bands)
+            return fitting(job.pan, job.ms, self._settings.bands, job.stated)
 
     def _shift(self, shift: Shift) -> Document:
         how = self._settings.coregister
@@ -422,11 +462,17 @@ class Station:
             "bands": list(scene.bands),
             "size": [scene.height, scene.width],
             "lead": list(scene.lead),
+            "reading": {
+                "chosen": self._wanted(job)[1],
+                "stated": list(job.stated) if job.stated else None,
+                "any_ratio": self._settings.method is not None,
+            },
+            "method": self._settings.method,
             "overlap": ready.tiles.tile.overlap,
             "megapixels_per_second": report.pixels / 1e6 / max(report.seconds, 1e-9),
             "notes": list(notes),
             "shift": self._shift(shift),
-            "acquired": "/".join(time.isoformat() for time in scene.metadata.acquired or ()) or None,
+            "acquired": "/".join(time.isoformat() for time in scene.metadata.acquired or ()) or job.acquired,
         }
 
     def _beside(self, job: Job, contract: Contract, document: Document, wanted: Mapping[str, bool]) -> None:
@@ -472,15 +518,20 @@ def require_safe(overlap: int | None, session: Session, force: bool) -> None:
         )
 
 
-def fitting(pan: Name, ms: Sequence[Name], chosen: str | None = None) -> Path:
+def fitting(
+    pan: Name,
+    ms: Sequence[Name],
+    chosen: str | None = None,
+    stated: Sequence[str | None] | None = None,
+) -> Path:
     """The shipped model for a scene: of those of its ratio, the one with most bands that the scene has.
 
-    `chosen` is which of MS' bands to take (`sfiin.runtime.scenes.bands`). Raises SceneError for files that
-    cannot be used, MismatchError where no model fits.
+    `chosen` is which of MS' bands to take, `stated` what metadata say of them (`sfiin.runtime.scenes.bands`).
+    Raises SceneError for files that cannot be used, MismatchError where no model fits.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(open_raster(path)) for path in ms]
-        found = bands.look(files)
+        found = bands.look(files, stated)
         ratio = _ratio(stack.enter_context(open_raster(pan)), files[0])
         tried = [
             (path, promise.sensor.bands, _reason(found, promise.sensor.bands, chosen))
@@ -493,7 +544,10 @@ def fitting(pan: Name, ms: Sequence[Name], chosen: str | None = None) -> Path:
         for _, names, reason in tried:
             if reason and len(names) == len(found):
                 raise reason
-        return models.choose(len(found), ratio)
+        try:
+            return models.choose(len(found), ratio)
+        except MismatchError as error:
+            raise MismatchError(f"{error}, or sharpen without a model, by --method gsa") from None
 
 
 def _reason(found: Sequence[bands.Band], wanted: Sequence[str], chosen: str | None) -> SfiinError | None:

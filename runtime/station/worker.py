@@ -121,7 +121,7 @@ class Worker:
 
     def _look(self, folder: Path) -> Event:
         from sfiin.runtime.scenes.access import Access
-        from sfiin.runtime.station.delivery import find
+        from sfiin.runtime.station.delivery import delivery
 
         access = Access(folder) if self._inbox else None
         try:
@@ -132,7 +132,7 @@ class Worker:
                 "event": "complete"
             }  # no file to come makes it good; it is taken, and ends with its reason
         try:
-            find(folder, self._bands(), access)
+            delivery(folder, self._bands(), access)
         except SfiinError as error:
             return {"event": "incomplete", "error": one_line(error)}
         return {"event": "complete"}
@@ -146,7 +146,7 @@ class Worker:
     def _job(self, request: Event) -> Job:
         from sfiin.runtime.scenes.access import Access
         from sfiin.runtime.scenes.names import named
-        from sfiin.runtime.station.delivery import find
+        from sfiin.runtime.station.delivery import delivery
         from sfiin.runtime.station.runner import Job
 
         if "job" in request:
@@ -157,8 +157,10 @@ class Worker:
         access = Access(folder) if self._inbox else None
         if access:
             access.check()
-        pan, ms = find(folder, self._bands(), access)
-        return Job(pan, ms, Path(request["outbox"]) / f"{request['name']}.tif", self._model, access)
+        found = delivery(folder, self._bands(), access)
+        output = Path(request["outbox"]) / f"{request['name']}.tif"
+        acquired = found.acquired.isoformat() if found.acquired else None
+        return Job(found.pan, found.ms, output, self._model, access, found.bands, acquired)
 
     def _bands(self) -> int | None:
         """MS bands of the model, where one was given."""

@@ -116,13 +116,7 @@ def evaluate(
 
     size = Tile(tile, tile, overlap)
     if thorough:
-        document = _thorough(model, data, size, quiet)
-        if as_json:
-            print_json(document)
-        elif not quiet:
-            _print_sources(document)
-        if gate and document["shortfalls"]:
-            raise CheckFailedError(f"{model}: not fit to be a default: " + "; ".join(document["shortfalls"]))
+        _tell_sources(model, _thorough(model, data, size, quiet), gate=gate, as_json=as_json, quiet=quiet)
         return
     notes: list[str] = []
     if report is None:
@@ -167,6 +161,16 @@ def _thorough(model: Path, data: Path, tile: Tile, quiet: bool) -> dict[str, Any
     with progress("evaluating", len(found), quiet) as advance:
         rows = list(off_home.rows(opened, found, lambda pair: advance(1, pair)))
     return {"model": str(model), **off_home.as_document(rows, opened.name)}
+
+
+def _tell_sources(model: Path, document: dict[str, Any], *, gate: bool, as_json: bool, quiet: bool) -> None:
+    """Raises CheckFailedError, with `gate`, for a model that is not fit to be a default."""
+    if as_json:
+        print_json(document)
+    elif not quiet:
+        _print_sources(document)
+    if gate and document["shortfalls"]:
+        raise CheckFailedError(f"{model}: not fit to be a default: " + "; ".join(document["shortfalls"]))
 
 
 def _print_sources(document: dict[str, Any]) -> None:

@@ -121,7 +121,7 @@ def _judged(path: Path, pairs: Sequence[Pair], reference: Path, first: list[Prod
         contract = session.contract
         if path != reference and contract.sensor != open_contract(reference).sensor:
             raise MismatchError(f"{path}: sensor: '{contract.sensor.name}' is not that of {reference}")
-        method = judging.learned(Model(path.name, contract.sensor, contract.tile, session.run))
+        method = judging.by_model(Model(path.name, contract.sensor, contract.tile, session.run))
         products = [judging.product_of(method, pair, contract.sensor) for pair in pairs]
         gate = _gate(path, session)
         digest = getattr(session, "sha256", "")
@@ -208,5 +208,6 @@ def as_html(table: Table) -> str:
     style = "table{border-collapse:collapse}td,th{padding:.3em .8em;text-align:right;border-bottom:1px solid #ccc}"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Artefacts on this device</title>'
-        f"<style>{style}</style></head><body><h1>Artefacts on this device</h1><table>{body}</table><p>{said}</p></body></html>\n"
+        f"<style>{style}</style></head><body><h1>Artefacts on this device</h1><table>{body}</table>"
+        f"<p>{said}</p></body></html>\n"
     )

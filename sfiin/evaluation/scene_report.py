@@ -58,7 +58,7 @@ def write(document: Mapping[str, Any], path: Path) -> None:
     OutputError."""
     sensor = SensorProfile(**document["sensor"] | {"bands": tuple(document["sensor"]["bands"])})
     files = document["pan"], document["ms"]
-    with open_scene(*files, sensor, gain=document["gain"]) as found:
+    with open_scene(*files, sensor, gain=document["gain"], **document["reading"]) as found:
         scene = _as_it_was(found, document["shift"])
         regions = list(_regions(scene, Path(document["output"])))
     parts = {
@@ -87,7 +87,8 @@ def _done(document: Mapping[str, Any]) -> Parts:
         "PAN": document["pan"],
         "MS": ", ".join(document["ms"]),
         "product": document["output"],
-        "model": f"{document['model']} ({document['precision']}, SHA-256 {document['model_sha256'][:16]})",
+        "model": document["method"]
+        or f"{document['model']} ({document['precision']}, SHA-256 {document['model_sha256'][:16]})",
         "size": f"{height} x {width} pixels, {document['pixels'] / 1e6:.2f} MP, {document['tiles']} tiles",
         "time": f"{document['seconds']:.1f} s, {document['megapixels_per_second']:.2f} MP/s",
         "memory": f"{in_mib(document['memory']['peak'])} at most; {in_mib(document['memory']['total'])} were planned",

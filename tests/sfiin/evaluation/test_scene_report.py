@@ -50,6 +50,8 @@ def run(tmp_path: Path) -> dict[str, Any]:
         "bands": bands,
         "sensor": {"name": "vhr4", "bands": bands, "ratio": 4, "bits": 11, "scale": 2047.0},
         "size": [SIDE, SIDE],
+        "reading": {},
+        "method": None,
         "pixels": SIDE * SIDE,
         "tiles": 4,
         "nodata": 0,
