@@ -9,6 +9,7 @@ is a third, in NumPy, for tests.
 from __future__ import annotations
 
 import ctypes
+import threading
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -134,116 +135,135 @@ def require() -> str:
 
 
 class CudaBindings:
-    """The CUDA runtime by NVIDIA's cuda-bindings, in the first device's primary context."""
+    """The CUDA driver by NVIDIA's cuda-bindings, in the first device's primary context, which TensorRT uses as well.
+
+    The driver's interface, not the runtime's: a cuda-bindings of one major version then works on the driver of
+    another, as far as the driver has the functions below, all of which are of CUDA 11 and before.
+    """
 
     has_graphs = True
 
     def __init__(self) -> None:
-        from cuda.bindings import runtime
+        from cuda.bindings import driver
 
-        self._rt: Any = runtime
+        self._driver: Any = driver
+        self._here = threading.local()
         self._pinned: dict[int, int] = {}
         self._handles: dict[int, Any] = {}
+        try:
+            self._done(driver.cuInit(0))
+        except (
+            RuntimeError,
+            OSError,
+            ImportError,
+        ) as error:  # what the bindings raise where there is no driver
+            raise UnavailableError(f"no NVIDIA driver here: {' '.join(str(error).split())[:200]}") from None
+        self._context = self._done(driver.cuDevicePrimaryCtxRetain(self._done(driver.cuDeviceGet(0))))
 
     def allocate(self, size: int) -> int:
         """See `Cuda`."""
-        return int(self._call("cudaMalloc", size))
+        return int(self._call("cuMemAlloc", size))
 
     def free(self, address: int) -> None:
         """See `Cuda`."""
-        self._call("cudaFree", address)
+        self._call("cuMemFree", address)
 
     def pinned(self, size: int) -> Bytes:
         """See `Cuda`."""
-        address = int(self._call("cudaHostAlloc", size, self._rt.cudaHostAllocDefault))
+        address = int(self._call("cuMemHostAlloc", size, 0))
         memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
         self._pinned[memory.ctypes.data] = address
         return memory
 
     def free_pinned(self, memory: Bytes) -> None:
         """See `Cuda`."""
-        self._call("cudaFreeHost", self._pinned.pop(memory.ctypes.data))
+        self._call("cuMemFreeHost", self._pinned.pop(memory.ctypes.data))
 
     def stream(self) -> int:
         """See `Cuda`."""
-        return self._kept(self._call("cudaStreamCreateWithFlags", self._rt.cudaStreamNonBlocking))
+        flags = self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value
+        return self._kept(self._call("cuStreamCreate", flags))
 
     def free_stream(self, stream: int) -> None:
         """See `Cuda`."""
-        self._call("cudaStreamDestroy", self._handles.pop(stream))
+        self._call("cuStreamDestroy", self._handles.pop(stream))
 
     def event(self) -> int:
         """See `Cuda`."""
-        return self._kept(self._call("cudaEventCreateWithFlags", self._rt.cudaEventDefault))
+        return self._kept(self._call("cuEventCreate", 0))
 
     def free_event(self, event: int) -> None:
         """See `Cuda`."""
-        self._call("cudaEventDestroy", self._handles.pop(event))
+        self._call("cuEventDestroy", self._handles.pop(event))
 
     def upload(self, address: int, memory: Bytes, stream: int) -> None:
         """See `Cuda`."""
-        kind = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._call("cudaMemcpyAsync", address, memory.ctypes.data, memory.nbytes, kind, stream)
+        self._call("cuMemcpyHtoDAsync", address, memory.ctypes.data, memory.nbytes, stream)
 
     def download(self, memory: Bytes, address: int, stream: int) -> None:
         """See `Cuda`."""
-        kind = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._call("cudaMemcpyAsync", memory.ctypes.data, address, memory.nbytes, kind, stream)
+        self._call("cuMemcpyDtoHAsync", memory.ctypes.data, address, memory.nbytes, stream)
 
     def record(self, event: int, stream: int) -> None:
         """See `Cuda`."""
-        self._call("cudaEventRecord", event, stream)
+        self._call("cuEventRecord", event, stream)
 
     def wait(self, stream: int, event: int) -> None:
         """See `Cuda`."""
-        self._call("cudaStreamWaitEvent", stream, event, 0)
+        self._call("cuStreamWaitEvent", stream, event, 0)
 
     def synchronize(self, event: int) -> None:
         """See `Cuda`."""
-        self._call("cudaEventSynchronize", event)
+        self._call("cuEventSynchronize", event)
 
     def elapsed(self, first: int, second: int) -> float:
         """See `Cuda`."""
-        return float(self._call("cudaEventElapsedTime", first, second))
+        return float(self._call("cuEventElapsedTime", first, second))
 
     def free_memory(self) -> int:
         """See `Cuda`."""
-        return int(self._call("cudaMemGetInfo"))  # the first of two numbers
+        return int(self._call("cuMemGetInfo"))  # the first of two numbers
 
     def drain(self, stream: int) -> None:
         """See `Cuda`."""
-        self._call("cudaStreamSynchronize", stream)
+        self._call("cuStreamSynchronize", stream)
 
     def begin_capture(self, stream: int) -> None:
         """See `Cuda`."""
-        self._call(
-            "cudaStreamBeginCapture", stream, self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        )
+        mode = self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self._call("cuStreamBeginCapture", stream, mode)
 
     def end_capture(self, stream: int) -> int:
         """See `Cuda`."""
-        graph = self._call("cudaStreamEndCapture", stream)
+        graph = self._call("cuStreamEndCapture", stream)
         try:
-            return self._kept(self._call("cudaGraphInstantiate", graph, 0))
+            return self._kept(self._call("cuGraphInstantiate", graph, 0))
         finally:
-            self._call("cudaGraphDestroy", graph)
+            self._call("cuGraphDestroy", graph)
 
     def launch(self, graph: int, stream: int) -> None:
         """See `Cuda`."""
-        self._call("cudaGraphLaunch", self._handles[graph], stream)
+        self._call("cuGraphLaunch", self._handles[graph], stream)
 
     def free_graph(self, graph: int) -> None:
         """See `Cuda`."""
-        self._call("cudaGraphExecDestroy", self._handles.pop(graph))
+        self._call("cuGraphExecDestroy", self._handles.pop(graph))
 
     def _kept(self, handle: Any) -> int:
         self._handles[int(handle)] = handle
         return int(handle)
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        """The function's result; it returns its error first."""
-        error, *results = getattr(self._rt, name)(*arguments)
-        if error != self._rt.cudaError_t.cudaSuccess:
+        """A function's result, in the device's context: the driver wants it made current once in each thread."""
+        if not getattr(self._here, "current", False):
+            self._done(self._driver.cuCtxSetCurrent(self._context), "cuCtxSetCurrent")
+            self._here.current = True
+        return self._done(getattr(self._driver, name)(*arguments), name)
+
+    def _done(self, returned: tuple[Any, ...], name: str = "cuInit") -> Any:
+        """What a function returned, but for its error, which comes first."""
+        error, *results = returned
+        if error != self._driver.CUresult.CUDA_SUCCESS:
             raise CudaError(f"the GPU: {name}: {error.name}")
         return results[0] if results else None
 
@@ -259,6 +279,7 @@ class PyCuda:
 
         self._driver: Any = pycuda.driver
         self._kept: dict[int, Any] = {}
+        self._events = 0
 
     def allocate(self, size: int) -> int:
         """See `Cuda`."""
@@ -291,9 +312,10 @@ class PyCuda:
 
     def event(self) -> int:
         """See `Cuda`."""
-        event = self._call(self._driver.Event)
-        self._kept[event.handle] = event
-        return int(event.handle)
+        # pycuda's events do not tell their handle, and nobody else wants it: a number of our own will do.
+        self._events += 1
+        self._kept[-self._events] = self._call(self._driver.Event)
+        return -self._events
 
     def free_event(self, event: int) -> None:
         """See `Cuda`."""

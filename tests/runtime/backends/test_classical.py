@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -130,7 +129,7 @@ def test_what_no_method_is_for(tmp_path: Path) -> None:
             sensor_of(fine, found)
     files(tmp_path, 128, 4)
     with rasterio.open(pan) as fine, rasterio.open(ms) as coarse:
-        found: Any = bands.look([coarse])
+        found = bands.look([coarse])
         assert sensor_of(fine, found, "4,1")[1] == "4,1"
         for text in ("0", "5", "a", "1,1"):
             with pytest.raises(InputError, match="--bands"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def measured_result(measured_result: BenchResult) -> BenchResult:
     return with_state(measured_result, "VALID")
 
 
-def with_state(result: BenchResult, state: str) -> BenchResult:
+def with_state(result: BenchResult, state: Any) -> BenchResult:
     return replace(result, verdict=replace(result.verdict, state=state))
 
 
