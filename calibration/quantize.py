@@ -11,6 +11,7 @@ sum is made before the next activation is rounded, not after.
 |------------|-------------------------------------------|-----------------------------------------------|
 | last       | what makes the DN that the output sums    | a step of INT8 is tens of DN                  |
 | first      | what reads DN                             | 11 bits of DN do not fit into 8               |
+| local      | what resamples and measures around the core | it works in DN                              |
 | spectrum   | between the transform and its inverse     | amplitudes span decades, digits decide phases |
 | statistics | attention over means of a tile            | one error shifts every pixel; next to no work |
 | gate       | what `calibration.sensitivity` holds back | quantising it costs more than was asked       |
@@ -38,6 +39,7 @@ OPSET = 19
 _WHY = {
     "last": "makes the DN of which the output is the sum, where a step of INT8 is tens of DN",
     "first": "reads DN, of which INT8 holds 8 bits",
+    "local": "resamples DN, or measures the neighbourhood that the network is given and put back into",
     "spectrum": "between the transform and its inverse: amplitudes span decades, and digits decide on phases",
     "statistics": "attention over means of a tile, where one error shifts every pixel",
 }
@@ -68,12 +70,17 @@ def candidates(graph: Graph) -> tuple[list[Candidate], list[KeptNode]]:
     kept = kept_nodes(graph, "mixed", without=_NUMERIC)
     free, held = [], []
     for node in graph.of("Conv"):
-        known = kept.get(node.name) or _attention(graph, node)
+        known = _local(node) or kept.get(node.name) or _attention(graph, node)
         if known and known.rule in _WHY:
             held.append(KeptNode(node.name, node.op_type, known.rule, _WHY[known.rule]))
         else:
             free.append(Candidate(node.name, node.input[0], graph.macs(node)))
     return free, held
+
+
+def _local(node: onnx.NodeProto) -> KeptNode | None:
+    """What stands around the network's core (`sfiin.model.injection`)."""
+    return KeptNode(node.name, node.op_type, "local", "") if node.name.startswith("local/") else None
 
 
 def _attention(graph: Graph, node: onnx.NodeProto) -> KeptNode | None:

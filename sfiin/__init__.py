@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from sfiin.runtime.errors import StoppedError as StoppedError
     from sfiin.runtime.errors import TotalError as TotalError
     from sfiin.runtime.errors import UnavailableError as UnavailableError
+    from sfiin.runtime.errors import UndecidedError as UndecidedError
 
 _ERRORS = (
     "AlignmentError",
@@ -65,6 +66,7 @@ _ERRORS = (
     "StoppedError",
     "TotalError",
     "UnavailableError",
+    "UndecidedError",
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, "sfiin.runtime.errors"),

@@ -13,6 +13,7 @@ import io
 import math
 import pickle
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -286,7 +287,9 @@ def _save(state: _State, path: Path, identity: Mapping[str, Any]) -> None:
 
 def _restore(state: _State, path: Path, identity: Mapping[str, Any]) -> None:
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what damage makes torch think of
+            document = torch.load(path, map_location="cpu", weights_only=True)
         was, now = _flat(document["identity"]), _flat(identity)
         differing = [key for key in now | was if was.get(key) != now.get(key)]
         if not differing:

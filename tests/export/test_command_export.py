@@ -57,7 +57,7 @@ def test_a_plugin_model_says_what_it_needs(invoke: Invoke, small_checkpoint: Pat
         "--ms",
         tmp_path / "ms.tif",
     )  # never opened: the model is refused first
-    code, _, errors = invoke("run", *scene, "-o", tmp_path / "o.tif", "--model", out)
+    code, _, errors = invoke("run", *scene, "-o", tmp_path / "o.tif", "--model", out, "--provider", "cpu")
     assert code == 5
     assert errors.count("\n") == 1
     assert "it needs TensorRT with the plugin" in errors

@@ -20,6 +20,7 @@ from sfiin.export import plan_builder, trt_worker
 from sfiin.export.exporter import export_model
 from sfiin.export.plan_builder import Settings, build, default_flavour, require_possible, target_for
 from sfiin.export.trt_process import compile_models, is_available
+from sfiin.export.vouched import with_contract
 from sfiin.runtime import golden, models
 from sfiin.runtime.backends import machine, plan, plugin
 from sfiin.runtime.backends.plan import Device
@@ -112,6 +113,7 @@ def test_what_the_compiler_refuses_is_told_with_its_node(
     half = onnx.helper.make_node("Cast", [node.input[0]], ["half"], "half", to=onnx.TensorProto.FLOAT16)
     model.graph.node.insert(list(model.graph.node).index(node), half)
     node.input[0] = "half"
+    with_contract(model, models.contract(exported("vhr4")))
     onnx.save(model, tmp_path / "odd.onnx")
     shutil.copy(golden.beside(exported("vhr4")), golden.beside(tmp_path / "odd.onnx"))
     before = {it.name for it in tmp_path.iterdir()}
@@ -199,6 +201,7 @@ def test_an_int8_graph_becomes_a_plan(exported: Any, tmp_path: Path, name: str) 
     quantised = onnx.load(out)
     onnx.helper.set_model_props(quantised, {it.key: it.value for it in onnx.load(model).metadata_props})
     assert sum(it.op_type == "QuantizeLinear" for it in quantised.graph.node) > 30
+    with_contract(quantised, models.contract(model))
     onnx.save(quantised, out)
     shutil.copy(golden.beside(model), golden.beside(out))
     built = build(out, tmp_path / "int8.plan", RTX)

@@ -67,7 +67,8 @@ def test_scenes_for_every_shipped_model_can_be_sharpened(measure: Any, tmp_path:
         (tmp_path / path.stem).mkdir()
         pan, ms = measure.simulated(tmp_path / path.stem, contract, 256)
         with open_scene(pan, [ms], contract.sensor) as scene:
-            assert (scene.height, scene.width, len(scene.bands)) == (256, 256, len(contract.sensor.bands))
+            side = 64 * contract.sensor.ratio
+            assert (scene.height, scene.width, len(scene.bands)) == (side, side, len(contract.sensor.bands))
         tiles = measure.random_tiles(contract, 3, 0)
         assert [tile.shape[0] for tile in tiles] == [3, 3]
         assert max(map(np.max, tiles)) <= contract.sensor.peak

@@ -20,7 +20,10 @@ def test_a_renderer_is_found_by_its_kind(monkeypatch):
 def test_a_missing_package_is_named(monkeypatch):
     offer(monkeypatch, "matplotlib.figure:Figure")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UnavailableError, match=r"needs matplotlib.figure.*sfiin\[train\]"):
+    with pytest.raises(
+        UnavailableError,
+        match=r"matplotlib.figure is not installed; a report needs the extra 'report': pip install ",
+    ):
         reports.renderer("scene")
 
 

@@ -106,7 +106,10 @@ def test_every_step_has_patches_of_its_own_determined_by_seed_and_step() -> None
     source = Recorded(pair(1))
     train(sfiin(), [source], HELD, replace(CONFIG, seed=4))
     expected = [drawn_from([pair(1)], 16, 2, (4, step)) for step in range(1, 8)]
-    assert source.places == [place for places in expected for place in places]
+    drawn = [place for places in expected for place in places]
+    assert source.places[: len(drawn)] == drawn
+    # What is read after the last step is for the range of what was trained on.
+    assert len(source.places) - len(drawn) <= 64
     # There are 25 places only, but gains besides.
     assert len({draw([pair(1)], 16, 2, (4, step))[1].tobytes() for step in range(1, 8)}) == 7
 

@@ -16,7 +16,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import rasterio
 
 from sfiin.runtime import golden, models
 from sfiin.runtime.backends import triton_client, triton_repository
-from sfiin.runtime.backends.session import OnnxSession
+from sfiin.runtime.backends.select import open_session
 from sfiin.runtime.backends.triton_client import TritonSession, is_address
 from sfiin.runtime.backends.triton_repository import Serving, write
 from sfiin.runtime.errors import (
@@ -306,7 +306,10 @@ def batches(count: int, size: int = 2, seed: int = 0) -> list[tuple[Any, Any]]:
 @pytest.mark.xdist_group("triton")
 class TestServed:
     def test_the_same_bytes_as_here(self, server: Server, small_model: Path) -> None:
-        with TritonSession(server.address("net")) as far, OnnxSession(small_model, threads=1) as near:
+        with (
+            TritonSession(server.address("net")) as far,
+            closing(open_session(small_model, threads=1)) as near,
+        ):
             assert far.contract == near.contract
             for size in (1, 3, 4, 11):
                 (batch,) = batches(1, size, seed=size)
@@ -373,7 +376,10 @@ class TestServed:
         """Killed when a few batches are done, started anew on its ports: all results, the same bytes, in order."""
         write(small_model, tmp_path / "repository", "net", "python")
         many = batches(40)
-        with serving(triton, tmp_path / "repository") as server, OnnxSession(small_model, threads=1) as near:
+        with (
+            serving(triton, tmp_path / "repository") as server,
+            closing(open_session(small_model, threads=1)) as near,
+        ):
             with TritonSession(server.address("net"), tries=12, pause=0.25, deadline=20) as far:
                 results = far.run_many(many)
                 found = [next(results) for _ in range(3)]

@@ -227,7 +227,8 @@ def test_the_command(
     page = html_page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert "img" in page.tags
     code, said, _ = invoke("bench", "--compare", tmp_path / "r.json", tmp_path / "r.json")
-    assert (code, "1.000 times" in said) == (0, True)
+    # So short a measurement on a busy machine may be one that nobody should believe.
+    assert (code, "1.000 times" in said) == (4 if document.verdict.state == "INVALID" else 0, True)
     assert invoke("bench", small_model, *short, "-o", tmp_path / "r.json")[0] == 7
     code, said, _ = invoke("bench", small_model, "--suite", *short, "--json")
     assert code == 0

@@ -172,14 +172,21 @@ def test_a_session_that_cannot_be_opened_is_passed_over(
 
 
 def flipped(model: Path, target: Path, value: float) -> Path:
-    """The model with one weight of its first convolution multiplied."""
+    """The model with one weight of its first learned convolution multiplied, and a contract that vouches for it."""
+    from sfiin.export.vouched import with_contract
+
     onnx = pytest.importorskip("onnx")
     graph = onnx.load(str(model))
-    names = [node.input[1] for node in graph.graph.node if node.op_type == "Conv"]
+    names = [
+        node.input[1]
+        for node in graph.graph.node
+        if node.op_type == "Conv" and not node.name.startswith("local/")
+    ]
     weight = next(tensor for tensor in graph.graph.initializer if tensor.name == names[0])
     values = onnx.numpy_helper.to_array(weight).copy()
     values.flat[0] *= value
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    with_contract(graph, models.contract(model))
     onnx.save(graph, str(target))
     return target
 
@@ -220,8 +227,7 @@ def test_limits_are_what_right_tiles_show(shipped: Path, tiles: Any) -> None:
     right = list(zip(tiles.hrms, tiles.ms, tiles.pan, strict=True))
     limits = measure(right, sensor)
     assert all(alarms(*tile, sensor, limits) == [] for tile in right)
-    assert alarms(right[0][0] * 1.5, *right[0][1:], sensor, measure(right[:1], sensor).widened()) == [
-        "inconsistent"
-    ]
+    widened = measure(right[:1], sensor).widened()
+    assert "inconsistent" in alarms(right[0][0] * 1.5, *right[0][1:], sensor, widened)
     with pytest.raises(ValueError, match="no tiles"):
         measure([], sensor)

@@ -112,5 +112,5 @@ def test_the_shipped_model_has_seams_only_where_they_are_cut(imagery: Path, tmp_
                     scene.height, scene.width, dataclasses.replace(contract.tile, overlap=overlap), 4
                 )
                 found = measure(out, tiles)
-                assert all(it.shows for it in found) == (overlap == 0)
+                assert any(seam.shows for seam in found) == (overlap == 0)
                 assert max(it.ratio for it in found) > LIMIT * 2 or overlap

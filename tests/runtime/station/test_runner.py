@@ -251,7 +251,8 @@ def test_a_model_is_opened_once(small_model: Path, tmp_path: Path, monkeypatch: 
     opened = []
     real = select.open_session
     monkeypatch.setattr(
-        "sfiin.runtime.station.runner.open_session", lambda *it: opened.append(it) or real(*it)
+        "sfiin.runtime.station.runner.open_session",
+        lambda *given, **more: opened.append(given) or real(*given, **more),
     )
     job = with_model(scene(tmp_path), small_model)
     with Station(Settings(threads=1)) as station:

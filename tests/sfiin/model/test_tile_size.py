@@ -75,11 +75,14 @@ def test_networks_without_a_frequency_branch_stay_as_they_are() -> None:
 
 
 def test_evaluation_runs_the_corrected_network(shipped_checkpoint: Path) -> None:
-    ms = np.random.default_rng(0).uniform(200, 900, (1, 4, 16, 16)).astype(np.float32)
-    pan = np.random.default_rng(1).uniform(200, 900, (1, 1, 64, 64)).astype(np.float32)
+    ms = np.random.default_rng(0).uniform(200, 900, (1, 4, 40, 40)).astype(np.float32)
+    pan = np.random.default_rng(1).uniform(200, 900, (1, 1, 160, 160)).astype(np.float32)
     loaded = checkpoint.load(shipped_checkpoint)
-    expected = checkpoint.fuser(fitted(loaded.network, (128, 128), (64, 64)))(ms, pan)
-    model = judging.open_model(shipped_checkpoint, Tile(64, 64, 16))
+    side = trained_side(loaded.training)
+    assert side is not None
+    assert side != 160
+    expected = checkpoint.fuser(fitted(loaded.network, (side, side), (160, 160)))(ms, pan)
+    model = judging.open_model(shipped_checkpoint, Tile(160, 160, 16))
     np.testing.assert_array_equal(model.fuse(ms, pan), expected)
     assert np.abs(expected - checkpoint.fuser(loaded.network)(ms, pan)).max() > 0.1
 
