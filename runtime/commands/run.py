@@ -36,7 +36,7 @@ def run(
     memory: options.Memory = None,
     coregister: options.Coregister = "no",
     max_shift: options.MaxShift = 1.5,
-    search: options.Search = 64,
+    search: options.Search = 128,
     require_alignment: options.RequireAlignment = False,
     bands: options.Bands = None,
     method: options.Method = None,

@@ -38,7 +38,7 @@ WINDOWS, LARGE_WINDOWS = 7, 3
 LIMIT = 1.5
 """PAN pixels of shift from which on a scene is refused."""
 
-SEARCH = 64
+SEARCH = 128
 """PAN pixels within which a shift is looked for."""
 
 ENOUGH = 3
@@ -48,6 +48,7 @@ _PEAK = 0.1  # of a perfect match's height, above which noise hardly gets in a w
 _PARTS = 10  # of a pixel, at which the surface is looked at between pixels
 _REACH = 4  # MS pixels within which a small window's peak is looked for
 _STANDS_OUT = 7.0  # standard deviations of what is around, from which on a large windows' peak counts
+_UNCOVERED = 0.05  # the share of PAN that MS, once moved, may miss
 _FILLED = 0.5  # the share of a window that must be valid
 
 Image = NDArray[np.float64]
@@ -166,7 +167,20 @@ def corrected(scene: Scene, shift: Shift, how: str, limit: float = LIMIT) -> Sce
             f"--coregister: {shift.sentence()}; one shift for all leaves {left:.1f} PAN pixels in places. "
             "Correct it with --coregister local, or accept that with --max-shift"
         )
-    return scene.coregistered(shift.row, shift.col)
+    return _covered(scene.coregistered(shift.row, shift.col))
+
+
+def _covered(scene: Scene) -> Scene:
+    """The scene, with a note where MS, as it was moved, does not reach all of PAN. Raises AlignmentError where
+    that is much of it."""
+    rows, cols = scene.uncovered
+    share = 1 - (1 - rows / scene.height) * (1 - cols / scene.width)
+    lacking = f"as it was moved, MS does not reach {rows} rows and {cols} columns of PAN ({share:.0%})"
+    if share > _UNCOVERED:
+        raise AlignmentError(
+            f"--coregister: {lacking}; cut PAN to what both show, e.g. with gdal_translate -srcwin"
+        )
+    return scene.told(f"{lacking}: there its outermost pixels are repeated") if rows or cols else scene
 
 
 def _at(scene: Scene, start: tuple[int, int], coarse: bool, search: float) -> Shift:

@@ -167,8 +167,16 @@ class _Raster:
         )
         by = drift(down.ravel(), right.ravel()).reshape(height, width, 2) / self.ratio
         places = (
-            self.rows.centres(row, height)[:, np.newaxis] - by[..., 0] * self.rows.step,
-            self.cols.centres(col, width)[np.newaxis, :] - by[..., 1] * self.cols.step,
+            np.clip(
+                self.rows.centres(row, height)[:, np.newaxis] - by[..., 0] * self.rows.step,
+                0,
+                self.rows.size - 1,
+            ),
+            np.clip(
+                self.cols.centres(col, width)[np.newaxis, :] - by[..., 1] * self.cols.step,
+                0,
+                self.cols.size - 1,
+            ),
         )
         nearest = [np.floor(place).astype(np.intp) for place in places]
         taps = [
@@ -277,6 +285,19 @@ class Scene:
             for axis, shift in ((self._ms.rows, row), (self._ms.cols, col))
         )
         return dataclasses.replace(self, _ms=dataclasses.replace(self._ms, rows=rows, cols=cols))
+
+    @property
+    def uncovered(self) -> tuple[int, int]:
+        """Whole MS pixels of the grid, as PAN rows and columns, that lie outside of MS."""
+        rows, cols = (
+            int(
+                max(0.0, -axis.origin) / axis.step
+                + max(0.0, axis.origin / axis.step + axis.count - axis.size / axis.step)
+            )
+            * self.sensor.ratio
+            for axis in (self._ms.rows, self._ms.cols)
+        )
+        return rows, cols
 
     def drifted(self, drift: Drift) -> Scene:
         """The same scene with MS moved by so many PAN pixels as `drift` says for each place."""

@@ -17,6 +17,7 @@ from rasterio.warp import reproject
 
 from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.errors import InputError, MismatchError, SceneError
+from sfiin.runtime.scenes.drift import Drift
 from sfiin.runtime.scenes.scene import Scene, open_raster, open_scene
 
 CRS = "EPSG:32633"
@@ -892,3 +893,37 @@ def test_landsat_7_band_files(imagery: Path) -> None:
         assert scene.resampled
         # The gaps hold 0, while the files call 255 nodata.
         assert any(note.startswith("zeros are ") and "B8.TIF" in note for note in scene.notes)
+
+
+def test_a_drift_that_is_constant_is_a_shift(tmp_path: Path) -> None:
+    files = Files(tmp_path, QUAD, (20, 24))
+    with files.write() as scene:
+        drift = Drift(np.array([[2.5, -3.0]]), (80, 96), 9, 9, 0.0, 4.0)
+        expected, found = scene.coregistered(2.5, -3.0), scene.drifted(drift)
+        for window in ((0, 0, 80, 96), (16, 20, 40, 32)):
+            np.testing.assert_allclose(found.read(*window)[0], expected.read(*window)[0], rtol=1e-4)
+        assert found.placement != scene.placement
+        assert found.resampled
+
+
+def test_a_drift_takes_each_pixel_from_where_its_content_lies(tmp_path: Path) -> None:
+    """MS is a ramp along each axis, on which interpolation is exact."""
+    files = Files(tmp_path, QUAD, (40, 40))
+    rows, cols = np.mgrid[:40, :40]
+    files.ms = np.stack([100 + 10 * rows, 100 + 10 * cols, rows + cols, cols]).astype(np.uint16)
+    plane = Drift(np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 2.0]]), (160, 160), 9, 9, 0.0, 4.0)
+    with files.write() as scene:
+        found = scene.drifted(plane).read(0, 0, 160, 160)[0]
+    by = (
+        np.linspace(-1, 1, 40, endpoint=False) + 1 / 40
+    )  # from -1 to 1 over the scene, at the pixels' centres
+    inside = np.s_[4:-4, 4:-4]
+    np.testing.assert_allclose(found[0][inside], (100 + 10 * (rows - by[:, None]))[inside], atol=0.01)
+    np.testing.assert_allclose(found[1][inside], (100 + 10 * (cols - by[None] / 2))[inside], atol=0.01)
+
+
+def test_what_ms_does_not_reach_once_it_is_moved(tmp_path: Path) -> None:
+    files = Files(tmp_path, QUAD, (20, 20))
+    with files.write() as scene:
+        assert scene.uncovered == (0, 0)
+        assert scene.coregistered(9, -4).uncovered == (8, 4)
