@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import sfiin
-from sfiin.runtime import golden, models, onnx_file, signatures, vouching
+from sfiin.runtime import golden, onnx_file, signatures, vouching
 from sfiin.runtime.backends import plan
 from sfiin.runtime.check import GATES
 from sfiin.runtime.contract import CHECKPOINT_FORMAT, METADATA_KEY, SEAL, Contract, Precision
@@ -141,7 +141,7 @@ def _golden(path: Path) -> Verdict:
     for name in (f"{stem}.onnx", f"{stem}.plan", f"{stem}.engine"):
         owner = path.with_name(name)
         if owner.is_file():
-            contract = plan.read(owner).contract if plan.is_plan(owner) else models.contract(owner)
+            contract = plan.contract_of(owner)
             tiles = golden.read(path, contract)
             return Verdict(str(path), "golden tiles", (f"{len(tiles.names)} tiles of {name}",))
     raise InputError(f"{path}: no model or plan of this name is beside it, whose tiles they could be")

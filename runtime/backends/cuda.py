@@ -151,14 +151,15 @@ class CudaBindings:
         self._pinned: dict[int, int] = {}
         self._handles: dict[int, Any] = {}
         try:
-            self._done(driver.cuInit(0))
+            self._done(driver.cuInit(0), "cuInit")
         except (
             RuntimeError,
             OSError,
             ImportError,
         ) as error:  # what the bindings raise where there is no driver
             raise UnavailableError(f"no NVIDIA driver here: {' '.join(str(error).split())[:200]}") from None
-        self._context = self._done(driver.cuDevicePrimaryCtxRetain(self._done(driver.cuDeviceGet(0))))
+        device = self._done(driver.cuDeviceGet(0), "cuDeviceGet")
+        self._context = self._done(driver.cuDevicePrimaryCtxRetain(device), "cuDevicePrimaryCtxRetain")
 
     def allocate(self, size: int) -> int:
         """See `Cuda`."""
@@ -260,7 +261,7 @@ class CudaBindings:
             self._here.current = True
         return self._done(getattr(self._driver, name)(*arguments), name)
 
-    def _done(self, returned: tuple[Any, ...], name: str = "cuInit") -> Any:
+    def _done(self, returned: tuple[Any, ...], name: str) -> Any:
         """What a function returned, but for its error, which comes first."""
         error, *results = returned
         if error != self._driver.CUresult.CUDA_SUCCESS:

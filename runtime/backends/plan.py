@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from sfiin.runtime import models
 from sfiin.runtime.check import Parity
 from sfiin.runtime.contract import (
     LONGEST_DOCUMENT,
@@ -175,6 +176,11 @@ def read(plan: Path) -> Sidecar:
 def _text(path: Path) -> str:
     with path.open(encoding="utf-8") as file:
         return file.read(LONGEST_DOCUMENT + 1)
+
+
+def contract_of(artefact: Path) -> Contract:
+    """The contract of a plan or a model, as it says itself. Raises as `read`, or as `models.contract`."""
+    return read(artefact).contract if is_plan(artefact) else models.contract(artefact)
 
 
 def update(plan: Path, sidecar: Sidecar) -> None:

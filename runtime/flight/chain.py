@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfiin.runtime import golden, models
+from sfiin.runtime import golden
 from sfiin.runtime.backends import plan
 from sfiin.runtime.backends.select import Choice, open_session
 from sfiin.runtime.backends.session import Session
@@ -59,7 +59,7 @@ def open_bundle(folder: Path, choice: Choice = "auto", threads: int = 0) -> Guar
     Raises InputError for one that is not sound, CheckFailedError where none of its artefacts can be opened and proven.
     """
     manifest = bundle.read_unpacked(folder)
-    contract = _contract(folder / manifest.artefacts[0])
+    contract = plan.contract_of(folder / manifest.artefacts[0])
     links = [*_links(folder, manifest, contract, choice, threads), _method(contract, LAST)]
     return Guard(links, limits(folder, contract))
 
@@ -108,7 +108,7 @@ def _links(
 def _artefact(path: Path, choice: Choice, threads: int) -> Link:
     # A GPU's sums may be ordered otherwise from run to run; ONNX Runtime on a CPU gives the same bits.
     same_bits = not plan.is_plan(path) and choice in ("auto", "cpu")
-    tiles = golden.read(golden.beside(path), _contract(path))
+    tiles = golden.read(golden.beside(path), plan.contract_of(path))
     return Link(path.name, lambda: open_session(path, choice, threads), tiles, same_bits)
 
 
@@ -117,7 +117,3 @@ def _method(contract: Contract, name: str) -> Link:
         return MethodSession(contract, name)
 
     return Link(name, opened)
-
-
-def _contract(path: Path) -> Contract:
-    return plan.read(path).contract if plan.is_plan(path) else models.contract(path)

@@ -221,8 +221,9 @@ def _device_table(
     requires("report", "scipy")
     from sfiin.data import dataset, pairs
     from sfiin.evaluation import device_table
+    from sfiin.runtime.backends import plan
 
-    sensor = device_table.open_contract(paths[0]).sensor
+    sensor = plan.contract_of(paths[0]).sensor
     found = dataset.read(data, sensor, said)
     known = [pair for pair in found.pairs if pair.truth is not None]
     with tally("artefacts", quiet or as_json) as advance:

@@ -19,7 +19,7 @@ import numpy as np
 from sfiin.data.pairs import Pair
 from sfiin.evaluation import judging
 from sfiin.evaluation.judging import Model, Product
-from sfiin.runtime import golden, models
+from sfiin.runtime import golden
 from sfiin.runtime.backends import plan
 from sfiin.runtime.backends.select import open_session
 from sfiin.runtime.backends.session import Session
@@ -119,7 +119,7 @@ def _judged(path: Path, pairs: Sequence[Pair], reference: Path, first: list[Prod
     """An artefact's quality, and its distance from the products of the first one, which is for the same sensor."""
     with closing(open_session(path, "auto" if plan.is_plan(path) else "cpu")) as session:
         contract = session.contract
-        if path != reference and contract.sensor != open_contract(reference).sensor:
+        if path != reference and contract.sensor != plan.contract_of(reference).sensor:
             raise MismatchError(f"{path}: sensor: '{contract.sensor.name}' is not that of {reference}")
         method = judging.by_model(Model(path.name, contract.sensor, contract.tile, session.run))
         products = [judging.product_of(method, pair, contract.sensor) for pair in pairs]
@@ -134,11 +134,6 @@ def _judged(path: Path, pairs: Sequence[Pair], reference: Path, first: list[Prod
         float(np.abs(own - other).max()) for own, other in zip(products, first or products, strict=True)
     )
     return _Judged(contract, digest, products, means, largest, gate)
-
-
-def open_contract(path: Path) -> Contract:
-    """The contract of a model or a plan. Raises as their readers."""
-    return plan.read(path).contract if plan.is_plan(path) else models.contract(path)
 
 
 def _row(path: Path, judged: _Judged, timed: BenchResult) -> Row:
