@@ -117,7 +117,9 @@ def bench(
             while sampler.rails and options.clock() - began < options.idle:
                 time.sleep(min(0.05, options.idle))
             started = options.clock()
+            sampler.sample()  # the ends of the span, however short it is and however busy the machine
             moments = _measure(runs, options, watch)
+            sampler.sample()
             ended = options.clock()
         after = read_moment(options.root)
         first, *others = [_result(run, options, runs[0]) for run in runs]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from types import TracebackType
 
 import numpy as np
@@ -80,19 +80,21 @@ class Sampler:
 
     def __post_init__(self) -> None:
         self._busy = 0.0
+        self._one_at_a_time = Lock()
         self._stop = Event()
         self._thread = Thread(target=self._work, name="power", daemon=True)
 
     def sample(self) -> None:
         """Read all rails once; one that fails is left out."""
-        began = self.clock()
-        found = {}
-        for rail in self.rails:
-            with suppress(OSError, ValueError):
-                found[rail.name] = rail.watts()
-        self.times.append(began)
-        self.readings.append(found)
-        self._busy += self.clock() - began
+        with self._one_at_a_time:
+            began = self.clock()
+            found = {}
+            for rail in self.rails:
+                with suppress(OSError, ValueError):
+                    found[rail.name] = rail.watts()
+            self.times.append(began)
+            self.readings.append(found)
+            self._busy += self.clock() - began
 
     def between(self, start: float, end: float) -> Energy | None:
         """The energy from `start` to `end` on the clock, by the trapezoid rule; None without two samples in

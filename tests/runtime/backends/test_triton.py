@@ -5,6 +5,7 @@ The server is NVIDIA's `tritonserver` with its Python backend, out of the packag
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -148,9 +149,11 @@ def triton(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     """The folder of a `tritonserver`, kept from run to run; and beside it NumPy 1, which its Python backend needs."""
     cache = Path(request.config.cache.mkdir("triton"))
     home = cache / "pytriton" / "tritonserver"
-    if not (cache / "ready").is_file():
-        fetch(cache, tmp_path_factory.mktemp("triton"))
-        (cache / "ready").touch()
+    with (cache / "lock").open("w") as lock:  # another worker of the same run wants it too
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (cache / "ready").is_file():
+            fetch(cache, tmp_path_factory.mktemp("triton"))
+            (cache / "ready").touch()
     for program in ("bin/tritonserver", "backends/python/triton_python_backend_stub"):
         linked = subprocess.run(
             ["ldd", str(home / program)], capture_output=True, text=True, check=False
@@ -163,11 +166,12 @@ def triton(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 def fetch(cache: Path, scratch: Path) -> None:
     """Unpack the server, the libraries beside it, and NumPy 1."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    home = cache / "pytriton" / "tritonserver"
     pip("download", "--no-deps", "--dest", str(scratch), PACKAGE)
     with zipfile.ZipFile(next(scratch.glob("nvidia_pytriton*.whl"))) as wheel:
         wanted = ("pytriton/tritonserver/", "nvidia_pytriton.libs/")
+        shutil.rmtree(home.parent, ignore_errors=True)  # what a run that was stopped has left
         wheel.extractall(cache, [name for name in wheel.namelist() if name.startswith(wanted)])
-    home = cache / "pytriton" / "tritonserver"
     stub = home / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
         pytest.skip(f"{PACKAGE} has no Python backend for Python {version}")

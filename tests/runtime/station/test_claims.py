@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,17 +42,21 @@ def test_one_that_lives_keeps_its_claim(tmp_path: Path, clock: Clock) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def _hold_and_die(inbox: str) -> None:
-    claim = Claim(Path(inbox))
-    claim.hold()
-    (claim.folder / "scene").mkdir()
-    os._exit(9)
+HOLD_AND_DIE = """
+import os, sys
+from pathlib import Path
+from sfiin.runtime.station.claims import Claim
+
+claim = Claim(Path(sys.argv[1]))
+claim.hold()
+(claim.folder / "scene").mkdir()
+os._exit(9)
+"""
 
 
 def test_one_that_died_is_gone_at_once(tmp_path: Path, clock: Clock) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=_hold_and_die, args=(str(tmp_path),))
-    process.start()
-    process.join()
+    died = subprocess.run([sys.executable, "-c", HOLD_AND_DIE, str(tmp_path)], check=False, timeout=60)
+    assert died.returncode == 9
     (left,) = Observer(tmp_path, clock=clock).left(tmp_path)
     assert [scene.name for scene in claims.scenes_in(left)] == ["scene"]
     claims.clear(left)
