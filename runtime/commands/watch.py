@@ -22,6 +22,7 @@ def watch(
     ],
     outbox: Annotated[Path, typer.Argument(metavar="OUTBOX", help="A folder for the products.")],
     model: options.Model = None,
+    require_signature: options.RequireSignature = None,
     provider: options.Provider = "auto",
     threads: options.Threads = 0,
     batch: options.Batch = 1,
@@ -108,6 +109,7 @@ def watch(
         report=report,
         existing="overwrite" if overwrite else "version",
         refuse_outliers=outliers == "refuse",
+        signed_by=None if require_signature is None else require_signature.absolute(),
     )
     for stream in (sys.stdout, sys.stderr):
         # The name of a folder that somebody uploads need not be text.

@@ -93,8 +93,9 @@ class Worker:
             from sfiin.runtime.scenes.pipeline import Form
             from sfiin.runtime.station.runner import Settings, Station
 
-            settings = setup["settings"]
-            self._station = Station(Settings(**settings | {"form": Form(**settings["form"])}))
+            settings, key = setup["settings"], setup["settings"]["signed_by"]
+            made = {"form": Form(**settings["form"]), "signed_by": None if key is None else Path(key)}
+            self._station = Station(Settings(**settings | made))
             if setup["model"]:
                 self._model = Path(setup["model"])
                 self._station.open(self._model)
