@@ -8,12 +8,10 @@ sharpens, and writes what else was asked for. What it did comes back as one JSON
 from __future__ import annotations
 
 import dataclasses
-import glob
-import hashlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,26 +19,22 @@ from typing import Any, Literal
 
 import rasterio
 
-from sfiin.runtime import models, reports, signatures
+from sfiin.runtime import reports
 from sfiin.runtime.backends import classical
-from sfiin.runtime.backends.select import Choice, open_session
+from sfiin.runtime.backends.select import Choice
 from sfiin.runtime.backends.session import Session, Watched
-from sfiin.runtime.backends.triton_client import is_address
 from sfiin.runtime.contract import Contract, SensorProfile
 from sfiin.runtime.errors import (
     CheckFailedError,
-    InputError,
     MismatchError,
     OutputError,
     SceneError,
     SfiinError,
 )
-from sfiin.runtime.files import check_target, sha256
-from sfiin.runtime.flight import bundle
-from sfiin.runtime.scenes import bands, beside, ground, identity, product, seams, stac
+from sfiin.runtime.files import check_target
+from sfiin.runtime.scenes import bands, beside, ground, identity, product, stac
 from sfiin.runtime.scenes.access import Access, restricted
 from sfiin.runtime.scenes.alignment import LIMIT, SEARCH, Shift, corrected, estimate
-from sfiin.runtime.scenes.grid import is_located
 from sfiin.runtime.scenes.identity import Identity, Input
 from sfiin.runtime.scenes.journal import discard
 from sfiin.runtime.scenes.limits import check_tiles
@@ -49,13 +43,13 @@ from sfiin.runtime.scenes.pipeline import Form, Progress, Report, sharpen
 from sfiin.runtime.scenes.raster import open_raster
 from sfiin.runtime.scenes.scene import Scene, open_scene
 from sfiin.runtime.scenes.tiles import TilePlan, plan
-from sfiin.runtime.station import budget, done
+from sfiin.runtime.station import budget, companions, done
 from sfiin.runtime.station.done import Existing
+from sfiin.runtime.station.fitting import fitting
+from sfiin.runtime.station.shelf import Model, Shelf
 
 Document = dict[str, Any]
 Coregister = Literal["no", "shift", "local"]
-
-_REPLACED = 3  # times that a model is opened again because its file changed meanwhile
 
 TRIED = 5
 """Batches that run before memory is divided, and from which a dry run predicts its time."""
@@ -149,30 +143,15 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class _Model:
-    """An open model, the digests of all that it was opened from and of its file, and that file's state
-    then."""
-
-    own: Session | None
-    sha256: str
-    file_sha256: str
-    state: tuple[int, ...]
-
-    @property
-    def session(self) -> Session:
-        """The open session; a method has one only with its scene."""
-        assert self.own is not None
-        return self.own
-
-
-@dataclass(frozen=True)
 class _Prepared:
     """A scene that is open, with all that is known before the work."""
 
+    model: Model
     session: Session
     scene: Scene
     shift: Shift
     tiles: TilePlan
+    chosen: str | None
 
 
 class Station:
@@ -180,7 +159,7 @@ class Station:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._open: dict[Path, _Model] = {}
+        self._shelf = Shelf(settings.provider, settings.threads, settings.signed_by)
         self._base = 0
         product.require(settings.form.kind, settings.form.compress)
         self._render = reports.renderer("scene") if settings.report else None
@@ -197,28 +176,31 @@ class Station:
         """
         settings = self._settings
         self._refuse_own_files(job)
-        model, inputs = self._identified(job)
-        run = done.Run(inputs.inputs, Input(self._model(job).name, model.sha256), settings.options)
+        job, model, inputs = self._identified(job)
+        stated = {"stated": list(job.stated)} if job.stated else {}
+        run = done.Run(inputs.inputs, Input(self._model(job).name, model.sha256), settings.options | stated)
         found = done.find(job.output, run, settings.companions, settings.existing)
         job = dataclasses.replace(job, output=found.output)
         if found.state in ("equal", "unfinished") and not (
             found.state == "equal" and settings.existing == "overwrite"
         ):
             return self._completed(job, self._promise(model, found.document), run, found)
-        document = self._sharpened(job, run, inputs, progress, stop)
+        document = self._sharpened(job, model, run, inputs, progress=progress, stop=stop)
         done.finish(job.output, run, settings.companions, document)
         return document | {"standing": "new"}
 
     def _sharpened(
         self,
         job: Job,
+        model: Model,
         run: done.Run,
         inputs: Identity,
+        *,
         progress: Progress | None,
         stop: Callable[[], bool],
     ) -> Document:
         settings = self._settings
-        with self._prepared(job) as ready:
+        with self._prepared(job, model) as ready:
             beside.refuse(job.output, settings.existing == "overwrite", ready.scene.parts)
             memory = self._budget(ready.session, ready.scene, ready.tiles)
             if settings.stac:
@@ -244,14 +226,14 @@ class Station:
                     form=settings.form,
                     progress=progress,
                     inputs=inputs,
-                    about={"model_sha256": run.model.sha256},
+                    about={"model_sha256": run.model.sha256, "options": dict(run.options)},
                     publish=publish,
                     stop=stop,
                 )
                 self._beside(job, ready.session.contract, document, settings.companions)
         return document
 
-    def _promise(self, model: _Model, document: Document) -> Contract:
+    def _promise(self, model: Model, document: Document) -> Contract:
         """The contract by which a product was made."""
         if model.own:
             return model.own.contract
@@ -275,7 +257,9 @@ class Station:
 
     def predict(self, job: Job) -> Document:
         """What a run would take, without writing anything: tiles, memory, bytes on the disk, and seconds."""
-        with self._prepared(job) as ready:
+        if not self._settings.method:
+            job = dataclasses.replace(job, model=self._model(job))
+        with self._prepared(job, self._opened(job)) as ready:
             session, scene, shift, tiles = ready.session, ready.scene, ready.shift, ready.tiles
             seconds = self._warm_up(session, scene, tiles)
             memory = self._budget(session, scene, tiles)
@@ -299,8 +283,7 @@ class Station:
 
     def close(self) -> None:
         """Close all models."""
-        while self._open:
-            self._open.popitem()[1].session.close()
+        self._shelf.close()
 
     def __enter__(self) -> Station:
         return self
@@ -308,22 +291,29 @@ class Station:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _identified(self, job: Job) -> tuple[_Model, Identity]:
-        """The open model, and what the scene's files are."""
+    def _identified(self, job: Job) -> tuple[Job, Model, Identity]:
+        """The job with its model, that model open, and what the scene's files are.
+
+        The run keeps to this model, whatever becomes of its file meanwhile.
+        """
         if job.model and not self._settings.method:
-            self._opened(job.model)  # before much is read for nothing
+            self._shelf.get(job.model)  # before much is read for nothing
         with restricted(job.access), _explained(job.pan):
             inputs = identity.of_files([job.pan, *job.ms])
-        if self._settings.method:
-            digest = classical.identity(self._settings.method)
-            return _Model(None, digest, digest, ()), inputs
-        return self._opened(self._model(job)), inputs
+        if not self._settings.method:
+            job = dataclasses.replace(job, model=self._model(job))
+        return job, self._opened(job), inputs
+
+    def _opened(self, job: Job) -> Model:
+        if self._settings.method or job.model is None:
+            digest = classical.identity(self._settings.method or "")
+            return Model(None, digest, digest)
+        return self._shelf.get(job.model)
 
     @contextmanager
-    def _prepared(self, job: Job) -> Iterator[_Prepared]:
-        settings = self._settings
-        sensor, chosen = self._wanted(job)
-        session = None if settings.method else self._opened(self._model(job)).own
+    def _prepared(self, job: Job, model: Model) -> Iterator[_Prepared]:
+        settings, session = self._settings, model.own
+        sensor, chosen = self._wanted(job, model)
         contract = session.contract if session else classical.contract(settings.method or "", sensor)
         if session:
             require_safe(settings.overlap, session, settings.force)
@@ -349,13 +339,13 @@ class Station:
             scene = self._aligned(scene, shift)
             session = session or classical.ClassicalSession(settings.method or "", scene)
             tiles = plan(*scene.extent, tile, contract.sensor.ratio)
-            yield _Prepared(session, scene, shift, tiles)
+            yield _Prepared(model, session, scene, shift, tiles, chosen)
 
-    def _wanted(self, job: Job) -> tuple[SensorProfile, str | None]:
+    def _wanted(self, job: Job, model: Model) -> tuple[SensorProfile, str | None]:
         """What the scene is opened for, and which of its bands are taken."""
         settings = self._settings
-        if not settings.method:
-            return self._opened(self._model(job)).session.contract.sensor, settings.bands
+        if model.own:
+            return model.own.contract.sensor, settings.bands
         with restricted(job.access), _explained(job.pan), ExitStack() as stack:
             files = [stack.enter_context(open_raster(path)) for path in job.ms]
             pan = stack.enter_context(open_raster(job.pan))
@@ -374,52 +364,11 @@ class Station:
 
     def open(self, model: Path) -> None:
         """Open a model before it is needed. Raises as `open_session`."""
-        self._opened(model)
-
-    def _opened(self, model: Path) -> _Model:
-        """A model, opened anew where its file has been replaced."""
-        if is_address(model):
-            return self._served(model)
-        if not model.is_file():
-            raise InputError(f"{model}: no such model file")
-        found = self._open.get(model)
-        if found is not None and found.state == _state(model):
-            return found
-        if found is not None:
-            self._open.pop(model).session.close()
-        for _ in range(_REPLACED):
-            state, digest = _state(model), model_digest(model)
-            session = self._session(model)
-            if (_state(model), model_digest(model)) == (state, digest):
-                break
-            session.close()
-        else:
-            raise InputError(f"{model}: is being replaced all the time; wait until it is whole")
-        self._open[model] = _Model(session, digest, sha256(model), state)
-        return self._open[model]
-
-    def _served(self, address: Path) -> _Model:
-        """A model that a server runs, by the digest that the server tells."""
-        if address not in self._open:
-            session = open_session(address, self._settings.provider, key=self._settings.signed_by)
-            digest = str(getattr(session, "sha256", ""))
-            self._open[address] = _Model(session, digest, digest, ())
-        return self._open[address]
-
-    def _session(self, model: Path) -> Session:
-        """A model's session; of a bundle's manifest, its chain behind a guard."""
-        if model.name == bundle.MANIFEST:
-            from sfiin.runtime.flight.chain import open_bundle
-
-            if key := signatures.required(self._settings.signed_by):
-                signatures.verify(model.parent, key)
-            return open_bundle(model.parent, self._settings.provider, self._settings.threads)
-        settings = self._settings
-        return open_session(model, settings.provider, settings.threads, key=settings.signed_by)
+        self._shelf.get(model)
 
     def contract(self, model: Path) -> Contract:
         """What a model promises. Raises as `open_session`."""
-        return self._opened(model).session.contract
+        return self._shelf.get(model).session.contract
 
     def _model(self, job: Job) -> Path:
         if self._settings.method:
@@ -428,6 +377,19 @@ class Station:
             return job.model
         with restricted(job.access), _explained(job.pan):
             return fitting(job.pan, job.ms, self._settings.bands, job.stated)
+
+    def _beside(self, job: Job, contract: Contract, document: Document, wanted: Mapping[str, bool]) -> None:
+        """What lies beside the product; the product itself is there already."""
+        companions.make(
+            job.output,
+            [job.pan, *job.ms],
+            contract,
+            document,
+            wanted=wanted,
+            every=self._settings.companions,
+            acquired=self._settings.acquired,
+            render=self._render,
+        )
 
     def _shift(self, shift: Shift) -> Document:
         how = self._settings.coregister
@@ -469,7 +431,7 @@ class Station:
             "pan": str(job.pan),
             "ms": [str(path) for path in job.ms],
             "model": str(self._model(job)),
-            "model_sha256": getattr(session, "sha256", "") or self._opened(self._model(job)).file_sha256,
+            "model_sha256": getattr(session, "sha256", "") or ready.model.file_sha256,
             "precision": contract.precision,
             "sensor": dataclasses.asdict(contract.sensor),
             "gain": scene.gain,
@@ -477,7 +439,7 @@ class Station:
             "size": [scene.height, scene.width],
             "lead": list(scene.lead),
             "reading": {
-                "chosen": self._wanted(job)[1],
+                "chosen": ready.chosen,
                 "stated": list(job.stated) if job.stated else None,
                 "any_ratio": self._settings.method is not None,
             },
@@ -489,37 +451,6 @@ class Station:
             "acquired": "/".join(time.isoformat() for time in scene.metadata.acquired or ()) or job.acquired,
         }
 
-    def _beside(self, job: Job, contract: Contract, document: Document, wanted: Mapping[str, bool]) -> None:
-        """What lies beside the product; the product itself is there already."""
-        places = done.companions(job.output, wanted)
-        every = done.companions(job.output, self._settings.companions)
-        if "quicklook" in places:
-            product.quicklook(job.output, places["quicklook"])
-        if "stac" in places:
-            when = stac.acquired(self._settings.acquired or document["acquired"], None)
-            item = stac.item(
-                job.output, contract, when, sources=[job.pan, *job.ms], picture=every.get("quicklook")
-            )
-            stac.write(places["stac"], item)
-        if "report" in places and self._render:
-            tile = dataclasses.replace(contract.tile, overlap=document["overlap"])
-            height, width = (
-                side + lead for side, lead in zip(document["size"], document["lead"], strict=True)
-            )
-            tiles = plan(height, width, tile, contract.sensor.ratio)
-            found = seams.measure(job.output, tiles, tuple(document["lead"]))
-            document["seams"] = [
-                {
-                    "axis": seam.axis,
-                    "ratio": _number(seam.ratio),
-                    "error": _number(seam.error),
-                    "lines": seam.lines,
-                    "shows": seam.shows,
-                }
-                for seam in found
-            ]
-            self._render(document, places["report"])
-
 
 def require_safe(overlap: int | None, session: Session, force: bool) -> None:
     """Raise MismatchError where tiles would share fewer pixels than hide their borders."""
@@ -530,76 +461,6 @@ def require_safe(overlap: int | None, session: Session, force: bool) -> None:
             f"--overlap {overlap}: a tile's border shows {edge} pixels deep in this model, so neighbours must share "
             f"{safe}; leave it out, or take seams into the bargain with --force"
         )
-
-
-def fitting(
-    pan: Name,
-    ms: Sequence[Name],
-    chosen: str | None = None,
-    stated: Sequence[str | None] | None = None,
-) -> Path:
-    """The shipped model for a scene: of those of its ratio, the one with most bands that the scene has.
-
-    `chosen` is which of MS' bands to take, `stated` what metadata say of them (`sfiin.runtime.scenes.bands`).
-    Raises SceneError for files that cannot be used, MismatchError where no model fits.
-    """
-    with ExitStack() as stack:
-        files = [stack.enter_context(open_raster(path)) for path in ms]
-        found = bands.look(files, stated)
-        ratio = _ratio(stack.enter_context(open_raster(pan)), files[0])
-        tried = [
-            (path, promise.sensor.bands, _reason(found, promise.sensor.bands, chosen))
-            for path, promise in models.shipped()
-            if promise.sensor.ratio == ratio
-        ]
-        fits = [(len(names), path) for path, names, reason in tried if reason is None]
-        if fits:
-            return max(fits, key=lambda fit: fit[0])[1]
-        for _, names, reason in tried:
-            if reason and len(names) == len(found):
-                raise reason
-        try:
-            return models.choose(len(found), ratio)
-        except MismatchError as error:
-            raise MismatchError(f"{error}, or sharpen without a model, by --method gsa") from None
-
-
-def _reason(found: Sequence[bands.Band], wanted: Sequence[str], chosen: str | None) -> SfiinError | None:
-    """Why a scene's bands are not a model's, or None."""
-    try:
-        bands.choose(found, wanted, chosen)
-    except (InputError, MismatchError) as error:
-        return error
-    return None
-
-
-def _ratio(pan: Any, ms: Any) -> int:
-    """MS pixel size over PAN pixel size, by size where there is no georeference."""
-    if is_located(pan) and is_located(ms):
-        return round(float(ms.res[1] / pan.res[1]))
-    return round(float(pan.height / ms.height))
-
-
-def model_digest(model: Path) -> str:
-    """SHA-256, in hex, of a model's file and of what belongs to it by its name: weights beside it, a plan's
-    sidecar and plug-in. Raises InputError where they cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        beside = sorted(path for path in model.parent.glob(f"{glob.escape(model.name)}*") if path != model)
-        for path in (model, *(path for path in beside if path.is_file())):
-            digest.update(path.name.removeprefix(model.name).encode() + b"|" + sha256(path).encode())
-    except OSError as error:
-        raise InputError(f"{model}: cannot be read ({error.strerror})") from None
-    return digest.hexdigest()
-
-
-def _state(model: Path) -> tuple[int, ...]:
-    """Changes whenever a model's file is replaced or written; not the other way round."""
-    try:
-        found = model.stat()
-    except OSError as error:
-        raise InputError(f"{model}: cannot be read ({error.strerror})") from None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @contextmanager
@@ -628,8 +489,3 @@ def _explained(pan: Name) -> Iterator[None]:
 
 def _memory(found: budget.Budget) -> dict[str, int]:
     return dataclasses.asdict(found) | {"total": found.total}
-
-
-def _number(value: float) -> float | None:
-    """For JSON, which has neither NaN nor infinity."""
-    return value if math.isfinite(value) else None

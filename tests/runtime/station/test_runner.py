@@ -110,11 +110,16 @@ def test_what_was_killed_at_any_moment_is_completed_without_the_work(
     it was."""
     settings = Settings(threads=1, quicklook=True, stac=True, acquired="2024-05-01T10:00:00Z", report=True)
     job = with_model(scene(tmp_path), small_model)
-    steps = ("product.quicklook", "stac.write", "seams.measure", "done.finish")
+    steps = (
+        "companions.product.quicklook",
+        "companions.stac.write",
+        "companions.seams.measure",
+        "runner.done.finish",
+    )
     for i, step in enumerate(steps):
         one = dataclasses.replace(job, output=tmp_path / f"s{i}.tif")
         with monkeypatch.context() as patch:
-            patch.setattr(f"sfiin.runtime.station.runner.{step}", killed)
+            patch.setattr(f"sfiin.runtime.station.{step}", killed)
             with Station(settings) as station, pytest.raises(KeyboardInterrupt):
                 station.run(one)
         assert one.output.is_file()
@@ -251,7 +256,7 @@ def test_a_model_is_opened_once(small_model: Path, tmp_path: Path, monkeypatch: 
     opened = []
     real = select.open_session
     monkeypatch.setattr(
-        "sfiin.runtime.station.runner.open_session",
+        "sfiin.runtime.station.shelf.open_session",
         lambda *given, **more: opened.append(given) or real(*given, **more),
     )
     job = with_model(scene(tmp_path), small_model)
