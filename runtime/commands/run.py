@@ -13,6 +13,7 @@ from sfiin.runtime.commands.scene_options import SceneOptions, spread
 from sfiin.runtime.commands.signals import stopping
 
 if TYPE_CHECKING:
+    from sfiin.runtime.station.run_report import Prediction, RunReport
     from sfiin.runtime.station.runner import Job, Settings
 
 
@@ -67,23 +68,24 @@ def _job(scene: Path | None, pan: str | None, ms: list[str], output: Path, model
     return Job(found.pan, found.ms, output, model, None, found.bands, acquired)
 
 
-def _one(job: Any, settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:
+def _one(job: Job, settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:
+    from sfiin.runtime.station.run_report import Prediction
     from sfiin.runtime.station.runner import Station
 
     with Station(settings) as station:
         if dry_run:
-            document = station.predict(job)
+            found: RunReport | Prediction = station.predict(job)
         else:
             with tally("sharpening", quiet or as_json) as progress:
-                document = station.run(job, progress, stopping().is_set)
+                found = station.run(job, progress, stopping().is_set)
     if as_json:
-        print_json(document)
-    elif dry_run:
-        say(_prediction(document), quiet)
-    elif document["standing"] == "equal":
-        say(f"{document['output']}: is there already, of the same inputs, model and options", quiet)
+        print_json(found.document())
+    elif isinstance(found, Prediction):
+        say(predicted(found), quiet)
+    elif found.standing == "equal":
+        say(f"{found.output}: is there already, of the same inputs, model and options", quiet)
     else:
-        say(summary(document), quiet)
+        say(summary(found), quiet)
 
 
 def _many(
@@ -112,6 +114,8 @@ def tell(event: dict[str, Any], quiet: bool, as_json: bool) -> None:
     """A line for each scene; as JSON, one document a line."""
     import json
 
+    from sfiin.runtime.station.run_report import RunReport
+
     if event["event"] in ("look", "begin"):
         return
     if as_json:
@@ -120,7 +124,7 @@ def tell(event: dict[str, Any], quiet: bool, as_json: bool) -> None:
         return
     texts = {
         "failed": lambda: f"{event['output']}: failed: {event['error']}",
-        "done": lambda: summary(event["report"]),
+        "done": lambda: summary(RunReport.of(event["report"])),
         "skipped": lambda: f"{event['output']}: is there already",
         "given back": lambda: f"{event['scene']}: taken over from a process that is no more",
         "incomplete": lambda: f"{event['scene']}: waits: {event['error']}",
@@ -140,38 +144,38 @@ def printable(text: str) -> str:
     )
 
 
-def summary(it: dict[str, Any]) -> str:
+def summary(report: RunReport) -> str:
     """What a run did, for people."""
     from sfiin.runtime.station.budget import in_mib
 
-    clipped = ", ".join(f"{name} {count}" for name, count in it["clipped"].items() if count)
+    clipped = ", ".join(f"{name} {count}" for name, count in report.clipped.items() if count)
     lines = [
-        f"{it['output']}: {it['pixels'] / 1e6:.2f} MP with {Path(it['model']).name} in {it['seconds']:.1f} s "
-        f"({it['megapixels_per_second']:.2f} MP/s), at most {in_mib(it['memory']['peak'])}",
-        f"  {it['tiles']} tiles, {it['nodata']} pixels without data, clipped values: {clipped or 'none'}",
+        f"{report.output}: {report.pixels / 1e6:.2f} MP with {Path(report.model).name} in {report.seconds:.1f} s "
+        f"({report.megapixels_per_second:.2f} MP/s), at most {in_mib(report.memory.peak or 0)}",
+        f"  {report.tiles} tiles, {report.nodata} pixels without data, clipped values: {clipped or 'none'}",
     ]
     seams = [
-        f"  seams show between {found['axis']} of tiles: steps there are {found['ratio']:.2f} times those elsewhere"
-        for found in it.get("seams", ())
-        if found["shows"]
+        f"  seams show between {found.axis} of tiles: steps there are {found.ratio:.2f} times those elsewhere"
+        for found in report.seams or ()
+        if found.shows
     ]
-    return "\n".join([*lines, *seams, *(f"  {note}" for note in it["notes"])])
+    return "\n".join([*lines, *seams, *(f"  {note}" for note in report.notes)])
 
 
-def _prediction(it: dict[str, Any]) -> str:
+def predicted(found: Prediction) -> str:
+    """What a run would take, for people."""
     from sfiin.runtime.station.budget import in_mib
 
-    (height, width), disk = it["size"], in_mib(it["product_bytes_at_most"])
-    total, base, buffers, cache = (
-        in_mib(it["memory"][name]) for name in ("total", "base", "buffers", "cache")
-    )
+    (height, width), memory = found.size, found.memory
     lines = [
-        f"{it['output']}: {height} x {width} pixels with {Path(it['model']).name}, {it['tiles']} tiles, not written",
-        f"  about {_duration(it['seconds'])}; memory at most {total} ({base} Python and model, {buffers} rows of "
-        f"tiles, {cache} GDAL, the rest for what is not counted)",
-        f"  disk: the product, up to {disk}, and as much again until it is complete",
+        f"{found.output}: {height} x {width} pixels with {Path(found.model).name}, {found.tiles} tiles, "
+        "not written",
+        f"  about {_duration(found.seconds)}; memory at most {in_mib(memory.total)} ({in_mib(memory.base)} Python "
+        f"and model, {in_mib(memory.buffers)} rows of tiles, {in_mib(memory.cache)} GDAL, the rest for what is not "
+        "counted)",
+        f"  disk: the product, up to {in_mib(found.product_bytes_at_most)}, and as much again until it is complete",
     ]
-    return "\n".join([*lines, *(f"  {note}" for note in it["notes"])])
+    return "\n".join([*lines, *(f"  {note}" for note in found.notes)])
 
 
 def _duration(seconds: float) -> str:

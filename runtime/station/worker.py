@@ -139,7 +139,7 @@ class Worker:
         assert self._station is not None
         job = self._job(request)
         report = self._station.run(job, self._progress, self._stop.is_set)
-        return {"event": "done", "output": report["output"], "report": report}
+        return {"event": "done", "output": report.output, "report": report.document()}
 
     def _job(self, request: Event) -> Job:
         from sfiin.runtime.scenes.access import Access
