@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sfiin.model import foreign_file
 from sfiin.model.checkpoint import Checkpoint, filled
-from sfiin.model.network import SFIIN, NetworkConfig
+from sfiin.model.network import SFIIN, NetworkConfig, Resampling
 from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.errors import CheckpointError
 
@@ -99,9 +99,10 @@ def as_checkpoint(
     if gather is None:
         raise CheckpointError(f"{path}: lacks {theirs('gather.weight')}; the checkpoint is not complete")
     spatial = "invertible" if any(".spatial.mix." in name for name in tensors) else "convolution"
+    way: Resampling = "align-corners" if resample == "align-corners" else "half-pixel"
     try:
         blocks = gather.shape[1] // weights.channels
-        config = NetworkConfig(weights.bands, weights.channels, blocks, sensor.ratio, spatial)  # type: ignore[arg-type]
+        config = NetworkConfig(weights.bands, weights.channels, blocks, sensor.ratio, spatial, resample=way)  # type: ignore[arg-type]
         network = SFIIN(config, sensor)
     except (ValueError, IndexError, ZeroDivisionError) as error:
         raise CheckpointError(f"{path}: not the shapes of an SFIIN ({error})") from None

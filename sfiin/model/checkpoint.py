@@ -155,7 +155,13 @@ def _completed(architecture: str | None, text: str) -> str:
         return text  # what is wrong with it, the decoder says
     if architecture != "sfiin" or not isinstance(document, dict):
         return text
-    earlier = {"branches": "both", "interaction": "dual", "normalise": "none", "inject": "none"}
+    earlier = {
+        "branches": "both",
+        "interaction": "dual",
+        "normalise": "none",
+        "inject": "none",
+        "resample": "half-pixel",
+    }
     return json.dumps(earlier | document)
 
 
