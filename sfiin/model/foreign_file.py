@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from sfiin.runtime import npz
 from sfiin.runtime.errors import CheckpointError
 
 Allowed = Callable[..., Any] | tuple[Callable[..., Any], str]
@@ -123,7 +124,7 @@ def _require_weights(path: Path, head: bytes) -> None:
         try:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
-        except (zipfile.BadZipFile, OSError, ValueError):
+        except npz.DAMAGED:
             raise CheckpointError(f"{path}: damaged; fetch it again") from None
     inner = {name.partition("/")[2] for name in names}
     new = path.with_suffix(".weights.pth").name
@@ -180,7 +181,7 @@ def _foreign_names(path: Path) -> list[str]:
         else:
             with path.open("rb") as file:
                 data = file.read(1 << 26)
-    except (OSError, StopIteration, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError):
+    except (StopIteration, *npz.DAMAGED):
         return []
     found = dict.fromkeys(name for name in _names(data) if not _is_known(name))
     return list(found)
