@@ -29,6 +29,7 @@ from sfiin.runtime.scenes import beside, identity, saturation
 from sfiin.runtime.scenes.concurrency import Behind, ahead
 from sfiin.runtime.scenes.identity import Identity
 from sfiin.runtime.scenes.journal import Arrays, Journal, journal
+from sfiin.runtime.scenes.names import title
 from sfiin.runtime.scenes.product import Compression, Kind, creation_options, finish
 from sfiin.runtime.scenes.scene import Scene, open_raster
 from sfiin.runtime.scenes.tiles import TilePlan, plan
@@ -117,6 +118,7 @@ def sharpen(
     told = _about(session, scene, tiles, batch) | {"files": inputs.digests, "more": dict(about or {})}
     with journal(out, told) as book:
         done = book.rows
+        scene = scene.sifted(wholly=bool(done))
         level = saturation.levels(scene)
         product = _Product(scene, book.part, level, form, _tags(session))
         with Behind(ROWS_BEHIND) as behind:
@@ -160,6 +162,8 @@ def _about(session: Session, scene: Scene, tiles: TilePlan, batch: int) -> dict[
     return {
         "gain": scene.gain,
         "ms": scene.placement,
+        "bands": [[title(file.name), index] for file, index in scene.ms_bands],
+        "nodata": repr(scene.nodata),
         "model": session.contract.to_json(),
         "bytes": getattr(session, "sha256", ""),
         "session": type(session).__qualname__,
