@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,56 +12,43 @@ from sfiin.runtime.scenes import product, seams, stac
 from sfiin.runtime.scenes.names import Name
 from sfiin.runtime.scenes.tiles import plan
 from sfiin.runtime.station import done
+from sfiin.runtime.station.run_report import RunReport, SeamLines
 
-Document = dict[str, Any]
-Render = Callable[[Document, Path], object]
-"""Writes a report's page."""
+Render = Callable[[dict[str, Any], Path], object]
+"""Writes the page of a report's document."""
 
 
 def make(
     output: Path,
     sources: list[Name],
     contract: Contract,
-    document: Document,
+    report: RunReport,
     *,
     wanted: Mapping[str, bool],
     every: Mapping[str, bool],
     acquired: str | None = None,
     render: Render | None = None,
-) -> None:
+) -> RunReport:
     """Make what is `wanted` beside `output`, which is there; `every` is all that lies there in the end.
 
-    `document` is the run's, which a report's seams are added to; `acquired` stands above its time. Raises
-    OutputError.
+    `report` is the run's, which comes back with the seams where a page of it was wanted; `acquired` stands above
+    its time. Raises OutputError.
     """
     places = done.companions(output, wanted)
     if "quicklook" in places:
         product.quicklook(output, places["quicklook"])
     if "stac" in places:
-        when = stac.acquired(acquired or document["acquired"], None)
+        when = stac.acquired(acquired or report.acquired, None)
         picture = done.companions(output, every).get("quicklook")
         stac.write(places["stac"], stac.item(output, contract, when, sources=sources, picture=picture))
     if "report" in places and render:
-        document["seams"] = _seams(output, contract, document)
-        render(document, places["report"])
+        report = dataclasses.replace(report, seams=_seams(output, contract, report))
+        render(report.document(), places["report"])
+    return report
 
 
-def _seams(output: Path, contract: Contract, document: Document) -> list[Document]:
-    tile = dataclasses.replace(contract.tile, overlap=document["overlap"])
-    height, width = (side + lead for side, lead in zip(document["size"], document["lead"], strict=True))
+def _seams(output: Path, contract: Contract, report: RunReport) -> tuple[SeamLines, ...]:
+    tile = dataclasses.replace(contract.tile, overlap=report.overlap)
+    height, width = (side + lead for side, lead in zip(report.size, report.lead, strict=True))
     tiles = plan(height, width, tile, contract.sensor.ratio)
-    return [
-        {
-            "axis": seam.axis,
-            "ratio": _number(seam.ratio),
-            "error": _number(seam.error),
-            "lines": seam.lines,
-            "shows": seam.shows,
-        }
-        for seam in seams.measure(output, tiles, tuple(document["lead"]))
-    ]
-
-
-def _number(value: float) -> float | None:
-    """For JSON, which has neither NaN nor infinity."""
-    return value if math.isfinite(value) else None
+    return tuple(map(SeamLines.of, seams.measure(output, tiles, report.lead)))

@@ -20,16 +20,17 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 import sfiin
-from sfiin.runtime.errors import OutputError
+from sfiin.runtime.errors import InputError, OutputError
 from sfiin.runtime.files import read_small, sha256, write_fresh
 from sfiin.runtime.scenes import beside
 from sfiin.runtime.scenes.identity import Input
+from sfiin.runtime.station.run_report import RunReport
 
 Existing = Literal["refuse", "overwrite", "version"]
 """What is done about another product of the same name."""
@@ -62,13 +63,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Standing:
-    """What was found at `output`; `missing` are companions to make, `document` the report of the run that
-    made it."""
+    """What was found at `output`; `missing` are companions to make, `report` is of the run that made it, where
+    that is "equal" or "unfinished"."""
 
     output: Path
     state: Literal["absent", "unfinished", "equal", "other"]
     missing: tuple[str, ...] = ()
-    document: dict[str, Any] = field(default_factory=dict)
+    report: RunReport | None = None
     why: str = ""
 
 
@@ -112,21 +113,20 @@ def look(output: Path, run: Run, wanted: Mapping[str, bool]) -> Standing:
                 taken.append(path_of(output))  # no document of ours: it belongs to something else
             return Standing(output, "other", why=str(taken[0])) if taken else Standing(output, "absent")
         digest = _Lazy(output)
-        if _is_of(document, run, digest):
+        if report := _report(document, run, digest):
             missing = tuple(name for name, path in places.items() if not os.path.lexists(path))
             changed = _changed(document, {name: path for name, path in places.items() if name not in missing})
             if changed is not None:
                 return Standing(output, "other", why=str(changed))
-            return Standing(output, "equal", missing, document.get("report", {}))
-        draft = _read(_draft(output))
-        if _is_of(draft, run, digest):
-            return Standing(output, "unfinished", tuple(places), draft.get("report", {}))
+            return Standing(output, "equal", missing, report)
+        if report := _report(_read(_draft(output)), run, digest):
+            return Standing(output, "unfinished", tuple(places), report)
     except OSError as error:
         raise OutputError(f"{output}: cannot be read ({error.strerror}); check the disk") from error
     return Standing(output, "other", why=str(output))
 
 
-def draft(output: Path, part: Path, run: Run, document: Mapping[str, Any]) -> None:
+def draft(output: Path, part: Path, run: Run, report: RunReport) -> None:
     """Write down what is about to be published: `part`, as `output`. Raises OSError."""
     content = {
         "sfiin": sfiin.__version__,
@@ -135,13 +135,13 @@ def draft(output: Path, part: Path, run: Run, document: Mapping[str, Any]) -> No
         "model": asdict(run.model),
         "options": dict(run.options),
         "product": _entry(part) | {"name": output.name},
-        "report": dict(document),
+        "report": report.document(),
     }
     path_of(output).unlink(missing_ok=True)  # of what is replaced
     write_fresh(_draft(output), json.dumps(content))
 
 
-def finish(output: Path, run: Run, wanted: Mapping[str, bool], document: Mapping[str, Any]) -> None:
+def finish(output: Path, run: Run, wanted: Mapping[str, bool], report: RunReport) -> None:
     """Write the document, now that all is there. Raises OutputError."""
     try:
         known = _read(_draft(output)) or _read(path_of(output))
@@ -153,7 +153,7 @@ def finish(output: Path, run: Run, wanted: Mapping[str, bool], document: Mapping
             and isinstance(entry, dict)
             and (output.parent / str(entry.get("name"))).is_file()
         }
-        known |= {"run": run.key, "companions": kept | made, "report": dict(document)}
+        known |= {"run": run.key, "companions": kept | made, "report": report.document()}
         write_fresh(path_of(output), json.dumps(known, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         _draft(output).unlink(missing_ok=True)
     except OSError as error:
@@ -192,12 +192,17 @@ class _Lazy:
         return self._digest
 
 
-def _is_of(document: Mapping[str, Any], run: Run, digest: _Lazy) -> bool:
-    """Whether a document is of this run and tells the truth about the product."""
+def _report(document: Mapping[str, Any], run: Run, digest: _Lazy) -> RunReport | None:
+    """The report of a document that is of this run and tells the truth about the product, else None."""
     product = document.get("product")
-    return (
-        document.get("run") == run.key and isinstance(product, dict) and product.get("sha256") == str(digest)
-    )
+    if document.get("run") != run.key or not isinstance(product, dict):
+        return None
+    if product.get("sha256") != str(digest):
+        return None
+    try:
+        return RunReport.of(document.get("report"))
+    except InputError:
+        return None  # another version's, or damaged: what cannot be read vouches for nothing
 
 
 def _entry(path: Path) -> dict[str, Any]:

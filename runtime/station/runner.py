@@ -2,7 +2,8 @@
 
 A station keeps models open from scene to scene. For each job it looks what an earlier run has left
 (`sfiin.runtime.station.done`), opens the files, looks whether PAN and MS lie on one another, divides memory,
-sharpens, and writes what else was asked for. What it did comes back as one JSON document.
+sharpens, and writes what else was asked for. What it did comes back as a report
+(`sfiin.runtime.station.run_report`).
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ from sfiin.runtime.scenes.tiles import TilePlan, plan
 from sfiin.runtime.station import budget, companions, done
 from sfiin.runtime.station.done import Existing
 from sfiin.runtime.station.fitting import fitting
+from sfiin.runtime.station.run_report import Alignment, Memory, Prediction, Reading, RunReport
 from sfiin.runtime.station.shelf import Model, Shelf
 
-Document = dict[str, Any]
 Coregister = Literal["no", "shift", "local"]
 
 TRIED = 5
@@ -108,6 +109,20 @@ class Settings:
     refuse_outliers: bool = False
     signed_by: Path | None = None
 
+    def document(self) -> dict[str, Any]:
+        """As values that JSON knows, for another process; the inverse of `of`."""
+        signed_by = None if self.signed_by is None else str(self.signed_by.absolute())
+        return dataclasses.asdict(self) | {"signed_by": signed_by}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Settings:
+        """From a document of the same version."""
+        signed_by = document["signed_by"]
+        return cls(
+            **dict(document)
+            | {"form": Form(**document["form"]), "signed_by": None if signed_by is None else Path(signed_by)}
+        )
+
     @property
     def companions(self) -> dict[str, bool]:
         """What is wanted beside the product, by name."""
@@ -152,11 +167,10 @@ class Station:
 
     def run(
         self, job: Job, progress: Progress | None = None, stop: Callable[[], bool] = lambda: False
-    ) -> Document:
-        """Sharpen a scene; what was done, as JSON.
+    ) -> RunReport:
+        """Sharpen a scene.
 
-        Its `standing` is "new", "equal" where all was there already, or "completed" where something beside
-        the product was missing. Raises as `open_session`, `open_scene`, `alignment.Shift.require`, `budget`
+        Raises as `open_session`, `open_scene`, `alignment.Shift.require`, `budget`
         and `sharpen`; OutputError for what exists and may not be replaced. Nothing is published then, and
         what other scenes need stays open.
         """
@@ -167,13 +181,12 @@ class Station:
         run = done.Run(inputs.inputs, Input(self._model(job).name, model.sha256), settings.options | stated)
         found = done.find(job.output, run, settings.companions, settings.existing)
         job = dataclasses.replace(job, output=found.output)
-        if found.state in ("equal", "unfinished") and not (
-            found.state == "equal" and settings.existing == "overwrite"
-        ):
-            return self._completed(job, self._promise(model, found.document), run, found)
-        document = self._sharpened(job, model, run, inputs, progress=progress, stop=stop)
-        done.finish(job.output, run, settings.companions, document)
-        return document | {"standing": "new"}
+        again = found.state == "equal" and settings.existing == "overwrite"
+        if found.report is not None and not again:
+            return self._completed(job, self._promise(model, found.report), run, found, found.report)
+        report = self._sharpened(job, model, run, inputs, progress=progress, stop=stop)
+        done.finish(job.output, run, settings.companions, report)
+        return dataclasses.replace(report, standing="new")
 
     def _sharpened(
         self,
@@ -184,7 +197,7 @@ class Station:
         *,
         progress: Progress | None,
         stop: Callable[[], bool],
-    ) -> Document:
+    ) -> RunReport:
         settings = self._settings
         with self._prepared(job, model) as ready:
             beside.refuse(job.output, settings.existing == "overwrite", ready.scene.parts)
@@ -193,14 +206,11 @@ class Station:
                 stac.acquired(
                     settings.acquired or job.acquired, ready.scene.metadata.acquired
                 )  # or it would fail at the end
-            document: Document = {}
+            reported: list[RunReport] = []
 
             def publish(part: Path, report: Report) -> None:
-                document.update(self._document(job, ready, report))
-                document["memory"] = _memory(memory) | {"peak": budget.peak()}
-                if isinstance(ready.session, Watched):
-                    document["guard"] = dict(ready.session.vouch())
-                done.draft(job.output, part, run, document)
+                reported.append(self._reported(job, ready, report, memory))
+                done.draft(job.output, part, run, reported[-1])
 
             with (
                 rasterio.Env(GDAL_CACHEMAX=memory.cache),
@@ -220,32 +230,29 @@ class Station:
                     publish=publish,
                     stop=stop,
                 )
-                self._beside(job, ready.session.contract, document, settings.companions)
-        return document
+                return self._beside(job, ready.session.contract, reported[-1], settings.companions)
 
-    def _promise(self, model: Model, document: Document) -> Contract:
+    def _promise(self, model: Model, report: RunReport) -> Contract:
         """The contract by which a product was made."""
         if model.own:
             return model.own.contract
-        sensor = SensorProfile(**document["sensor"] | {"bands": tuple(document["sensor"]["bands"])})
-        return classical.contract(self._settings.method or "", sensor)
+        return classical.contract(self._settings.method or "", report.sensor)
 
-    def _completed(self, job: Job, contract: Contract, run: done.Run, found: done.Standing) -> Document:
+    def _completed(
+        self, job: Job, contract: Contract, run: done.Run, found: done.Standing, report: RunReport
+    ) -> RunReport:
         """What is missing beside a product that is there, without the product's work."""
-        document = found.document | {
-            "output": str(job.output),
-            "pan": str(job.pan),
-            "ms": [str(path) for path in job.ms],
-        }
-        self._beside(job, contract, document, dict.fromkeys(found.missing, True))
-        if found.missing or found.state == "unfinished":
-            done.finish(job.output, run, self._settings.companions, document)
+        report = dataclasses.replace(
+            report, output=str(job.output), pan=str(job.pan), ms=tuple(map(str, job.ms))
+        )
+        report = self._beside(job, contract, report, dict.fromkeys(found.missing, True))
+        missing = bool(found.missing) or found.state == "unfinished"
+        if missing:
+            done.finish(job.output, run, self._settings.companions, report)
         discard(job.output)
-        return document | {
-            "standing": "completed" if found.state == "unfinished" or found.missing else "equal"
-        }
+        return dataclasses.replace(report, standing="completed" if missing else "equal")
 
-    def predict(self, job: Job) -> Document:
+    def predict(self, job: Job) -> Prediction:
         """What a run would take, without writing anything: tiles, memory, bytes on the disk, and seconds."""
         if not self._settings.method:
             job = dataclasses.replace(job, model=self._model(job))
@@ -256,20 +263,20 @@ class Station:
             pixels = scene.height * scene.width
             raw = pixels * len(scene.bands) * scene.dtype.itemsize
             batches = len(tiles.rows) * math.ceil(len(tiles.cols) / self._settings.batch)
-            return {
-                "output": str(job.output),
-                "model": str(self._model(job)),
-                "tiles": len(tiles),
-                "pixels": pixels,
-                "size": [scene.height, scene.width],
-                "overlap": tiles.tile.overlap,
-                "shift": self._shift(shift),
-                "memory": _memory(memory),
-                "seconds": seconds * batches,
-                "product_bytes_at_most": raw,
-                "journal_bytes": raw,
-                "notes": list(scene.notes),
-            }
+            return Prediction(
+                output=str(job.output),
+                model=str(self._model(job)),
+                tiles=len(tiles),
+                pixels=pixels,
+                size=(scene.height, scene.width),
+                overlap=tiles.tile.overlap,
+                shift=self._shift(shift),
+                memory=Memory.of(memory),
+                seconds=seconds * batches,
+                product_bytes_at_most=raw,
+                journal_bytes=raw,
+                notes=tuple(scene.notes),
+            )
 
     def close(self) -> None:
         """Close all models."""
@@ -370,22 +377,24 @@ class Station:
         with restricted(job.access), _explained(job.pan):
             return fitting(job.pan, job.ms, self._settings.bands, job.stated)
 
-    def _beside(self, job: Job, contract: Contract, document: Document, wanted: Mapping[str, bool]) -> None:
+    def _beside(
+        self, job: Job, contract: Contract, report: RunReport, wanted: Mapping[str, bool]
+    ) -> RunReport:
         """What lies beside the product; the product itself is there already."""
-        companions.make(
+        return companions.make(
             job.output,
             [job.pan, *job.ms],
             contract,
-            document,
+            report,
             wanted=wanted,
             every=self._settings.companions,
             acquired=self._settings.acquired,
             render=self._render,
         )
 
-    def _shift(self, shift: Shift) -> Document:
+    def _shift(self, shift: Shift) -> Alignment:
         how = self._settings.coregister
-        return shift.document(self._settings.max_shift) | {"corrected": "" if how == "no" else how}
+        return Alignment.of(shift, self._settings.max_shift, "" if how == "no" else how)
 
     def _warm_up(self, session: Session, scene: Scene, tiles: TilePlan) -> float:
         """Median seconds of reading and computing one of the scene's batches, after a first one."""
@@ -414,34 +423,37 @@ class Station:
         if any(path.exists() and job.output.exists() and path.samefile(job.output) for path in inputs):
             raise OutputError(f"{job.output}: is one of the scene's own files; give another name")
 
-    def _document(self, job: Job, ready: _Prepared, report: Report) -> Document:
-        session, scene, shift = ready.session, ready.scene, ready.shift
-        contract = session.contract
-        notes = (*report.notes, *getattr(session, "notes", ()), *ground.notes(scene, contract))
-        return dataclasses.asdict(report) | {
-            "output": str(job.output),
-            "pan": str(job.pan),
-            "ms": [str(path) for path in job.ms],
-            "model": str(self._model(job)),
-            "model_sha256": getattr(session, "sha256", "") or ready.model.file_sha256,
-            "precision": contract.precision,
-            "sensor": dataclasses.asdict(contract.sensor),
-            "gain": scene.gain,
-            "bands": list(scene.bands),
-            "size": [scene.height, scene.width],
-            "lead": list(scene.lead),
-            "reading": {
-                "chosen": ready.chosen,
-                "stated": list(job.stated) if job.stated else None,
-                "any_ratio": self._settings.method is not None,
-            },
-            "method": self._settings.method,
-            "overlap": ready.tiles.tile.overlap,
-            "megapixels_per_second": report.pixels / 1e6 / max(report.seconds, 1e-9),
-            "notes": list(notes),
-            "shift": self._shift(shift),
-            "acquired": "/".join(time.isoformat() for time in scene.metadata.acquired or ()) or job.acquired,
-        }
+    def _reported(self, job: Job, ready: _Prepared, report: Report, memory: budget.Budget) -> RunReport:
+        session, scene, contract = ready.session, ready.scene, ready.session.contract
+        acquired = "/".join(time.isoformat() for time in scene.metadata.acquired or ()) or job.acquired
+        return RunReport(
+            output=str(job.output),
+            pan=str(job.pan),
+            ms=tuple(map(str, job.ms)),
+            model=str(self._model(job)),
+            model_sha256=getattr(session, "sha256", "") or ready.model.file_sha256,
+            precision=contract.precision,
+            sensor=contract.sensor,
+            gain=scene.gain,
+            bands=tuple(scene.bands),
+            size=(scene.height, scene.width),
+            lead=tuple(scene.lead),
+            reading=Reading(ready.chosen, job.stated or None, self._settings.method is not None),
+            method=self._settings.method,
+            overlap=ready.tiles.tile.overlap,
+            tiles=report.tiles,
+            pixels=report.pixels,
+            nodata=report.nodata,
+            clipped=dict(report.clipped),
+            seconds=report.seconds,
+            megapixels_per_second=report.pixels / 1e6 / max(report.seconds, 1e-9),
+            resumed=report.resumed,
+            notes=(*report.notes, *getattr(session, "notes", ()), *ground.notes(scene, contract)),
+            shift=self._shift(ready.shift),
+            acquired=acquired,
+            memory=Memory.of(memory, budget.peak()),
+            guard=dict(session.vouch()) if isinstance(session, Watched) else None,
+        )
 
 
 def require_safe(overlap: int | None, session: Session, force: bool) -> None:
@@ -489,7 +501,3 @@ def _explained(pan: Name) -> Iterator[None]:
         raise SceneError(
             f"{pan}: PAN or MS cannot be read: {type(error).__name__}: {text}; check the files"
         ) from error
-
-
-def _memory(found: budget.Budget) -> dict[str, int]:
-    return dataclasses.asdict(found) | {"total": found.total}

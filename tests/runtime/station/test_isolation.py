@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from threading import Event, Timer
 from typing import Any
@@ -101,13 +100,14 @@ def test_progress_is_no_hang_but_time_is_bounded(worker: Worker) -> None:
 
 
 def test_told_to_stop_it_has_a_while(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "GRACE", 0.5)
     stop = Event()
+    monkeypatch.setattr(isolation, "GRACE", 20.0)
     Timer(0.3, stop.set).start()
     asked = "assert json.loads(sys.stdin.readline()) == {'stop': True}; say(event='stopped'); time.sleep(9)"
     assert worker.ask({"python": asked}, stop) == {"event": "stopped"}
     worker.recycle()
     stop.clear()
+    monkeypatch.setattr(isolation, "GRACE", 0.5)
     Timer(0.3, stop.set).start()
     answer = worker.ask({"python": "time.sleep(60)"}, stop)
     assert answer["event"] == "stopped"
@@ -126,7 +126,7 @@ def test_one_that_is_lost_at_its_start_may_do_better(worker: Worker, tmp_path: P
 
 
 def setup(**changes: Any) -> dict[str, Any]:
-    base = {"settings": asdict(Settings(threads=1)), "model": None, "inbox": True, "memory": None}
+    base = {"settings": Settings(threads=1).document(), "model": None, "inbox": True, "memory": None}
     return base | changes
 
 
@@ -152,13 +152,13 @@ def test_a_model_that_nobody_signed_is_refused_where_a_signature_is_wanted(
     folder.mkdir()
     model = shutil.copy(small_model, folder)
     with (
-        Worker(setup(model=str(model), settings=asdict(settings))) as worker,
+        Worker(setup(model=str(model), settings=settings.document())) as worker,
         pytest.raises(RefusedError, match=r"signature: model\.sig cannot be read") as error,
     ):
         worker.start()
     assert error.value.exit_code == MismatchError.exit_code
     signatures.sign(folder, tmp_path / "k.pem")
-    with Worker(setup(model=str(model), settings=asdict(settings))) as worker:
+    with Worker(setup(model=str(model), settings=settings.document())) as worker:
         worker.start()
 
 
