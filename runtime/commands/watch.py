@@ -58,6 +58,7 @@ def watch(
     error."""
     settings = chosen.settings(otherwise="version")
     from sfiin.runtime.backends.triton_client import is_address
+    from sfiin.runtime.station.events import Event
     from sfiin.runtime.station.inbox import Inbox
     from sfiin.runtime.station.isolation import LostError, Worker
     from sfiin.runtime.station.log import Log
@@ -81,7 +82,7 @@ def watch(
             Worker(setup, inherit=lambda: box.claim.descriptor, timeout=scene_timeout)
         )
 
-        def told(event: options.Event) -> None:
+        def told(event: Event) -> None:
             log_file.write(event)
             exported.count(event)
             tell(event, quiet, as_json)

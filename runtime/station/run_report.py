@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sfiin.runtime import documents
 from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.documents import LEFT_OUT
 from sfiin.runtime.errors import InputError
-from sfiin.runtime.scenes.alignment import Shift
-from sfiin.runtime.scenes.seams import Seams
-from sfiin.runtime.station.budget import Budget
+
+if TYPE_CHECKING:  # a worker reads events before it loads GDAL
+    from sfiin.runtime.scenes.alignment import Shift
+    from sfiin.runtime.scenes.seams import Seams
+    from sfiin.runtime.station.budget import Budget
 
 Standing = Literal["new", "equal", "completed"]
 

@@ -31,7 +31,7 @@ say(event="ready")
 for line in sys.stdin:
     request = json.loads(line)
     exec(request.get("python", ""))
-    say(event="done", process=os.getpid())
+    say(event="done", said=str(os.getpid()))
 """
 
 
@@ -54,7 +54,7 @@ def test_one_process_serves_until_it_is_lost(worker: Worker) -> None:
     first, second = worker.ask({}), worker.ask({})
     assert first == second
     worker.recycle()
-    assert worker.ask({})["process"] != first["process"]
+    assert worker.ask({}).said != first.said
 
 
 @pytest.mark.parametrize(
@@ -71,32 +71,32 @@ def test_one_process_serves_until_it_is_lost(worker: Worker) -> None:
 def test_a_crash_is_an_answer(
     worker: Worker, python: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = worker.ask({})["process"]
+    before = worker.ask({}).said
     answer = worker.ask({"python": "os.write(2, b'last words'); " + python})
-    assert answer["event"] == "crashed"
-    assert said in answer["error"]
-    assert answer["said"] == "last words"
+    assert answer.event == "crashed"
+    assert said in answer.error
+    assert answer.said == "last words"
     after = worker.ask({})
-    assert after["event"] == "done"
-    assert after["process"] != before
+    assert after.event == "done"
+    assert after.said != before
     assert not Path(f"/proc/{before}").exists()
 
 
 def test_a_hang_is_ended(worker: Worker) -> None:
     began = time.monotonic()
     answer = worker.ask({"python": "time.sleep(60)"})
-    assert answer["error"] == "made no progress for 2 s"
+    assert answer.error == "made no progress for 2 s"
     assert time.monotonic() - began < 10
     answer = worker.ask({"python": "time.sleep(60)"}, timeout=0.5)
-    assert answer["error"] == "was not done within 0.5 s"
-    assert worker.ask({})["event"] == "done"
+    assert answer.error == "was not done within 0.5 s"
+    assert worker.ask({}).event == "done"
 
 
 def test_progress_is_no_hang_but_time_is_bounded(worker: Worker) -> None:
     busy = "for i in range(40): say(event='progress', memory=i); time.sleep(0.1)"
-    assert worker.ask({"python": busy})["event"] == "done"
+    assert worker.ask({"python": busy}).event == "done"
     assert worker.peak == 39
-    assert "was not done within 1 s" in worker.ask({"python": busy}, timeout=1)["error"]
+    assert "was not done within 1 s" in str(worker.ask({"python": busy}, timeout=1).error)
 
 
 def test_told_to_stop_it_has_a_while(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,13 +104,13 @@ def test_told_to_stop_it_has_a_while(worker: Worker, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(isolation, "GRACE", 20.0)
     Timer(0.3, stop.set).start()
     asked = "assert json.loads(sys.stdin.readline()) == {'stop': True}; say(event='stopped'); time.sleep(9)"
-    assert worker.ask({"python": asked}, stop) == {"event": "stopped"}
+    assert worker.ask({"python": asked}, stop) == isolation.Event("stopped")
     worker.recycle()
     stop.clear()
     monkeypatch.setattr(isolation, "GRACE", 0.5)
     Timer(0.3, stop.set).start()
     answer = worker.ask({"python": "time.sleep(60)"}, stop)
-    assert answer["event"] == "stopped"
+    assert answer.event == "stopped"
 
 
 def test_one_that_is_lost_at_its_start_may_do_better(worker: Worker, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_one_that_is_lost_at_its_start_may_do_better(worker: Worker, tmp_path: P
     with pytest.raises(LostError, match="SIGKILL"):
         worker.ask({})
     script.write_text(ECHO)
-    assert worker.ask({})["event"] == "done"
+    assert worker.ask({}).event == "done"
 
 
 # --- the real worker ---
@@ -174,8 +174,8 @@ def test_it_has_no_driver_that_leads_elsewhere(tmp_path: Path) -> None:
         (tmp_path / "pan.tif").write_text('<VRTDataset rasterXSize="4" rasterYSize="4"></VRTDataset>')
         (tmp_path / "ms.tif").write_text("")
         answer = worker.ask({"scene": str(tmp_path), "name": "a", "outbox": str(tmp_path)})
-    assert (answer["event"], answer["blame"]) == ("failed", "scene")
-    assert "refers to other files" in answer["error"]
+    assert (answer.event, answer.blame) == ("failed", "scene")
+    assert "refers to other files" in answer.error
 
 
 def test_it_goes_when_who_asked_is_gone(tmp_path: Path) -> None:
