@@ -32,7 +32,7 @@ _STEP = 0.25
 
 
 class Asked(Protocol):
-    """Who works on scenes: `sfiin.runtime.station.isolation.Worker`, or a test's."""
+    """Who works on scenes: `sfiin.runtime.station.isolation.WorkerProcess`, or a test's."""
 
     def ask(self, request: dict[str, Any], stop: Flag | None = None, timeout: float | None = None) -> Event:
         """What became of it."""
