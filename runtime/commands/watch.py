@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sfiin.runtime.commands import options
+from sfiin.runtime.commands.console import silence
 from sfiin.runtime.commands.run import tell
 from sfiin.runtime.commands.scene_options import SceneOptions, spread
 from sfiin.runtime.commands.signals import stopping
@@ -85,7 +86,10 @@ def watch(
         def told(event: Event) -> None:
             log_file.write(event)
             exported.count(event)
-            tell(event, quiet, as_json)
+            try:
+                tell(event, quiet, as_json)
+            except OSError:  # whoever read it is gone, or its disk is full; the work goes on
+                silence(sys.stdout)
 
         with suppress(OSError):  # the service waits for an inbox that cannot be used
             box.claim.hold()

@@ -33,10 +33,10 @@ from sfiin.runtime.errors import (
     SfiinError,
 )
 from sfiin.runtime.files import check_target
-from sfiin.runtime.scenes import bands, beside, ground, identity, product, stac
+from sfiin.runtime.scenes import bands, beside, ground, identity, limits, product, stac
 from sfiin.runtime.scenes.access import Access, restricted
 from sfiin.runtime.scenes.alignment import LIMIT, SEARCH, Shift, corrected, estimate
-from sfiin.runtime.scenes.identity import Identity, Input
+from sfiin.runtime.scenes.identity import ChangedError, Identity, Input
 from sfiin.runtime.scenes.journal import discard
 from sfiin.runtime.scenes.limits import check_tiles
 from sfiin.runtime.scenes.names import Name, gdal, is_local
@@ -212,7 +212,11 @@ class Station:
                 reported.append(self._reported(job, ready, report, memory))
                 done.draft(job.output, part, run, reported[-1])
 
-            with rasterio.Env(GDAL_CACHEMAX=memory.cache), _untrusted_removed(job.output):
+            with (
+                rasterio.Env(GDAL_CACHEMAX=memory.cache),
+                _untrusted_removed(job.output),
+                _told_changed(inputs),
+            ):
                 sharpen(
                     ready.session,
                     ready.scene,
@@ -342,6 +346,8 @@ class Station:
         with restricted(job.access), _explained(job.pan), ExitStack() as stack:
             files = [stack.enter_context(open_raster(path)) for path in job.ms]
             pan = stack.enter_context(open_raster(job.pan))
+            for file in (pan, *files):
+                limits.check_file(file, settings.memory)
             return classical.sensor(pan, bands.look(files, job.stated), settings.bands)
 
     def _aligned(self, scene: Scene, shift: Shift) -> Scene:
@@ -468,6 +474,18 @@ def _untrusted_removed(output: Path) -> Iterator[None]:
         yield
     except CheckFailedError:
         discard(output)
+        raise
+
+
+@contextmanager
+def _told_changed(inputs: Identity) -> Iterator[None]:
+    """What looks damaged because it was changed, or went, while it was read may be whole the next time."""
+    try:
+        yield
+    except ChangedError:
+        raise
+    except SceneError:
+        inputs.check()
         raise
 
 
