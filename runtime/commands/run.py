@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,6 +13,7 @@ from sfiin.runtime.commands.scene_options import SceneOptions, spread
 from sfiin.runtime.commands.signals import stopping
 
 if TYPE_CHECKING:
+    from sfiin.runtime.station.events import Event
     from sfiin.runtime.station.run_report import Prediction, RunReport
     from sfiin.runtime.station.runner import Job, Settings
 
@@ -97,43 +98,41 @@ def _many(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from sfiin.runtime.station.isolation import Worker
+    from sfiin.runtime.station.isolation import WorkerProcess
     from sfiin.runtime.station.jobs import read, run_all
 
     listed, (timeout, memory) = read(jobs, model), bounds
     setup = {"settings": settings.document(), "model": None, "inbox": False, "memory": memory}
     stop = stopping()
-    with Worker(setup, timeout=timeout) as worker:
+    with WorkerProcess(setup, timeout=timeout) as worker:
         worker.start(stop)
         run_all(
             listed, lambda wanted: worker.ask(wanted, stop), lambda event: tell(event, quiet, as_json), stop
         )
 
 
-def tell(event: dict[str, Any], quiet: bool, as_json: bool) -> None:
+def tell(event: Event, quiet: bool, as_json: bool) -> None:
     """A line for each scene; as JSON, one document a line."""
     import json
 
-    from sfiin.runtime.station.run_report import RunReport
-
-    if event["event"] in ("look", "begin"):
+    if event.event in ("look", "begin"):
         return
     if as_json:
-        shown = {key: value for key, value in event.items() if key not in ("traceback", "said")}
+        shown = event.with_(traceback=None, said=None).document()
         print(json.dumps(shown, ensure_ascii=False, allow_nan=False), flush=True)
         return
     texts = {
-        "failed": lambda: f"{event['output']}: failed: {event['error']}",
-        "done": lambda: summary(RunReport.of(event["report"])),
-        "skipped": lambda: f"{event['output']}: is there already",
-        "given back": lambda: f"{event['scene']}: taken over from a process that is no more",
-        "incomplete": lambda: f"{event['scene']}: waits: {event['error']}",
-        "try again": lambda: f"{event['scene']}: {event['error']}; will be tried again",
-        "lost": lambda: f"{event['scene']}: another process has taken it over",
-        "waiting": lambda: f"waiting {event['seconds']:g} s: {event['error']}",
-        "end": lambda: f"{event['done']} of {event['count']} scenes sharpened, {event['failed']} failed",
+        "failed": f"{event.output}: failed: {event.error}",
+        "done": summary(event.report) if event.report else "",
+        "skipped": f"{event.output}: is there already",
+        "given back": f"{event.scene}: taken over from a process that is no more",
+        "incomplete": f"{event.scene}: waits: {event.error}",
+        "try again": f"{event.scene}: {event.error}; will be tried again",
+        "lost": f"{event.scene}: another process has taken it over",
+        "waiting": f"waiting {event.seconds or 0:g} s: {event.error}",
+        "end": f"{event.done} of {event.count} scenes sharpened, {event.failed} failed",
     }
-    say(printable(texts[event["event"]]()), quiet, flush=True)
+    say(printable(texts[event.event]), quiet, flush=True)
 
 
 def printable(text: str) -> str:

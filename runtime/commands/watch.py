@@ -59,8 +59,9 @@ def watch(
     error."""
     settings = chosen.settings(otherwise="version")
     from sfiin.runtime.backends.triton_client import is_address
+    from sfiin.runtime.station.events import Event
     from sfiin.runtime.station.inbox import Inbox
-    from sfiin.runtime.station.isolation import LostError, Worker
+    from sfiin.runtime.station.isolation import LostError, WorkerProcess
     from sfiin.runtime.station.log import Log
     from sfiin.runtime.station.metrics import exporter
     from sfiin.runtime.station.service import Service
@@ -79,10 +80,10 @@ def watch(
         log_file = stack.enter_context(Log(log))
         exported = stack.enter_context(exporter(metrics))
         worker = stack.enter_context(
-            Worker(setup, inherit=lambda: box.claim.descriptor, timeout=scene_timeout)
+            WorkerProcess(setup, inherit=lambda: box.claim.descriptor, timeout=scene_timeout)
         )
 
-        def told(event: options.Event) -> None:
+        def told(event: Event) -> None:
             log_file.write(event)
             exported.count(event)
             try:

@@ -27,6 +27,7 @@ MOST_STEPS = 100_000
 
 MOST_TILES = 20_000_000
 
+_PLACE = 16  # bytes for where a block lies and how long it is
 _SHARE = 0.5  # of the memory that is there, for one row of blocks of a file
 
 
@@ -50,6 +51,12 @@ def check_file(file: Any, memory: int | None = None) -> None:
         raise SceneError(
             f"{name}: {file.height} x {file.width} pixels in blocks of {height} x {width} take {block >> 20} MiB each, "
             f"of {there >> 20} MiB there are; rewrite it in tiles, such as with gdal_translate -co TILED=YES"
+        )
+    blocks = -(-file.height // height) * -(-file.width // width) * (1 if interleaved else file.count)
+    if there is not None and blocks * _PLACE > _SHARE * there:
+        raise SceneError(
+            f"{name}: {blocks} blocks of {height} x {width}, whose places alone take {blocks * _PLACE >> 20} MiB, "
+            f"of {there >> 20} MiB there are; rewrite it in larger ones, such as with gdal_translate -co TILED=YES"
         )
 
 

@@ -7,9 +7,10 @@ import sys
 from datetime import datetime, timezone
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from sfiin.runtime.errors import OutputError
+from sfiin.runtime.station.events import Event
 
 _LEVELS = {
     "failed": "error",
@@ -41,16 +42,16 @@ class Log:
                 raise OutputError(f"{path}: cannot be written ({error.strerror}); check the folder") from None
             self._own = True
 
-    def write(self, event: dict[str, Any]) -> None:
+    def write(self, event: Event) -> None:
         """Add a line. What cannot be written is left out: a full disk must not end the work."""
-        if self._file is None or event["event"] in _QUIET:
+        if self._file is None or event.event in _QUIET:
             return
         head = {
             "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-            "level": _LEVELS.get(event["event"], "info"),
+            "level": _LEVELS.get(event.event, "info"),
         }
         try:
-            self._file.write(json.dumps(head | event).encode() + b"\n")
+            self._file.write(json.dumps(head | event.document()).encode() + b"\n")
             self._file.flush()
         except OSError:
             return

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sfiin.runtime import documents
 from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.documents import LEFT_OUT
 from sfiin.runtime.errors import InputError
-from sfiin.runtime.scenes.alignment import Shift
-from sfiin.runtime.scenes.seams import Seams
-from sfiin.runtime.station.budget import Budget
+
+if TYPE_CHECKING:  # a worker reads events before it loads GDAL
+    from sfiin.runtime.scenes.alignment import Shift
+    from sfiin.runtime.scenes.seams import Seams
+    from sfiin.runtime.station.budget import Budget
 
 Standing = Literal["new", "equal", "completed"]
 
 
 @dataclass(frozen=True)
-class Drift:
+class DriftNumbers:
     """A shift as a function of place (`sfiin.runtime.scenes.drift`)."""
 
     numbers: tuple[tuple[float, ...], ...]
@@ -46,7 +48,7 @@ class Alignment:
     constant: bool
     most: float
     search: float
-    drift: Drift | None
+    drift: DriftNumbers | None
     verdict: str
     said: str
     corrected: str
@@ -57,7 +59,7 @@ class Alignment:
         found = shift.document(limit)
         if found["drift"] is not None:
             numbers = tuple(tuple(row) for row in found["drift"]["numbers"])
-            found["drift"] = Drift(numbers, tuple(found["drift"]["size"]))
+            found["drift"] = DriftNumbers(numbers, tuple(found["drift"]["size"]))
         return cls(**found, corrected=corrected)
 
 
