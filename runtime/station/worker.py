@@ -1,7 +1,7 @@
 """What does a worker do? It works on the scenes that it is asked for, so that nothing they do reaches further.
 
-It is started by `sfiin.runtime.station.isolation` as `python -m sfiin.runtime.station.worker FD`. Requests
-come by standard input and replies go to the file descriptor FD, a JSON document a line:
+It is started by `sfiin.runtime.station.isolation` as a process of its own. Requests
+come by standard input and replies go to the file descriptor that its argument names, a JSON document a line:
 
     {"settings": {...}, "model": ..., "inbox": bool, "memory": ...}     first; answered by ready or refused
     {"look": folder}                                  answered by complete, or by incomplete with a reason
@@ -30,6 +30,7 @@ from threading import Event as Flag
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
+from sfiin.runtime import children
 from sfiin.runtime.errors import OutputError, SfiinError, StoppedError, UnavailableError
 from sfiin.runtime.station.events import Blame, Event
 
@@ -264,7 +265,7 @@ def restrict_drivers() -> None:
         "PROJ_NETWORK": "OFF",
         "GDAL_DRIVER_PATH": "disable",
     }
-    os.execv(sys.executable, [sys.executable, "-m", "sfiin.runtime.station.worker", *sys.argv[1:]])
+    os.execv(sys.executable, children.command("sfiin.runtime.station.worker", *sys.argv[1:]))
 
 
 _RESTRICTED = "SFIIN_WORKER_RESTRICTED"
