@@ -10,7 +10,7 @@ import typer
 from sfiin.runtime.commands import options
 from sfiin.runtime.commands.console import print_json, say, tally
 from sfiin.runtime.commands.scene_options import SceneOptions, spread
-from sfiin.runtime.commands.signals import stopping
+from sfiin.runtime.commands.signals import GRACE, ended, stopping
 
 if TYPE_CHECKING:
     from sfiin.runtime.station.events import Event
@@ -78,7 +78,10 @@ def _one(job: Job, settings: Settings, *, dry_run: bool, quiet: bool, as_json: b
             found: RunReport | Prediction = station.predict(job)
         else:
             with tally("sharpening", quiet or as_json) as progress:
-                found = station.run(job, progress, stopping().is_set)
+                try:
+                    found = station.run(job, progress, stopping(GRACE).is_set)
+                finally:
+                    ended()
     if as_json:
         print_json(found.document())
     elif isinstance(found, Prediction):

@@ -8,12 +8,22 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 CODE = {
     "flag": (
         "from sfiin.runtime.commands.signals import stopping\n"
         "stop = stopping(); print('ready', flush=True)\n"
         "print('stopped' if stop.wait(20) else 'late', flush=True)\n"
         "import time; time.sleep(20)"
+    ),
+    "patience": (
+        "from sfiin.runtime.commands.signals import ended, stopping\n"
+        "from sfiin.runtime.errors import StoppedError\n"
+        "import sys, time; stop = stopping(0.05); print('ready', flush=True)\n"
+        "assert stop.wait(20)\n"
+        "ended() if sys.argv[1] == 'in time' else None\n"
+        "try:\n    time.sleep(2)\nexcept StoppedError as error:\n    sys.exit(error.exit_code)"
     ),
     "exception": (
         "import sys; from pathlib import Path\n"
@@ -46,6 +56,14 @@ def test_the_first_signal_sets_a_flag_and_the_second_ends() -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=10)
     assert process.returncode not in (0, None)
+
+
+@pytest.mark.parametrize(("when", "code"), [("in time", 0), ("late", 143)])
+def test_work_that_does_not_end_is_ended(when: str, code: int) -> None:
+    process = started("patience", when)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == code
 
 
 def test_a_half_written_file_goes(tmp_path: Path) -> None:
