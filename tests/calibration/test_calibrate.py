@@ -123,7 +123,10 @@ def test_what_is_judged_by_is_not_calibrated_on(small_model: Path, pairs: Path, 
 
 def test_noise_and_pairs_without_truth_are_refused(small_model: Path, pairs: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    noise = {"pan": random.integers(0, 2047, (64, 64)), "ms": random.integers(0, 2047, (4, 16, 16))}
+    noise: dict[str, Any] = {
+        "pan": random.integers(0, 2047, (64, 64)),
+        "ms": random.integers(0, 2047, (4, 16, 16)),
+    }
     (tmp_path / "noise").mkdir()
     np.savez(
         tmp_path / "noise" / "n.npz", **{name: it.astype(np.uint16) for name, it in noise.items()}, meta="{}"

@@ -103,7 +103,7 @@ def test_strata_are_what_is_seen(contract: Contract) -> None:
     whole, peak = np.ones((32, 32), np.bool_), contract.sensor.peak
     rough = (smooth * random.uniform(0.8, 1.2, smooth.shape)).astype(np.float32)
     water = land[[0, 3, 1, 2]]
-    cases = [
+    cases: list[tuple[np.ndarray, np.ndarray, np.ndarray, str]] = [
         (land, smooth, whole, "medium, smooth"),
         (land, rough, whole, "medium, rough"),
         (water, smooth, whole, "water"),

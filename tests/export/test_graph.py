@@ -186,6 +186,7 @@ def test_the_plain_export_is_off_where_ours_is_not(
     from sfiin.model import checkpoint
 
     net = checkpoint.load(shipped_checkpoint).network
+    assert isinstance(net, SFIIN)
     ms, pan = inputs(net, (64, 64))
     ours = distance(run(build_graph(net, (64, 64), "matmul", 17), ms, pan), exact(net, ms, pan))
 

@@ -351,7 +351,7 @@ def test_a_plan_that_runs_is_checked_before_it_is_published(
 
     class Off(OnnxSession):
         def run(self, ms: np.ndarray, pan: np.ndarray) -> np.ndarray:
-            return super().run(ms, pan) + np.float32([30, 0, 0, 0])[:, None, None]
+            return super().run(ms, pan) + np.array([30, 0, 0, 0], np.float32)[:, None, None]
 
     if not is_available():
         pytest.skip("tensorrt-rtx-cu13 is not installed (extra 'dev')")

@@ -85,7 +85,7 @@ def brighter(model: onnx.ModelProto, dn: float) -> onnx.ModelProto:
     result.CopyFrom(model)
     graph = result.graph
     graph.initializer.append(
-        numpy_helper.from_array(np.float32([[[0]], [[0]], [[0]], [[dn]]])[None], "shift")
+        numpy_helper.from_array(np.array([[[0]], [[0]], [[0]], [[dn]]], np.float32)[None], "shift")
     )
     last = graph.node[-1]
     graph.node.insert(

@@ -108,7 +108,7 @@ CASES: list[tuple[str, list[onnx.NodeProto], dict[str, Any], set[str]]] = [
             node("Split", "f", "r i", axis=4),
             node("Squeeze", "r a", "y"),
         ],
-        {"a": np.int64([4])},
+        {"a": np.array([4], np.int64)},
         {"f"},
     ),
 ]

@@ -26,9 +26,9 @@ I32, I64, U8, U16, S = (
 IMAGE = (1, 4, 8, 8)
 X = {"x": (F, IMAGE)}
 XY = {"x": (F, IMAGE), "y": (F, IMAGE)}
-PADS = {"p": np.int64([0, 0, 1, 1, 0, 0, 1, 1])}
+PADS = {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)}
 UPDATE = {"x": (F, (8,)), "u": (F, (2,))}
-AT = {"i": np.int64([[1], [2]])}
+AT = {"i": np.array([[1], [2]], np.int64)}
 SCALE = {"s": np.float32(0.1)}
 ALL = tuple(targets())
 TENSORRT = tuple(name for name in ALL if name != "ort")
@@ -111,7 +111,7 @@ CASES: list[tuple[onnx.NodeProto, Mapping[str, Any], Mapping[str, Any], int, str
     (
         node("Resize", "x - s", mode="cubic"),
         X,
-        {"s": np.float32([1, 1, 2, 2])},
+        {"s": np.array([1, 1, 2, 2], np.float32)},
         17,
         "warning",
         "cubic is not in the operator matrix",
@@ -120,7 +120,7 @@ CASES: list[tuple[onnx.NodeProto, Mapping[str, Any], Mapping[str, Any], int, str
     (
         node("Resize", "x - s", mode="linear", coordinate_transformation_mode="tf_crop_and_resize"),
         X,
-        {"s": np.float32([1, 1, 2, 2])},
+        {"s": np.array([1, 1, 2, 2], np.float32)},
         17,
         "error",
         "coordinate_transformation_mode",
@@ -217,7 +217,7 @@ CASES: list[tuple[onnx.NodeProto, Mapping[str, Any], Mapping[str, Any], int, str
     (
         node("Expand", "x s"),
         {"x": (F, (1,))},
-        {"s": np.int64([2**16, 2**15])},
+        {"s": np.array([2**16, 2**15], np.int64)},
         17,
         "error",
         "has more than 2147483647 elements",
@@ -226,7 +226,7 @@ CASES: list[tuple[onnx.NodeProto, Mapping[str, Any], Mapping[str, Any], int, str
     (
         node("ReduceMean", "x a"),
         X,
-        {"a": np.int64([2])},
+        {"a": np.array([2], np.int64)},
         18,
         "error",
         "its form in opset 18 is newer than opset 17",

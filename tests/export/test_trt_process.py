@@ -73,7 +73,7 @@ def why(result: Compiled) -> str:
         ((64, 32), {"bands": 8, "ratio": 2}),
     ],
 )
-def test_our_graphs_compile(tmp_path: Path, tile: tuple[int, int], changes: dict[str, int]) -> None:
+def test_our_graphs_compile(tmp_path: Path, tile: tuple[int, int], changes: dict[str, Any]) -> None:
     """Sides of powers of two or not, odd ones, other sensors; a plan for batches of 1 to 16."""
     model = graph(tile, **changes)
     result = compile_for_rtx(saved(model, tmp_path))
@@ -223,19 +223,24 @@ CASES: list[Case] = [
     (node("Mod", "x y", fmod=1), XY, {}, True),
     (node("Mod", "x y"), {"x": (I32, (4,)), "y": (I32, (4,))}, {}, True),
     *(
-        (node("Resize", "x - s", mode=mode), X, {"s": np.float32([1, 1, 2, 2])}, True)
+        (node("Resize", "x - s", mode=mode), X, {"s": np.array([1, 1, 2, 2], np.float32)}, True)
         for mode in ("nearest", "linear", "cubic")
     ),
     (
         node("Resize", "x - s", mode="linear", coordinate_transformation_mode="half_pixel_symmetric"),
         X,
-        {"s": np.float32([1, 1, 2, 2])},
+        {"s": np.array([1, 1, 2, 2], np.float32)},
         False,
     ),
-    (node("Resize", "x - s", mode="linear", antialias=1), X, {"s": np.float32([1, 1, 0.5, 0.5])}, False),
+    (
+        node("Resize", "x - s", mode="linear", antialias=1),
+        X,
+        {"s": np.array([1, 1, 0.5, 0.5], np.float32)},
+        False,
+    ),
     (node("Resize", "x - s"), {**X, "s": (F, (4,))}, {}, False),
     *(
-        (node("Pad", "x p", mode=mode), X, {"p": np.int64([0, 0, 1, 1, 0, 0, 1, 1])}, True)
+        (node("Pad", "x p", mode=mode), X, {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)}, True)
         for mode in ("constant", "reflect", "edge", "wrap")
     ),
     *(
@@ -250,11 +255,16 @@ CASES: list[Case] = [
     ),
     (node("Einsum", "x y", equation="...ij,...jk->...ik"), XY, {}, True),
     (node("Einsum", "x y", equation="ABij,ABjk->ABik"), XY, {}, False),
-    (node("ScatterND", "x i u"), {"x": (F, (8,)), "u": (F, (2,))}, {"i": np.int64([[1], [2]])}, True),
+    (
+        node("ScatterND", "x i u"),
+        {"x": (F, (8,)), "u": (F, (2,))},
+        {"i": np.array([[1], [2]], np.int64)},
+        True,
+    ),
     (
         node("ScatterND", "x i u", reduction="add"),
         {"x": (F, (8,)), "u": (F, (2,))},
-        {"i": np.int64([[1], [2]])},
+        {"i": np.array([[1], [2]], np.int64)},
         False,
     ),
     (node("LayerNormalization", "x w"), X, {"w": np.ones(8, np.float32)}, True),
@@ -263,11 +273,21 @@ CASES: list[Case] = [
     (node("MaxPool", "x", kernel_shape=[2, 2]), X, {}, True),
     (node("MaxPool", "x", kernel_shape=[2, 2], dilations=[2, 2]), X, {}, False),
     (node("MaxPool", "x", "z i", kernel_shape=[2, 2]), X, {}, False),
-    (node("ReduceMean", "x a"), X, {"a": np.int64([2, 3])}, True),
+    (node("ReduceMean", "x a"), X, {"a": np.array([2, 3], np.int64)}, True),
     (node("ReduceMean", "x a"), {**X, "a": (I64, (2,))}, {}, False),
     (node("Squeeze", "x a"), {"x": (F, (1, 4)), "a": (I64, (1,))}, {}, False),
-    (node("OneHot", "x d v"), {"x": (I64, (4,))}, {"d": np.int64([5]), "v": np.float32([0, 1])}, True),
-    (node("OneHot", "x d v"), {"x": (I64, (4,)), "d": (I64, (1,))}, {"v": np.float32([0, 1])}, True),
+    (
+        node("OneHot", "x d v"),
+        {"x": (I64, (4,))},
+        {"d": np.array([5], np.int64), "v": np.array([0, 1], np.float32)},
+        True,
+    ),
+    (
+        node("OneHot", "x d v"),
+        {"x": (I64, (4,)), "d": (I64, (1,))},
+        {"v": np.array([0, 1], np.float32)},
+        True,
+    ),
     (node("GridSample", "x y"), GRID, {}, True),
     (node("DepthToSpace", "x", blocksize=2), X, {}, True),
 ]

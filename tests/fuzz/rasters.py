@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -86,7 +87,7 @@ def scene(folder: Path, chance: random.Random) -> tuple[Path, Path]:
     layout = chance.choice(
         [{}, {"tiled": True, "blockxsize": 16, "blockysize": 16}, {"blockysize": 1, "tiled": False}]
     )
-    profile = {
+    profile: dict[str, Any] = {
         "driver": "GTiff",
         "dtype": dtype,
         "crs": "EPSG:32650",

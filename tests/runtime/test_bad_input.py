@@ -68,6 +68,10 @@ class Given:
         return code, errors
 
 
+Change = Callable[[Given], object]
+"""Spoils a scene; what it returns is nothing to anybody."""
+
+
 def values(shape: tuple[int, ...], dtype: str = "uint16", low: int = 100, high: int = 900) -> np.ndarray:
     return np.random.default_rng(4).integers(low, high, shape).astype(dtype)
 
@@ -77,27 +81,27 @@ def keep(path: Path, size: int | float) -> None:
     path.write_bytes(content[: int(size * len(content)) if isinstance(size, float) else size])
 
 
-def option(*given: object) -> Callable[[Given], None]:
+def option(*given: object) -> Change:
     return lambda it: it.options.extend(given)
 
 
-def pan(image: np.ndarray | None = None, **profile: Any) -> Callable[[Given], None]:
+def pan(image: np.ndarray | None = None, **profile: Any) -> Change:
     return lambda it: it.write_pan(image, **profile)
 
 
-def ms(image: np.ndarray | None = None, **profile: Any) -> Callable[[Given], None]:
+def ms(image: np.ndarray | None = None, **profile: Any) -> Change:
     return lambda it: it.write_ms(image, **profile)
 
 
-def both(*steps: Callable[[Given], None]) -> Callable[[Given], None]:
-    return lambda it: [step(it) for step in steps] and None
+def both(*steps: Change) -> Change:
+    return lambda it: [step(it) for step in steps]
 
 
 def swapped(it: Given) -> None:
     it.pan, it.ms = it.ms[0], [it.pan]
 
 
-def files_a_band(count: int, **profile: Any) -> Callable[[Given], None]:
+def files_a_band(count: int, **profile: Any) -> Change:
     def split(it: Given) -> None:
         it.ms = [it.folder / f"b{i}.tif" for i in range(count)]
         for i, path in enumerate(it.ms):
@@ -117,12 +121,12 @@ def damaged(it: Given) -> None:
         raw.write(b"\xff" * 500)
 
 
-def set_attribute(name: str, value: Callable[[Given], Any]) -> Callable[[Given], None]:
+def set_attribute(name: str, value: Callable[[Given], Any]) -> Change:
     return lambda it: setattr(it, name, value(it))
 
 
-def text(name: str) -> Callable[[Given], None]:
-    return lambda it: (it.pan if name == "pan" else it.ms[0]).write_text("no image at all\n" * 50) and None
+def text(name: str) -> Change:
+    return lambda it: (it.pan if name == "pan" else it.ms[0]).write_text("no image at all\n" * 50)
 
 
 def vrt(it: Given) -> None:
@@ -196,13 +200,13 @@ def locked(it: Given) -> None:
 NAN = np.full(PAN, np.nan, np.float32)
 FLOATS = values(PAN).astype(np.float32)
 
-CASES: dict[str, tuple[Callable[[Given], None], int, str]] = {
+CASES: dict[str, tuple[Change, int, str]] = {
     # files
     "pan is missing": (lambda it: it.pan.unlink(), 3, "pan.tif: no such file"),
     "ms is missing": (lambda it: it.ms[0].unlink(), 3, "ms.tif: no such file"),
     "pan is a folder": (set_attribute("pan", lambda it: it.folder), 3, "no image that GDAL can read"),
-    "pan is empty": (lambda it: it.pan.write_bytes(b"") and None, 3, "no image that GDAL can read"),
-    "ms is empty": (lambda it: it.ms[0].write_bytes(b"") and None, 3, "no image that GDAL can read"),
+    "pan is empty": (lambda it: it.pan.write_bytes(b""), 3, "no image that GDAL can read"),
+    "ms is empty": (lambda it: it.ms[0].write_bytes(b""), 3, "no image that GDAL can read"),
     "pan is a text": (text("pan"), 3, "no image that GDAL can read"),
     "ms is a text": (text("ms"), 3, "no image that GDAL can read"),
     "pan's header is cut": (lambda it: keep(it.pan, 6), 3, "no image that GDAL can read"),
@@ -372,9 +376,7 @@ def test_unusual_names_are_no_mistake(invoke: Invoke, given: Given, name: str) -
         (pan(values(PAN, "uint32")), 0),
     ],
 )
-def test_odd_but_good_scenes_are_done(
-    invoke: Invoke, given: Given, spoil: Callable[[Given], None], missing: int
-) -> None:
+def test_odd_but_good_scenes_are_done(invoke: Invoke, given: Given, spoil: Change, missing: int) -> None:
     spoil(given)
     code, errors = given.run(invoke)
     assert (code, errors) == (0, "")

@@ -36,7 +36,8 @@ def network() -> SFIIN:
 def image_pair() -> Pair:
     random = np.random.default_rng(0)
     shapes = (1, 16, 16), (4, 4, 4), (4, 16, 16)
-    return Pair("p", *(random.uniform(1, 2000, shape).astype(np.float32) for shape in shapes), {})
+    pan, ms, truth = (random.uniform(1, 2000, shape).astype(np.float32) for shape in shapes)
+    return Pair("p", pan, ms, truth, {})
 
 
 @cache
@@ -46,6 +47,7 @@ def good(kind: str) -> bytes:
         match kind:
             case "pair" | "small pair":
                 it, save = image_pair(), np.savez_compressed if kind == "small pair" else np.savez
+                assert it.truth is not None
                 with path.open("wb") as stream:
                     save(
                         stream, pan=it.pan[0], ms=it.ms, gt=it.truth, meta=json.dumps({"sensor": "QuickBird"})

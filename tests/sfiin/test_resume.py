@@ -28,7 +28,8 @@ PROFILE = SENSORS["vhr4"].profile
 
 def pair(seed: int) -> Pair:
     scene = simulate(32, 32, seed)
-    return Pair(f"s{seed}", *(a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth)), {})
+    pan, ms, truth = (a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth))
+    return Pair(f"s{seed}", pan, ms, truth, {})
 
 
 USED, HELD = [pair(1), pair(2)], [pair(3)]
@@ -342,9 +343,8 @@ def test_a_patch_that_no_pair_holds_is_refused(patch: int, name: str) -> None:
 
 
 def test_a_held_out_pair_smaller_than_the_patch_is_refused() -> None:
-    small = Pair(
-        "small", *(np.ones(shape, np.float32) for shape in ((1, 32, 16), (4, 8, 4), (4, 32, 16))), {}
-    )
+    pan, ms, truth = (np.ones(shape, np.float32) for shape in ((1, 32, 16), (4, 8, 4), (4, 32, 16)))
+    small = Pair("small", pan, ms, truth, {})
     with pytest.raises(InputError, match="small: 32x16 PAN pixels with truth do not hold a patch of 32"):
         train(sfiin(), USED, [small], replace(CONFIG, patch=32))
 

@@ -105,6 +105,6 @@ def test_what_cannot_be_computed_or_loaded_is_refused(
         SpectralFusion(library, FakeCuda(), (1, 6, 64, 64))
     with pytest.raises(UnavailableError, match="cannot be loaded"):
         SpectralFusion(tmp_path / "none.so", FakeCuda(), SHAPE)
-    monkeypatch.setattr(direct.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(UnavailableError, match="nvcc, which compiles"):
         direct.compiled(tmp_path / "x.so")

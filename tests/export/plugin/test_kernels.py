@@ -32,10 +32,10 @@ def weights(channels: int, seed: int = 0) -> list[np.ndarray]:
 
 def error(m: np.ndarray, p: np.ndarray, dtype: type, limit: int, threads: int = 1, seed: int = 0) -> float:
     """Relative L2 distance from the reference, which gets what is left of the inputs in that type."""
-    inputs = [array.astype(dtype) for array in (m, p, *weights(m.shape[1], seed))]
+    inputs: list[np.ndarray] = [array.astype(dtype) for array in (m, p, *weights(m.shape[1], seed))]
     found = host.spectral_fusion(*inputs, limit=limit, threads=threads).astype(np.float64)
     expected = spectral_fusion.spectral_fusion(*(array.astype(np.float64) for array in inputs))
-    return float(np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1e-12))
+    return float(np.linalg.norm(found - expected) / max(float(np.linalg.norm(expected)), 1e-12))
 
 
 SHAPES = [
@@ -112,7 +112,8 @@ def test_any_block_any_way(
     m, p = np.random.default_rng(seed).normal(size=(2, 1, channels, height, width)) * 10.0 ** (seed % 5 - 2)
     single = [array.astype(np.float32) for array in (m, p, *weights(channels, seed))]
     exact = spectral_fusion.spectral_fusion(*(array.astype(np.float64) for array in single))
-    rounding = np.linalg.norm(spectral_fusion.spectral_fusion(*single) - exact) / np.linalg.norm(exact)
+    lost = spectral_fusion.spectral_fusion(*single) - exact
+    rounding = float(np.linalg.norm(lost) / np.linalg.norm(exact))
     assert error(m, p, np.float32, limit, threads, seed) <= max(1e-5, 10 * rounding)
 
 
@@ -174,6 +175,6 @@ def test_sanitizers_find_nothing(tmp_path: Path, flags: tuple[str, ...], threads
 
 
 def test_without_a_compiler_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(UnavailableError, match=r"g\+\+ is not installed"):
         host.compiled(tmp_path / "x.so")

@@ -50,6 +50,6 @@ def test_the_record_holds_every_kernel_on_every_capability() -> None:
 
 
 def test_without_nvcc_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(UnavailableError, match=r"nvcc, which compiles .* is not installed"):
         resources.known()

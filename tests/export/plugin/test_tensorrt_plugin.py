@@ -58,7 +58,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if version(latest) < (10, 0) or shutil.which("cmake") is None:
         pytest.skip("headers of TensorRT 10 or later and cmake are wanted")
     folder = tmp_path_factory.mktemp("build")
-    for command in (
+    commands: tuple[list[str | Path], ...] = (
         [
             "cmake",
             "-S",
@@ -69,7 +69,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "-DCMAKE_CUDA_ARCHITECTURES=90",
         ],
         ["cmake", "--build", folder],
-    ):
+    )
+    for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr + done.stdout
     assert (folder / "libsfiin_spectral.so").is_file()
@@ -80,17 +81,17 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_compiles_against_every_version_without_a_warning(tmp_path: Path, include: Path) -> None:
     """Those of 8 are deprecated in 10, which is not a mistake of ours."""
     flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-deprecated-declarations"]
-    folders = ["-isystem", include, "-isystem", cuda_include()]
+    folders: list[str | Path] = ["-isystem", include, "-isystem", cuda_include()]
     source = host.SOURCES / "tensorrt_plugin.cpp"
-    command = ["g++", *flags, *folders, "-c", source, "-o", tmp_path / "plugin.o"]
+    command: list[str | Path] = ["g++", *flags, *folders, "-c", source, "-o", tmp_path / "plugin.o"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_it_answers_what_tensorrt_asks(library: Path, tmp_path: Path) -> None:
     include = max(INCLUDES, key=version)
-    folders = ["-isystem", include, "-isystem", cuda_include()]
-    command = ["g++", "-std=c++17", *folders, DRIVER, "-o", tmp_path / "drive", "-ldl"]
+    folders: list[str | Path] = ["-isystem", include, "-isystem", cuda_include()]
+    command: list[str | Path] = ["g++", "-std=c++17", *folders, DRIVER, "-o", tmp_path / "drive", "-ldl"]
     subprocess.run(command, check=True)
     done = subprocess.run([tmp_path / "drive", library], capture_output=True, text=True, check=True)
     prefix = "log sfiin::SpectralFusion: "

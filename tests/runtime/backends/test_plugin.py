@@ -19,7 +19,9 @@ class Registry:
     """The calls of TensorRT 8, which has a plugin or not."""
 
     def __init__(self, has: bool) -> None:
-        self.has, self.loaded, self.asked = has, [], []
+        self.has = has
+        self.loaded: list[str] = []
+        self.asked: list[tuple[str, ...]] = []
 
     def load_library(self, path: str) -> None:
         self.loaded.append(path)
@@ -96,7 +98,7 @@ def test_a_plan_that_brings_its_own_code_must_be_its_users(tmp_path: Path) -> No
     inside = tmp_path / "net.plan"
     inside.write_bytes(b"plan")
     runtime = SimpleNamespace(engine_host_code_allowed=False)
-    build = SimpleNamespace(plugin_inside=True, plugin="0" * 64)
+    build: Any = SimpleNamespace(plugin_inside=True, plugin="0" * 64)
     inside.chmod(0o666)
     with pytest.raises(MismatchError, match="a plan that brings its own code is code"):
         plugin.provide(runtime, build, plugin.beside(inside), inside)

@@ -17,7 +17,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from sfiin.runtime import golden, models
-from sfiin.runtime.backends import machine, plan, plugin, tensorrt_session
+from sfiin.runtime.backends import cuda, machine, plan, plugin
 from sfiin.runtime.backends.fake_device import COMPUTE, FakeCuda, FakeTensorRT
 from sfiin.runtime.backends.plan import Build, Device, Sidecar
 from sfiin.runtime.backends.session import OnnxSession
@@ -202,17 +202,17 @@ def test_an_error_at_any_call_frees_all_and_is_remembered(
     planned: Any, small_model: Path, reference: OnnxSession, broken: bool
 ) -> None:
     """Each call in turn fails; with `broken`, all after it, too."""
-    it, batches = planned(), [tiles(4, seed) for seed in range(3)]
+    (path, sidecar), batches = planned(), [tiles(4, seed) for seed in range(3)]
     library = FakeTensorRT(FakeCuda(), small_model)
     whole = FakeCuda()
     library.device = whole
-    with TensorRTSession(*it, whole, library) as session:
+    with TensorRTSession(path, sidecar, whole, library) as session:
         list(session.run_many(batches))
     for fail_at in range(len(whole.calls)):
         library.device = device = FakeCuda(fail_at=fail_at, broken=broken)
         session_or_none = None
         try:
-            session_or_none = TensorRTSession(*it, device, library)
+            session_or_none = TensorRTSession(path, sidecar, device, library)
             found = list(session_or_none.run_many(batches))
         except SfiinError as error:
             assert "cudaErrorIllegalAddress" in str(error)
@@ -408,7 +408,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
     if device:
         found = {"devices": [device.name], "compute_capabilities": [device.compute_capability], "why": None}
     monkeypatch.setattr(machine, "cuda_driver", lambda: found)
-    monkeypatch.setattr(tensorrt_session.cuda, "require", lambda: "cuda-bindings")
+    monkeypatch.setattr(cuda, "require", lambda: "cuda-bindings")
     path, sidecar = planned(**changes)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     if error is None:

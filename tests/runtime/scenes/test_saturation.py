@@ -58,5 +58,7 @@ def test_a_tile_keeps_what_is_saturated() -> None:
     found = saturation.kept(fused, ms, np.array([4095, np.inf]), 1.0)
     assert (found[0, :4, 4:] == 4095).all()
     assert (found == 4300).sum() == 2 * 64 - 16
-    assert saturation.kept(fused, ms / 2, np.array([4095, np.inf]), 1.0) is fused
-    assert (saturation.kept(fused, ms * 2, np.array([4095, np.inf]), 2.0)[0, :4, 4:] == 8190).all()
+    assert saturation.kept(fused, ms / np.float32(2), np.array([4095, np.inf]), 1.0) is fused
+    assert (
+        saturation.kept(fused, ms * np.float32(2), np.array([4095, np.inf]), 2.0)[0, :4, 4:] == 8190
+    ).all()

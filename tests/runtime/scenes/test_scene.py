@@ -16,7 +16,7 @@ from rasterio.transform import Affine
 from rasterio.warp import reproject
 
 from sfiin.runtime.contract import SensorProfile
-from sfiin.runtime.errors import InputError, MismatchError, SceneError
+from sfiin.runtime.errors import InputError, MismatchError, SceneError, SfiinError
 from sfiin.runtime.scenes.drift import Drift
 from sfiin.runtime.scenes.scene import Scene, open_raster, open_scene
 
@@ -579,7 +579,7 @@ def test_gain_makes_digital_numbers(tmp_path: Path) -> None:
 # --- refusals ---
 
 
-def refused(opening: Any, error: type[Exception], *words: str) -> None:
+def refused(opening: Any, error: type[SfiinError], *words: str) -> None:
     with pytest.raises(error) as caught, opening:
         pass
     assert type(caught.value) is error

@@ -68,6 +68,7 @@ def test_scaling_takes_all_images_along() -> None:
     it = pair({})
     found = fitting.scaled(it, 0.5)
     assert it.truth is not None
+    assert found.truth is not None
     for before, after in ((it.pan, found.pan), (it.ms, found.ms), (it.truth, found.truth)):
         np.testing.assert_allclose(after, before / 2)
 

@@ -32,8 +32,8 @@ TINY = Variant("tiny", "pnn")
 
 def pair(seed: int, sensor: str = "simulated") -> Pair:
     scene = simulate(32, 32, seed)
-    images = (a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth))
-    return Pair(f"s{seed}", *images, {"sensor": sensor})
+    pan, ms, truth = (a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth))
+    return Pair(f"s{seed}", pan, ms, truth, {"sensor": sensor})
 
 
 EXPERIMENT = Experiment(PROFILE, [pair(1)], [pair(2)], [pair(3, "b"), pair(4, "a"), pair(5, "b")], CONFIG)
@@ -44,7 +44,8 @@ def seen_by(runs: list[tuple[str, int]]) -> Any:
 
 
 def test_runs_are_added_one_by_one_and_not_done_again(tmp_path: Path) -> None:
-    path, seen = tmp_path / "runs.json", []
+    path = tmp_path / "runs.json"
+    seen: list[tuple[str, int]] = []
     first = ablation.run(path, [SMALL], [3], EXPERIMENT, seen_by(seen))
     assert seen == [("small, seed 3", 1), ("small, seed 3", 2)]
     assert ablation.read(path) == first

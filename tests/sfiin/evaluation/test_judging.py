@@ -23,8 +23,8 @@ from sfiin.runtime.quality.metrics import psnr
 
 def pair(height: int = 64, width: int = 96) -> Pair:
     scene = simulate(height, width, 5)
-    images = (a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth))
-    return Pair("p", *images, {"sensor": "simulated"})
+    pan, ms, truth = (a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth))
+    return Pair("p", pan, ms, truth, {"sensor": "simulated"})
 
 
 def repeat(ms: Image, pan: Image) -> Image:

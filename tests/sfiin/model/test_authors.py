@@ -71,7 +71,7 @@ def authors_state(net: SFIIN) -> dict[str, torch.Tensor]:
         "refine.process.0": "refine.process.0.process.0",
         "refine.process.2": "refine.process.0.process.2",
     }
-    names = {}
+    names: dict[str, str] = {}
     for ours, theirs in outer.items():
         names |= {f"{ours}.{leaf}": f"{theirs}.{leaf}" for leaf in ("weight", "bias")}
     for i, block in enumerate(["block", "block1", "block2", "block3", "block4"][: net.config.blocks]):

@@ -76,6 +76,7 @@ def test_a_patch_sees_what_lies_around_it() -> None:
     """The same as cut from the whole image that was reduced, up to the margin's end."""
     it = pair()
     changes = {"blocks": 0.0, "bicubic": 0.0, "mtf": (0.3, 0.3), "shifted": 0.0, "jittered": 0.0, **CLEAN}
+    assert it.truth is not None
     ms, pan, _ = varied(it, sharpness=(9.0, 9.0), **changes).vary(8, 9, 16, np.random.default_rng(0))
     np.testing.assert_allclose(ms, degrade(it.truth, 4, 0.3)[:, 8:24, 9:25], rtol=1e-3)
     assert pan.shape == (1, 64, 64)
