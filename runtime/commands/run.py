@@ -98,13 +98,13 @@ def _many(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from sfiin.runtime.station.isolation import Worker
+    from sfiin.runtime.station.isolation import WorkerProcess
     from sfiin.runtime.station.jobs import read, run_all
 
     listed, (timeout, memory) = read(jobs, model), bounds
     setup = {"settings": settings.document(), "model": None, "inbox": False, "memory": memory}
     stop = stopping()
-    with Worker(setup, timeout=timeout) as worker:
+    with WorkerProcess(setup, timeout=timeout) as worker:
         worker.start(stop)
         run_all(
             listed, lambda wanted: worker.ask(wanted, stop), lambda event: tell(event, quiet, as_json), stop

@@ -36,7 +36,7 @@ from sfiin.runtime.scenes.tiles import TilePlan, plan
 
 Progress = Callable[[int, int], None]
 
-Publish = Callable[[Path, "Report"], None]
+Publish = Callable[[Path, "Sharpened"], None]
 """Told of a complete product under its hidden name, just before it appears; what it raises keeps it from
 that."""
 
@@ -57,7 +57,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Report:
+class Sharpened:
     """What sharpening did: `pixels` of the product per band, of which `nodata` lack data; wall-clock
     `seconds`.
 
@@ -88,7 +88,7 @@ def sharpen(
     about: Mapping[str, Any] | None = None,
     publish: Publish | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Report:
+) -> Sharpened:
     """Fuse a scene into a GeoTIFF of MS' data type on PAN's grid; `out` appears only when it is complete, and
     what lies beside it of an older product goes (`sfiin.runtime.scenes.beside`).
 
@@ -137,7 +137,7 @@ def sharpen(
         )
         seconds = time.perf_counter() - began
         pixels = scene.height * scene.width
-        report = Report(len(tiles), pixels, product.nodata, product.clipped, seconds, done, notes)
+        report = Sharpened(len(tiles), pixels, product.nodata, product.clipped, seconds, done, notes)
         _require_range(report, scene)
         inputs.check()
         if publish:
@@ -146,7 +146,7 @@ def sharpen(
     return report
 
 
-def _require_range(report: Report, scene: Scene) -> None:
+def _require_range(report: Sharpened, scene: Scene) -> None:
     """Raise MismatchError where the product's type could not hold most of its values."""
     valid = (report.pixels - report.nodata) * len(scene.bands)
     clipped = sum(report.clipped.values())

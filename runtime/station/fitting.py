@@ -9,7 +9,7 @@ from typing import Any
 
 from sfiin.runtime import models
 from sfiin.runtime.errors import InputError, MismatchError, SfiinError
-from sfiin.runtime.scenes import bands
+from sfiin.runtime.scenes import bands, limits
 from sfiin.runtime.scenes.grid import is_located
 from sfiin.runtime.scenes.names import Name
 from sfiin.runtime.scenes.raster import open_raster
@@ -27,9 +27,11 @@ def fitting(
     Raises SceneError for files that cannot be used, MismatchError where no model fits.
     """
     with ExitStack() as stack:
-        files = [stack.enter_context(open_raster(path)) for path in ms]
-        found = bands.look(files, stated)
-        ratio = _ratio(stack.enter_context(open_raster(pan)), files[0])
+        files = [stack.enter_context(open_raster(path)) for path in (*ms, pan)]
+        for file in files:
+            limits.check_file(file)
+        found = bands.look(files[:-1], stated)
+        ratio = _ratio(files[-1], files[0])
         tried = [
             (path, promise.sensor.bands, _reason(found, promise.sensor.bands, chosen))
             for path, promise in models.shipped()

@@ -50,7 +50,7 @@ class LostError(RefusedError):
     """A worker was lost while it was set up; another one may do better."""
 
 
-class Worker:
+class WorkerProcess:
     """One process for all scenes, replaced where it is lost. Close it, or use it as a context.
 
     `setup` is the worker's first line. `inherit` gives a file descriptor that lives as long as any worker
@@ -133,7 +133,7 @@ class Worker:
             self._replies.close()
         self._said.end()
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:

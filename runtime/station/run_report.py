@@ -24,7 +24,7 @@ Standing = Literal["new", "equal", "completed"]
 
 
 @dataclass(frozen=True)
-class Drift:
+class DriftNumbers:
     """A shift as a function of place (`sfiin.runtime.scenes.drift`)."""
 
     numbers: tuple[tuple[float, ...], ...]
@@ -48,7 +48,7 @@ class Alignment:
     constant: bool
     most: float
     search: float
-    drift: Drift | None
+    drift: DriftNumbers | None
     verdict: str
     said: str
     corrected: str
@@ -59,7 +59,7 @@ class Alignment:
         found = shift.document(limit)
         if found["drift"] is not None:
             numbers = tuple(tuple(row) for row in found["drift"]["numbers"])
-            found["drift"] = Drift(numbers, tuple(found["drift"]["size"]))
+            found["drift"] = DriftNumbers(numbers, tuple(found["drift"]["size"]))
         return cls(**found, corrected=corrected)
 
 

@@ -33,14 +33,14 @@ from sfiin.runtime.errors import (
     SfiinError,
 )
 from sfiin.runtime.files import check_target
-from sfiin.runtime.scenes import bands, beside, ground, identity, product, stac
+from sfiin.runtime.scenes import bands, beside, ground, identity, limits, product, stac
 from sfiin.runtime.scenes.access import Access, restricted
 from sfiin.runtime.scenes.alignment import LIMIT, SEARCH, Shift, corrected, estimate
-from sfiin.runtime.scenes.identity import Identity, Input
+from sfiin.runtime.scenes.identity import ChangedError, Identity, Input
 from sfiin.runtime.scenes.journal import discard
 from sfiin.runtime.scenes.limits import check_tiles
 from sfiin.runtime.scenes.names import Name, gdal, is_local
-from sfiin.runtime.scenes.pipeline import Form, Progress, Report, sharpen
+from sfiin.runtime.scenes.pipeline import Form, Progress, Sharpened, sharpen
 from sfiin.runtime.scenes.raster import open_raster
 from sfiin.runtime.scenes.scene import Scene, open_scene
 from sfiin.runtime.scenes.tiles import TilePlan, plan
@@ -48,7 +48,7 @@ from sfiin.runtime.station import budget, companions, done
 from sfiin.runtime.station.done import Existing
 from sfiin.runtime.station.fitting import fitting
 from sfiin.runtime.station.run_report import Alignment, Memory, Prediction, Reading, RunReport
-from sfiin.runtime.station.shelf import Model, Shelf
+from sfiin.runtime.station.shelf import Shelf, ShelvedModel
 
 Coregister = Literal["no", "shift", "local"]
 
@@ -147,7 +147,7 @@ class Settings:
 class _Prepared:
     """A scene that is open, with all that is known before the work."""
 
-    model: Model
+    model: ShelvedModel
     session: Session
     scene: Scene
     shift: Shift
@@ -191,7 +191,7 @@ class Station:
     def _sharpened(
         self,
         job: Job,
-        model: Model,
+        model: ShelvedModel,
         run: done.Run,
         inputs: Identity,
         *,
@@ -208,11 +208,15 @@ class Station:
                 )  # or it would fail at the end
             reported: list[RunReport] = []
 
-            def publish(part: Path, report: Report) -> None:
+            def publish(part: Path, report: Sharpened) -> None:
                 reported.append(self._reported(job, ready, report, memory))
                 done.draft(job.output, part, run, reported[-1])
 
-            with rasterio.Env(GDAL_CACHEMAX=memory.cache), _untrusted_removed(job.output):
+            with (
+                rasterio.Env(GDAL_CACHEMAX=memory.cache),
+                _untrusted_removed(job.output),
+                _told_changed(inputs),
+            ):
                 sharpen(
                     ready.session,
                     ready.scene,
@@ -228,7 +232,7 @@ class Station:
                 )
                 return self._beside(job, ready.session.contract, reported[-1], settings.companions)
 
-    def _promise(self, model: Model, report: RunReport) -> Contract:
+    def _promise(self, model: ShelvedModel, report: RunReport) -> Contract:
         """The contract by which a product was made."""
         if model.own:
             return model.own.contract
@@ -284,7 +288,7 @@ class Station:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _identified(self, job: Job) -> tuple[Job, Model, Identity]:
+    def _identified(self, job: Job) -> tuple[Job, ShelvedModel, Identity]:
         """The job with its model, that model open, and what the scene's files are.
 
         The run keeps to this model, whatever becomes of its file meanwhile.
@@ -297,14 +301,14 @@ class Station:
             job = dataclasses.replace(job, model=self._model(job))
         return job, self._opened(job), inputs
 
-    def _opened(self, job: Job) -> Model:
+    def _opened(self, job: Job) -> ShelvedModel:
         if self._settings.method or job.model is None:
             digest = classical.identity(self._settings.method or "")
-            return Model(None, digest, digest)
+            return ShelvedModel(None, digest, digest)
         return self._shelf.get(job.model)
 
     @contextmanager
-    def _prepared(self, job: Job, model: Model) -> Iterator[_Prepared]:
+    def _prepared(self, job: Job, model: ShelvedModel) -> Iterator[_Prepared]:
         settings, session = self._settings, model.own
         sensor, chosen = self._wanted(job, model)
         contract = session.contract if session else classical.contract(settings.method or "", sensor)
@@ -334,7 +338,7 @@ class Station:
             tiles = plan(*scene.extent, tile, contract.sensor.ratio)
             yield _Prepared(model, session, scene, shift, tiles, chosen)
 
-    def _wanted(self, job: Job, model: Model) -> tuple[SensorProfile, str | None]:
+    def _wanted(self, job: Job, model: ShelvedModel) -> tuple[SensorProfile, str | None]:
         """What the scene is opened for, and which of its bands are taken."""
         settings = self._settings
         if model.own:
@@ -342,6 +346,8 @@ class Station:
         with restricted(job.access), _explained(job.pan), ExitStack() as stack:
             files = [stack.enter_context(open_raster(path)) for path in job.ms]
             pan = stack.enter_context(open_raster(job.pan))
+            for file in (pan, *files):
+                limits.check_file(file, settings.memory)
             return classical.sensor(pan, bands.look(files, job.stated), settings.bands)
 
     def _aligned(self, scene: Scene, shift: Shift) -> Scene:
@@ -417,7 +423,7 @@ class Station:
         if any(path.exists() and job.output.exists() and path.samefile(job.output) for path in inputs):
             raise OutputError(f"{job.output}: is one of the scene's own files; give another name")
 
-    def _reported(self, job: Job, ready: _Prepared, report: Report, memory: budget.Budget) -> RunReport:
+    def _reported(self, job: Job, ready: _Prepared, report: Sharpened, memory: budget.Budget) -> RunReport:
         session, scene, contract = ready.session, ready.scene, ready.session.contract
         acquired = "/".join(time.isoformat() for time in scene.metadata.acquired or ()) or job.acquired
         return RunReport(
@@ -468,6 +474,18 @@ def _untrusted_removed(output: Path) -> Iterator[None]:
         yield
     except CheckFailedError:
         discard(output)
+        raise
+
+
+@contextmanager
+def _told_changed(inputs: Identity) -> Iterator[None]:
+    """What looks damaged because it was changed, or went, while it was read may be whole the next time."""
+    try:
+        yield
+    except ChangedError:
+        raise
+    except SceneError:
+        inputs.check()
         raise
 
 

@@ -32,7 +32,7 @@ _STEP = 0.25
 
 
 class Asked(Protocol):
-    """Who works on scenes: `sfiin.runtime.station.isolation.Worker`, or a test's."""
+    """Who works on scenes: `sfiin.runtime.station.isolation.WorkerProcess`, or a test's."""
 
     def ask(self, request: dict[str, Any], stop: Flag | None = None, timeout: float | None = None) -> Event:
         """What became of it."""
@@ -45,10 +45,11 @@ class Asked(Protocol):
 
 @dataclass
 class Tally:
-    """Scenes that came to an end."""
+    """Scenes that came to an end; `stuck` ones can be neither done nor set aside."""
 
     done: int = 0
     failed: int = 0
+    stuck: int = 0
 
 
 @dataclass
@@ -101,7 +102,8 @@ class Service:
             self._inbox.leave()
         count = self._tally.done + self._tally.failed
         self._tell(Event("end", count=count, done=self._tally.done, failed=self._tally.failed))
-        require_all(self._tally.failed, count)
+        stuck = self._tally.stuck if self._once else 0
+        require_all(self._tally.failed + stuck, count + stuck)
 
     def _round(self) -> bool:
         """Look at the inbox, and do what is complete; whether anything was."""
@@ -147,6 +149,8 @@ class Service:
 
         for name in sorted(seen, key=order):
             found = seen[name]
+            if found.error:
+                self._tell_stuck(name)
             if self._inbox.is_settled(found) and (found.ready or self._is_complete(name)):
                 yield name
 
@@ -169,6 +173,8 @@ class Service:
         """Take a scene and do it; False where another process was faster."""
         taken = self._inbox.take(name)
         if taken is None:
+            if self._inbox.look_at(name).error:
+                self._tell_stuck(name)
             return False
         count = self._attempts.begin(name)
         if count.failed >= attempts.MOST or count.interrupted >= attempts.MOST_INTERRUPTED:
@@ -183,6 +189,15 @@ class Service:
         answer = self._asked({"scene": str(taken), "name": name, "outbox": str(self._inbox.outbox)})
         self._ended(taken, answer)
         return True
+
+    def _tell_stuck(self, name: str) -> None:
+        """Say, once, that a scene can neither be done nor be set aside."""
+        seen = self._inbox.look_at(name)
+        if not seen.told:
+            seen.told = True
+            self._tally.stuck += 1
+            error = f"{name}: {seen.error}; give the watcher's user permission, or take it away"
+            self._tell(Event("incomplete", scene=name, error=error))
 
     def _asked(self, request: dict[str, Any], timeout: float | None = None) -> Event:
         try:

@@ -19,7 +19,7 @@ _REPLACED = 3  # times that a model is opened again because its file changed mea
 
 
 @dataclass(frozen=True)
-class Model:
+class ShelvedModel:
     """A model: its open session (None for a method, which has one only with its scene), the digests of all that it
     was opened from and of its file, and that file's state then."""
 
@@ -40,9 +40,9 @@ class Shelf:
 
     def __init__(self, provider: Choice, threads: int, key: Path | None) -> None:
         self._provider, self._threads, self._key = provider, threads, key
-        self._open: dict[Path, Model] = {}
+        self._open: dict[Path, ShelvedModel] = {}
 
-    def get(self, model: Path) -> Model:
+    def get(self, model: Path) -> ShelvedModel:
         """A model, opened anew where its file has been replaced. Raises as `open_session`.
 
         A session that was had before is closed then: who works with one keeps to it until the work is done.
@@ -64,7 +64,7 @@ class Shelf:
             session.close()
         else:
             raise InputError(f"{model}: is being replaced all the time; wait until it is whole")
-        self._open[model] = Model(session, digest, sha256(model), state)
+        self._open[model] = ShelvedModel(session, digest, sha256(model), state)
         return self._open[model]
 
     def close(self) -> None:
@@ -72,12 +72,12 @@ class Shelf:
         while self._open:
             self._open.popitem()[1].session.close()
 
-    def _served(self, address: Path) -> Model:
+    def _served(self, address: Path) -> ShelvedModel:
         """A model that a server runs, by the digest that the server tells."""
         if address not in self._open:
             session = open_session(address, self._provider, key=self._key)
             digest = str(getattr(session, "sha256", ""))
-            self._open[address] = Model(session, digest, digest)
+            self._open[address] = ShelvedModel(session, digest, digest)
         return self._open[address]
 
     def _session(self, model: Path) -> Session:

@@ -114,6 +114,9 @@ class Worker:
             return self._work(request)
         except StoppedError as error:
             return Event("stopped", error=str(error))
+        except PermissionError as error:
+            own = str(error.filename).startswith(f"{request.get('scene')}/")
+            return failure(error).with_(blame="scene", error=_unreadable(error)) if own else failure(error)
         except Exception as error:  # this is what the worker is for: whatever a scene does ends that scene
             return failure(error)
 
@@ -208,6 +211,13 @@ def blame(error: BaseException) -> Blame:
     if isinstance(error, OSError):
         return "scene" if error.errno in _OF_THE_SCENE else "station" if error.errno else "unknown"
     return "unknown"
+
+
+def _unreadable(error: OSError) -> str:
+    name = Path(str(error.filename)).name
+    return (
+        f"{name}: cannot be read ({error.strerror}); give the watcher's user permission, and deliver it again"
+    )
 
 
 def one_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ import pytest
 
 from sfiin.export import plan_builder, trt_worker
 from sfiin.export.exporter import export_model
-from sfiin.export.plan_builder import Settings, build, default_flavour, require_possible, target_for
+from sfiin.export.plan_builder import BuildSettings, build, default_flavour, require_possible, target_for
 from sfiin.export.trt_process import compile_models, is_available
 from sfiin.export.vouched import with_contract
 from sfiin.runtime import golden, models
@@ -30,7 +30,7 @@ from sfiin.runtime.files import sha256
 
 needs_rtx = pytest.mark.skipif(not is_available(), reason="tensorrt-rtx-cu13 is not installed (extra 'dev')")
 
-RTX = Settings("rtx")
+RTX = BuildSettings("rtx")
 
 
 @pytest.fixture(scope="module")
@@ -248,11 +248,11 @@ def test_tensorrt_needs_itself_and_a_gpu(monkeypatch: Any) -> None:
     monkeypatch.setattr(plan_builder, "find_spec", lambda _name: None)
     for flavour, said in (("tensorrt", "comes with JetPack"), ("rtx", "pip install tensorrt-rtx-cu13")):
         with pytest.raises(UnavailableError, match=said):
-            require_possible(Settings(flavour))  # type: ignore[arg-type]
+            require_possible(BuildSettings(flavour))  # type: ignore[arg-type]
     monkeypatch.setattr(plan_builder, "find_spec", lambda _name: True)
     monkeypatch.setattr(machine, "cuda_driver", lambda: {"why": "no NVIDIA driver"})
     with pytest.raises(UnavailableError, match="no NVIDIA driver; this needs an NVIDIA GPU"):
-        require_possible(Settings("tensorrt"))
+        require_possible(BuildSettings("tensorrt"))
 
 
 @pytest.mark.parametrize(
@@ -295,13 +295,13 @@ def test_errors_come_with_a_remedy(text: str, remedy: str) -> None:
 @pytest.mark.parametrize(
     ("lowering", "settings", "said"),
     [
-        ("plugin", Settings("tensorrt"), r"--plugin libsfiin_plugin\.so"),
-        ("plugin", Settings("rtx", plugin=Path("p.so")), "TensorRT for RTX has no plugins"),
-        ("matmul", Settings("tensorrt", plugin=Path("p.so")), "has no node of it"),
+        ("plugin", BuildSettings("tensorrt"), r"--plugin libsfiin_plugin\.so"),
+        ("plugin", BuildSettings("rtx", plugin=Path("p.so")), "TensorRT for RTX has no plugins"),
+        ("matmul", BuildSettings("tensorrt", plugin=Path("p.so")), "has no node of it"),
     ],
 )
 def test_the_plugin_is_given_where_it_is_needed_and_only_there(
-    lowering: Any, settings: Settings, said: str
+    lowering: Any, settings: BuildSettings, said: str
 ) -> None:
     contract = dataclasses.replace(models.contract(models.shipped()[0][0]), lowering=lowering)
     with pytest.raises(MismatchError, match=said):
@@ -312,8 +312,8 @@ def test_the_plugins_library_appears_beside_the_plan_or_goes_into_it(tmp_path: P
     library = tmp_path / "p.so"
     library.write_bytes(b"code")
     for settings, beside in (
-        (Settings("tensorrt", plugin=library), True),
-        (Settings("tensorrt", plugin=library, version_compatible=True), False),
+        (BuildSettings("tensorrt", plugin=library), True),
+        (BuildSettings("tensorrt", plugin=library, version_compatible=True), False),
     ):
         with plan_builder._published(settings, tmp_path / "net.plan"):
             assert not plugin.beside(tmp_path / "net.plan").exists()

@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 from sfiin import __version__
 from sfiin.runtime.contract import Contract, SensorProfile, Tile
 from sfiin.runtime.errors import MismatchError, OutputError, SceneError, SfiinError
-from sfiin.runtime.scenes.pipeline import Form, Report, sharpen
+from sfiin.runtime.scenes.pipeline import Form, Sharpened, sharpen
 from sfiin.runtime.scenes.scene import open_raster, open_scene
 
 FileSizeLimit = Callable[[int], AbstractContextManager[None]]
@@ -96,7 +96,7 @@ class Case:
             with open_raster(path, "w", count=count, height=height, width=width, **options) as file:
                 file.write(array)
 
-    def run(self, session: FakeSession | None = None, **options: Any) -> Report:
+    def run(self, session: FakeSession | None = None, **options: Any) -> Sharpened:
         session = session or FakeSession()
         with open_scene(self.inputs[0], [self.inputs[1]], session.contract.sensor) as scene:
             return sharpen(session, scene, self.out, **options)

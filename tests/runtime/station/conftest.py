@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sfiin.runtime.contract import SensorProfile
-from sfiin.runtime.station.run_report import Alignment, Drift, Memory, Reading, RunReport, SeamLines
+from sfiin.runtime.station.run_report import Alignment, DriftNumbers, Memory, Reading, RunReport, SeamLines
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def report() -> RunReport:
         notes=("a note",),
         shift=Alignment(
             *(0.5, -0.25, 0.1, 3, 4, 4, True, False, 0.75, 128.0),
-            Drift(((0.5, -0.25), (0.0, 0.1)), (8, 8)),
+            DriftNumbers(((0.5, -0.25), (0.0, 0.1)), (8, 8)),
             *("aligned", "PAN lies there", ""),
         ),
         acquired=None,

@@ -73,12 +73,42 @@ def test_names_and_order_of_options_are_no_part_of_a_run() -> None:
     assert swapped.key != run().key
 
 
-@pytest.mark.parametrize("name", ["o.tif", "o.done.json"])
+@pytest.mark.parametrize("name", ["o.tif", "o.done.json", "o.png"])
 def test_what_was_changed_since_is_another(out: Path, name: str, report: RunReport) -> None:
     finished(out, run(), report)
     path = out.with_name(name)
     path.write_bytes(path.read_bytes() + b"x")
     assert state(out, run()) == "other"
+
+
+@pytest.mark.parametrize("part", ["product", "companions", "report"])
+@pytest.mark.parametrize("odd", [[], None, "x", {"quicklook": []}])
+def test_a_document_of_another_shape_is_none(out: Path, part: str, odd: object, report: RunReport) -> None:
+    finished(out, run(), report)
+    path = out.with_suffix(".done.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {part: odd}))
+    assert state(out, run()) == "other"
+
+
+@pytest.mark.parametrize(
+    "name", ["o.png", "o.done.json", "o.tif.aux.xml", "o.tfw", ".o.tif.sfiin", ".o.tif.sfiin/"]
+)
+def test_a_version_takes_a_name_that_nothing_else_uses(out: Path, name: str, report: RunReport) -> None:
+    """What is left of something else would become a part of the product, or is in its way."""
+    place = out.with_name(name.rstrip("/"))
+    if name.endswith("/"):
+        place.symlink_to(out.parent)
+    else:
+        place.write_text("{}")
+    assert done.find(out, run(), WANTED, "version").output == out.with_name("o.2.tif")
+    assert place.exists()
+
+
+def test_a_document_of_something_else_is_not_written_over(out: Path, report: RunReport) -> None:
+    """The STAC item of a product called o.done.tif."""
+    out.with_suffix(".done.json").write_text('{"type": "Feature"}')
+    with pytest.raises(OutputError, match=r"o\.done\.json: exists"):
+        done.find(out, run(), WANTED)
 
 
 def test_a_draft_of_a_product_that_never_appeared_says_nothing(out: Path, report: RunReport) -> None:
