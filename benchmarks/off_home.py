@@ -42,10 +42,16 @@ def table(document: Mapping[str, Any]) -> str:
         for mean in report["means"]:
             by_source.setdefault(mean["source"], {})[mean["way"]] = mean["methods"]
         for source, ways in by_source.items():
-            cells = [f"{ways['given'][it]['psnr']:.2f} / {ways['matched'][it]['psnr']:.2f}" for it in SHOWN]
+            cells = [
+                f"{ways['given'][method]['psnr']:.2f} / {ways['matched'][method]['psnr']:.2f}"
+                for method in SHOWN
+            ]
             lines.append(f"| {model} on {source} | PSNR dB | {' | '.join(cells)} |")
             if "full" in ways:
-                cells = [f"{ways['full'][it]['fine']:.2f} / {ways['full'][it]['hqnr']:.3f}" for it in SHOWN]
+                cells = [
+                    f"{ways['full'][method]['fine']:.2f} / {ways['full'][method]['hqnr']:.3f}"
+                    for method in SHOWN
+                ]
                 lines.append(f"| | fine detail / HQNR | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -118,7 +118,7 @@ def checked(shape: Sequence[int], f: OnGpu, *inputs: OnGpu) -> tuple[int, list[i
     sizes = [tuple(shape)] * 3
     for doubled in (1, 1, 2, 1, 2, 1, 1):
         sizes += [(channels, doubled * channels), (channels,)]
-    arrays = [it.__cuda_array_interface__ for it in (f, *inputs)]
+    arrays = [tensor.__cuda_array_interface__ for tensor in (f, *inputs)]
     if len(arrays) != len(sizes):
         raise MismatchError(f"SpectralFusion takes m, p and 14 weights, not {len(inputs)} arrays")
     kind = arrays[0]["typestr"]

@@ -37,7 +37,7 @@ def known() -> list[str]:
     """The compute capabilities of `CAPABILITIES` that nvcc here knows. Raises UnavailableError without
     nvcc."""
     listed = _nvcc("--list-gpu-arch").stdout
-    return [it for it in CAPABILITIES if f"compute_{it}\n" in listed]
+    return [capability for capability in CAPABILITIES if f"compute_{capability}\n" in listed]
 
 
 def version() -> str:

@@ -209,8 +209,8 @@ class FakeCuda:
 
     def _until(self, moment: float) -> None:
         self.now = max(self.now, moment)
-        due = sorted(it for it in self._pending if it[0] <= self.now)
-        self._pending = [it for it in self._pending if it[0] > self.now]
+        due = sorted(event for event in self._pending if event[0] <= self.now)
+        self._pending = [event for event in self._pending if event[0] > self.now]
         for _, _, effect in due:
             effect()
 

@@ -276,7 +276,7 @@ class TensorRTSession:
 
     def _tensor(self, name: str) -> _Tensor:
         kind = self._engine.get_tensor_dtype(name)
-        known = {getattr(self._trt, it): np.dtype(it) for it in _TYPES if hasattr(self._trt, it)}
+        known = {getattr(self._trt, kind): np.dtype(kind) for kind in _TYPES if hasattr(self._trt, kind)}
         if kind not in known:
             raise MismatchError(f"the plan's '{name}' is {kind}, which sfiin does not feed; build it again")
         dtype = known[kind]

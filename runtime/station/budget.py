@@ -75,7 +75,7 @@ def peak() -> int:
     """Bytes of memory that this process has had at most."""
     status = Path("/proc/self/status")
     if status.is_file():  # getrusage would also count what the parent had when it forked
-        line = next(it for it in status.read_text().splitlines() if it.startswith("VmHWM"))
+        line = next(field for field in status.read_text().splitlines() if field.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

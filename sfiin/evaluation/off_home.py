@@ -88,7 +88,8 @@ def means(found: Sequence[Row]) -> dict[tuple[str, Way], dict[str, dict[str, flo
         groups.setdefault((row.source, row.way), {}).setdefault(row.method, []).append(row.measures)
     return {
         key: {
-            name: {it: fmean(one[it] for one in each) for it in each[0]} for name, each in by_method.items()
+            name: {measure: fmean(one[measure] for one in each) for measure in each[0]}
+            for name, each in by_method.items()
         }
         for key, by_method in groups.items()
     }

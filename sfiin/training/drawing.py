@@ -183,7 +183,7 @@ def varied(pairs: Sequence[Pair], drawing: Drawing, bands: int, sensor: sensors.
             [pair] if pair.truth is not None else [_by_wald(pair, gain, sensor) for gain in drawing.pan_gains]
         )
         peak = float(sensor.profile.peak)
-        found += [Varied(it, drawing, peak, weight / len(made), 0 if own else bands) for it in made]
+        found += [Varied(reduced, drawing, peak, weight / len(made), 0 if own else bands) for reduced in made]
     if not found:
         raise InputError(f"no pair of {bands} bands to draw from")
     return _lending(found, drawing.lent)
@@ -192,13 +192,20 @@ def varied(pairs: Sequence[Pair], drawing: Drawing, bands: int, sensor: sensors.
 def _lending(found: list[Varied], share: float) -> list[Varied]:
     """Weights such that pairs of other bands have their share."""
     own, lent = (
-        sum(it.weight * it.size[0] * it.size[1] for it in found if bool(it.mixed) == others)
+        sum(
+            source.weight * source.size[0] * source.size[1]
+            for source in found
+            if bool(source.mixed) == others
+        )
         for others in (False, True)
     )
     if not own or not lent:
         return found
     gain = share / max(1 - share, 1e-6) * own / lent
-    return [dataclasses.replace(it, weight=it.weight * gain) if it.mixed else it for it in found]
+    return [
+        dataclasses.replace(source, weight=source.weight * gain) if source.mixed else source
+        for source in found
+    ]
 
 
 def _by_wald(pair: Pair, pan_gain: float, sensor: sensors.Sensor) -> Pair:
@@ -278,7 +285,7 @@ def named(name: str) -> Drawing:
 
 
 def _drawing(table: Mapping[str, Any], where: str) -> Drawing:
-    known = {it.name: it.default for it in dataclasses.fields(Drawing)}
+    known = {field.name: field.default for field in dataclasses.fields(Drawing)}
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:
@@ -287,7 +294,7 @@ def _drawing(table: Mapping[str, Any], where: str) -> Drawing:
             value if isinstance(value, list) else [*value.values()] if isinstance(value, dict) else [value]
         )
         if not numbers or not all(
-            isinstance(it, (int, float)) and not isinstance(it, bool) for it in numbers
+            isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers
         ):
             raise InputError(f"{where}: {key} is made of numbers, not {value!r}")
         kinds = (dict,) if key.endswith("_of") else (list,) if isinstance(known[key], tuple) else (int, float)

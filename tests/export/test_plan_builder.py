@@ -72,7 +72,7 @@ def test_every_shipped_network_becomes_a_plan(
     assert built.parity is None
     assert not sidecar.build.checked
     golden.read(golden.beside(out), sidecar.contract)
-    assert {it.name for it in tmp_path.iterdir()} == {"net.plan", "net.plan.json", "net.golden.npz"}
+    assert {file.name for file in tmp_path.iterdir()} == {"net.plan", "net.plan.json", "net.golden.npz"}
 
 
 @needs_rtx
@@ -103,20 +103,20 @@ def test_what_the_compiler_refuses_is_told_with_its_node(
 ) -> None:
     """Types that do not fit, past a preflight that looks away."""
     model = onnx.load(exported("vhr4"))
-    node = next(it for it in model.graph.node if it.op_type == "Add")
+    node = next(node for node in model.graph.node if node.op_type == "Add")
     half = onnx.helper.make_node("Cast", [node.input[0]], ["half"], "half", to=onnx.TensorProto.FLOAT16)
     model.graph.node.insert(list(model.graph.node).index(node), half)
     node.input[0] = "half"
     with_contract(model, models.contract(exported("vhr4")))
     onnx.save(model, tmp_path / "odd.onnx")
     shutil.copy(golden.beside(exported("vhr4")), golden.beside(tmp_path / "odd.onnx"))
-    before = {it.name for it in tmp_path.iterdir()}
+    before = {file.name for file in tmp_path.iterdir()}
     monkeypatch.setattr(plan_builder, "require", lambda *_: None)
     with pytest.raises(
         CheckFailedError, match=rf"did not build it: Add '{node.name}': .*Half.*; its types do"
     ):
         build(tmp_path / "odd.onnx", tmp_path / "net.plan", RTX)
-    assert {it.name for it in tmp_path.iterdir()} == before
+    assert {file.name for file in tmp_path.iterdir()} == before
 
 
 @needs_rtx
@@ -126,7 +126,7 @@ def test_outputs_that_cannot_be_written_leave_nothing(exported: Any, tmp_path: P
     (tmp_path / "net.plan.json").mkdir()
     with pytest.raises(OutputError, match="it is a folder"):
         build(exported("vhr4"), tmp_path / "net.plan", RTX)
-    assert [it.name for it in tmp_path.iterdir()] == ["net.plan.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["net.plan.json"]
 
 
 def test_a_model_without_its_golden_tiles_is_refused(exported: Any, tmp_path: Path) -> None:
@@ -149,15 +149,15 @@ def test_inputs_are_half_where_that_is_exact(exported: Any, bits: int, kind: typ
         name: random.integers(0, 2**bits, (1, *shapes[name])).astype(np.float32) for name in ("ms", "pan")
     }
     wide, small = (
-        ort.InferenceSession(it.SerializeToString(), providers=["CPUExecutionProvider"])
-        for it in (model, narrow)
+        ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        for proto in (model, narrow)
     )
     (expected,), (found,) = (
         wide.run(None, feeds),
         small.run(None, {k: v.astype(kind) for k, v in feeds.items()}),
     )
     np.testing.assert_array_equal(found, expected)
-    assert [it.type for it in small.get_inputs()] == [
+    assert [value.type for value in small.get_inputs()] == [
         f"tensor({'float16' if kind == np.float16 else 'float'})"
     ] * 2
 
@@ -193,8 +193,8 @@ def test_an_int8_graph_becomes_a_plan(exported: Any, tmp_path: Path, name: str) 
         extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
     )
     quantised = onnx.load(out)
-    onnx.helper.set_model_props(quantised, {it.key: it.value for it in onnx.load(model).metadata_props})
-    assert sum(it.op_type == "QuantizeLinear" for it in quantised.graph.node) > 30
+    onnx.helper.set_model_props(quantised, {prop.key: prop.value for prop in onnx.load(model).metadata_props})
+    assert sum(node.op_type == "QuantizeLinear" for node in quantised.graph.node) > 30
     with_contract(quantised, models.contract(model))
     onnx.save(quantised, out)
     shutil.copy(golden.beside(model), golden.beside(out))

@@ -100,12 +100,12 @@ def pairs() -> list[Pair]:
     return [
         Pair(
             f"p{i}",
-            it.pan[None].astype(np.float32),
-            it.ms.astype(np.float32),
-            it.truth.astype(np.float32),
+            scene.pan[None].astype(np.float32),
+            scene.ms.astype(np.float32),
+            scene.truth.astype(np.float32),
             {},
         )
-        for i, it in enumerate(scenes)
+        for i, scene in enumerate(scenes)
     ]
 
 

@@ -257,8 +257,8 @@ CASES: list[tuple[onnx.NodeProto, Mapping[str, Any], Mapping[str, Any], int, str
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0].op_type}-{case[5][:20]}")
 def test_who_says_what(model: Model, case: tuple[Any, ...]) -> None:
-    it, inputs, constants, opset, severity, text, names = case
-    assert spoken(model([it], inputs, constants, opset), severity, text) == set(names)
+    operator, inputs, constants, opset, severity, text, names = case
+    assert spoken(model([operator], inputs, constants, opset), severity, text) == set(names)
 
 
 def test_a_finding_names_node_problem_remedy_and_source(model: Model) -> None:
@@ -366,9 +366,9 @@ def test_uint8_stays_at_the_edge(model: Model) -> None:
 
 
 def test_weights_in_files(model: Model, tmp_path: Path) -> None:
-    it = model([node("MatMul", "x w")], {"x": (F, (4, 64))}, {"w": np.ones((64, 64), np.float32)})
+    graph = model([node("MatMul", "x w")], {"x": (F, (4, 64))}, {"w": np.ones((64, 64), np.float32)})
     path = tmp_path / "m.onnx"
-    onnx.save(it, path, save_as_external_data=True, location="m.bin", size_threshold=0)
+    onnx.save(graph, path, save_as_external_data=True, location="m.bin", size_threshold=0)
     assert preflight(load(path), target("rtx"), tmp_path) == []
     (tmp_path / "m.bin").unlink()
     (found,) = preflight(load(path), target("rtx"), tmp_path)
@@ -382,10 +382,10 @@ def test_weights_in_files(model: Model, tmp_path: Path) -> None:
 
 def test_weights_of_more_than_two_gigabytes(model: Model) -> None:
     """Only what the tensor says of itself: its data would fill the memory."""
-    it = model([node("MatMul", "x w")], {"x": (F, (4, 4))}, {"w": np.ones((4, 4), np.float32)})
-    del it.graph.initializer[0].dims[:]
-    it.graph.initializer[0].dims.extend((4, 2**28))
-    assert [found.problem for found in preflight(it, target("ort"))] == [
+    graph = model([node("MatMul", "x w")], {"x": (F, (4, 4))}, {"w": np.ones((4, 4), np.float32)})
+    del graph.graph.initializer[0].dims[:]
+    graph.graph.initializer[0].dims.extend((4, 2**28))
+    assert [found.problem for found in preflight(graph, target("ort"))] == [
         "its weights exceed the 2 GB of a file"
     ]
 

@@ -64,11 +64,11 @@ def test_every_value_of_every_node_is_seen(model: Model, monkeypatch: pytest.Mon
         helper.make_node("Cast", ["a"], ["i"], "cast", to=TensorProto.INT32),
         helper.make_node("Exp", ["b"], ["z"], "exp"),
     ]
-    it = model(
+    graph = model(
         nodes, {"x": (TensorProto.FLOAT, (4, 3))}, {"c": np.float32(2), "s": np.array([2, 2], np.int64)}
     )
     tiles = [{"x": np.full((4, 3), value, np.float32)} for value in (1.0, -3.0)]
-    found = audit(it, tiles)
+    found = audit(graph, tiles)
     assert list(found) == ["y", "a", "b", "z"]
     assert [found[name].maximum for name in found] == pytest.approx([6, 6, 6, np.exp(2)], rel=1e-6)
 

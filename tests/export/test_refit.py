@@ -96,11 +96,11 @@ def test_new_weights_come_under_the_names_of_the_plans_model(
     weights = saved(tmp_path / "new.safetensors")
     require_refittable(path, sidecar, weights)
     fresh = exported(weights, sidecar.contract, tmp_path)
-    old, new = (onnx.load(it).graph for it in (small_model, fresh))
-    assert [(it.name, tuple(it.dims)) for it in old.initializer] == [
-        (it.name, tuple(it.dims)) for it in new.initializer
+    old, new = (onnx.load(file).graph for file in (small_model, fresh))
+    assert [(weight.name, tuple(weight.dims)) for weight in old.initializer] == [
+        (weight.name, tuple(weight.dims)) for weight in new.initializer
     ]
-    assert [it.op_type for it in old.node] == [it.op_type for it in new.node]
+    assert [node.op_type for node in old.node] == [node.op_type for node in new.node]
     assert any(a.raw_data != b.raw_data for a, b in zip(old.initializer, new.initializer, strict=True))
     golden.read(golden.beside(fresh), models.contract(fresh))
 
@@ -113,7 +113,7 @@ def test_without_tensorrt_it_says_what_is_missing(planned: Planned, tmp_path: Pa
     path, _ = planned()
     with pytest.raises(UnavailableError, match="needs tensorrt, which is not installed"):
         refit(path, saved(tmp_path / "new.safetensors"), tmp_path / "new.plan")
-    assert {it.name for it in tmp_path.iterdir()} == {
+    assert {file.name for file in tmp_path.iterdir()} == {
         "net.plan",
         "net.plan.json",
         "net.golden.npz",

@@ -186,11 +186,14 @@ def test_a_node_with_inputs_missing_or_of_unknown_shape() -> None:
 def test_preflight_knows_the_node() -> None:
     model = one_node((8, 8))
     found = {
-        name: [it for it in preflight(model, targets()[name]) if it.operator == NAME] for name in targets()
+        name: [finding for finding in preflight(model, targets()[name]) if finding.operator == NAME]
+        for name in targets()
     }
-    assert {name for name, (it,) in found.items() if it.severity == "error"} == {"rtx", "ort"}
-    assert {it.problem.split(",")[0] for (it,) in found.values()} == {"is a frequency branch as one node"}
-    assert all("export with --fourier matmul" in it.remedy for (it,) in found.values())
+    assert {name for name, (finding,) in found.items() if finding.severity == "error"} == {"rtx", "ort"}
+    assert {finding.problem.split(",")[0] for (finding,) in found.values()} == {
+        "is a frequency branch as one node"
+    }
+    assert all("export with --fourier matmul" in finding.remedy for (finding,) in found.values())
 
 
 def test_all_attributes_are_wanted() -> None:

@@ -117,7 +117,7 @@ def test_custom_operators_are_refused_unless_their_name_is_taken(model: Model, t
         )
         for kind in ("Atan2", "Add")
     }
-    atan2, add = parse_for_rtx([saved(it, tmp_path, kind) for kind, it in foreign.items()])
+    atan2, add = parse_for_rtx([saved(graph, tmp_path, kind) for kind, graph in foreign.items()])
     assert not atan2.ok
     assert (atan2.errors[0].node, atan2.errors[0].operator) == ("n", "Atan2")
     assert "Plugin not found" in why(atan2)
@@ -296,10 +296,10 @@ CASES: list[Case] = [
 def test_the_table_says_what_the_compiler_says(model: Model, tmp_path: Path) -> None:
     """One-operator graphs in opset 20, parsed only: what a GPU's compiler takes, our table takes, and no
     other."""
-    models = [model([it], inputs, constants, 20) for it, inputs, constants, _ in CASES]
-    results = parse_for_rtx([saved(it, tmp_path, f"{i:03}") for i, it in enumerate(models)])
+    models = [model([operator], inputs, constants, 20) for operator, inputs, constants, _ in CASES]
+    results = parse_for_rtx([saved(graph, tmp_path, f"{i:03}") for i, graph in enumerate(models)])
     said = [
-        (it.op_type, found.ok, accepted(one))
-        for (it, *_), one, found in zip(CASES, models, results, strict=True)
+        (operator.op_type, found.ok, accepted(one))
+        for (operator, *_), one, found in zip(CASES, models, results, strict=True)
     ]
-    assert said == [(it.op_type, ok, ok) for it, _, _, ok in CASES]
+    assert said == [(operator.op_type, ok, ok) for operator, _, _, ok in CASES]

@@ -176,12 +176,15 @@ def judged(path: Path, imagery: Path) -> dict[str, float]:
         sensor = session.contract.sensor
         model = JudgedModel("plan", sensor, session.contract.tile, session.run)
         pairs = [
-            it
-            for it in load_folder(imagery / "check", len(sensor.bands), sensor.ratio)
-            if it.truth is not None
+            pair
+            for pair in load_folder(imagery / "check", len(sensor.bands), sensor.ratio)
+            if pair.truth is not None
         ]
         found = [score(model, pair).quality for pair in pairs]
-    return {name: round(fmean(getattr(it, name) for it in found), 4) for name in ("psnr", "sam", "ergas")}
+    return {
+        name: round(fmean(getattr(quality, name) for quality in found), 4)
+        for name in ("psnr", "sam", "ergas")
+    }
 
 
 def scene(path: Path, folder: Path) -> dict[str, float]:
@@ -227,9 +230,9 @@ def simulated(folder: Path, contract: Contract, side: int = 1024) -> tuple[Path,
     from sfiin.data.simulate import simulate
 
     ratio, bands = contract.sensor.ratio, len(contract.sensor.bands)
-    it = simulate(side, side, 1)
-    ms = it.ms[np.arange(bands) % len(it.ms)]
-    for name, image, pixel in (("pan", it.pan[None], 1.0), ("ms", ms, float(ratio))):
+    scene = simulate(side, side, 1)
+    ms = scene.ms[np.arange(bands) % len(scene.ms)]
+    for name, image, pixel in (("pan", scene.pan[None], 1.0), ("ms", ms, float(ratio))):
         count, height, width = image.shape
         profile = {
             "driver": "GTiff",

@@ -266,11 +266,11 @@ def test_a_state_that_cannot_be_written_stops_training(tmp_path: Path) -> None:
 
 def holed(row: int, col: int) -> Pair:
     """A pair with one pixel of its truth missing, in this MS pixel."""
-    it = pair(1)
-    assert it.truth is not None
-    truth = it.truth.copy()
+    whole = pair(1)
+    assert whole.truth is not None
+    truth = whole.truth.copy()
     truth[0, 4 * row, 4 * col] = np.nan
-    return replace(it, truth=truth, name="holed")
+    return replace(whole, truth=truth, name="holed")
 
 
 def test_training_names_the_patches_in_which_it_diverged(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda it: "x".join(map(str, it)))
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
 @pytest.mark.parametrize("limit", [SMALL, LARGE])
 def test_noise_of_every_size(shape: tuple[int, ...], limit: int) -> None:
     m, p = np.random.default_rng(1).normal(size=(2, *shape))

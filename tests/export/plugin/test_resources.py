@@ -36,17 +36,17 @@ def test_the_kernels_compile_without_spills(capability: str) -> None:
     if capability not in resources.known():
         pytest.skip(f"nvcc here does not know sm_{capability}")
     found = resources.kernels(capability)
-    assert {it.name for it in found} == KERNELS
-    assert max(it.spills for it in found) == 0
-    assert max(it.registers for it in found) <= MOST_REGISTERS
+    assert {kernel.name for kernel in found} == KERNELS
+    assert max(kernel.spills for kernel in found) == 0
+    assert max(kernel.registers for kernel in found) <= MOST_REGISTERS
 
 
 def test_the_record_holds_every_kernel_on_every_capability() -> None:
     found = json.loads(RECORD.read_text(encoding="utf-8"))["kernels"]
-    assert {(it["capability"], it["name"]) for it in found} == {
+    assert {(kernel["capability"], kernel["name"]) for kernel in found} == {
         (c, k) for c in resources.CAPABILITIES for k in KERNELS
     }
-    assert all(it["spills"] == 0 and it["registers"] <= MOST_REGISTERS for it in found)
+    assert all(kernel["spills"] == 0 and kernel["registers"] <= MOST_REGISTERS for kernel in found)
 
 
 def test_without_nvcc_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from sfiin.export.plugin import host
 
-INCLUDES = [Path(it) for it in os.environ.get("TENSORRT_INCLUDE", "").split(":") if it]
+INCLUDES = [Path(folder) for folder in os.environ.get("TENSORRT_INCLUDE", "").split(":") if folder]
 DRIVER = Path(__file__).with_name("drive.cpp")
 
 pytestmark = [
@@ -34,8 +34,8 @@ pytestmark = [
 def version(include: Path) -> tuple[int, int]:
     text = (include / "NvInferVersion.h").read_text()
     major, minor = (
-        re.search(rf"define (?:NV_TENSORRT|TRT)_{it}(?:_ENTERPRISE)? (\d+)", text)
-        for it in ("MAJOR", "MINOR")
+        re.search(rf"define (?:NV_TENSORRT|TRT)_{part}(?:_ENTERPRISE)? (\d+)", text)
+        for part in ("MAJOR", "MINOR")
     )
     assert major is not None
     assert minor is not None

@@ -57,7 +57,7 @@ def test_a_sidecar_comes_back_as_it_was_written(tmp_path: Path) -> None:
     written = with_sidecar(path, checked={"relative_l2": 1e-6, "peak_share": 2e-6}, refittable=True)
     assert plan.read(path) == written
     assert plan.is_plan(path)
-    assert {it.name for it in tmp_path.iterdir()} == {"net.plan", "net.plan.json"}
+    assert {file.name for file in tmp_path.iterdir()} == {"net.plan", "net.plan.json"}
 
 
 @pytest.mark.parametrize(("magic", "flavour"), [(b"ftrt", "tensorrt"), (b"vtrt", "rtx")])
@@ -97,14 +97,17 @@ def test_a_sidecar_of_another_plan_is_refused_by_field(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda it: it["build"].pop("batch"), r"build\.batch: missing"),
-        (lambda it: it["build"].update(batch=[1, 2]), r"build\.batch: must be three"),
-        (lambda it: it["build"].update(batch=[4, 2, 8]), r"build\.batch: must be three"),
-        (lambda it: it["build"].update(refittable="yes"), r"build\.refittable: expected bool"),
-        (lambda it: it["build"].update(compute_capabilities=[]), r"compute_capabilities: must name"),
-        (lambda it: it["build"].update(options={"a": None}), r"build\.options\.a"),
-        (lambda it: it.update(format="sfiin-plan/9"), "format: this version reads"),
-        (lambda it: it["contract"].update(lowering="fft"), r"contract\.lowering"),
+        (lambda document: document["build"].pop("batch"), r"build\.batch: missing"),
+        (lambda document: document["build"].update(batch=[1, 2]), r"build\.batch: must be three"),
+        (lambda document: document["build"].update(batch=[4, 2, 8]), r"build\.batch: must be three"),
+        (lambda document: document["build"].update(refittable="yes"), r"build\.refittable: expected bool"),
+        (
+            lambda document: document["build"].update(compute_capabilities=[]),
+            r"compute_capabilities: must name",
+        ),
+        (lambda document: document["build"].update(options={"a": None}), r"build\.options\.a"),
+        (lambda document: document.update(format="sfiin-plan/9"), "format: this version reads"),
+        (lambda document: document["contract"].update(lowering="fft"), r"contract\.lowering"),
     ],
 )
 def test_a_damaged_sidecar_is_refused_by_field(tmp_path: Path, change: object, said: str) -> None:

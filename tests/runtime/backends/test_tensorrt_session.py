@@ -76,8 +76,8 @@ def tiles(count: int, seed: int = 0) -> tuple[Image, Image]:
     )  # type: ignore[return-value]
 
 
-def opened(it: tuple[Path, Sidecar], device: FakeCuda, model: Path, **library: Any) -> TensorRTSession:
-    return TensorRTSession(*it, device, FakeTensorRT(device, model, **library))
+def opened(made: tuple[Path, Sidecar], device: FakeCuda, model: Path, **library: Any) -> TensorRTSession:
+    return TensorRTSession(*made, device, FakeTensorRT(device, model, **library))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 11])
@@ -133,9 +133,9 @@ def test_a_scene_is_the_same_as_through_onnx_runtime(
     products = []
     device = FakeCuda()
     with opened(planned(), device, small_model) as session:
-        for name, it in (("plan", session), ("onnx", reference)):
-            with open_scene(tmp_path / "pan.tif", [tmp_path / "ms.tif"], it.contract.sensor) as scene:
-                report = sharpen(it, scene, tmp_path / f"{name}.tif", batch=3)
+        for name, backend in (("plan", session), ("onnx", reference)):
+            with open_scene(tmp_path / "pan.tif", [tmp_path / "ms.tif"], backend.contract.sensor) as scene:
+                report = sharpen(backend, scene, tmp_path / f"{name}.tif", batch=3)
             with rasterio.open(tmp_path / f"{name}.tif") as file:
                 products.append((report.nodata, file.read().astype(int)))
     assert products[0][0] == products[1][0] > 0
@@ -169,7 +169,7 @@ def test_copies_in_wait_for_nobody_and_a_launch_for_its_copies(planned: Any, sma
         [call for call in work if call.name in names]
         for names in (("upload",), ("execute", "launch"), ("download",))
     )
-    assert len({it[0].stream for it in (uploads, launches, downloads)}) == 3
+    assert len({calls[0].stream for calls in (uploads, launches, downloads)}) == 3
     for i, launch in enumerate(launches):
         assert launch.begin >= uploads[2 * i + 1].end
         assert downloads[i].begin >= launch.end
@@ -350,15 +350,15 @@ def test_a_plan_with_the_plugin_gets_its_library_or_brings_it(
     planned: Any, small_model: Path, reference: OnnxSession
 ) -> None:
     """The library is one of Python's own: what is in it, a fake registry does not ask."""
-    it = planned(plugin=sha256(Path(_ctypes.__file__)))
+    made = planned(plugin=sha256(Path(_ctypes.__file__)))
     with pytest.raises(InputError, match=r"net.plan.so: the plugin's library cannot be read"):
-        opened(it, FakeCuda(), small_model, has_plugin=True)
-    shutil.copy(_ctypes.__file__, plugin.beside(it[0]))
-    with opened(it, FakeCuda(), small_model, has_plugin=True) as session:
+        opened(made, FakeCuda(), small_model, has_plugin=True)
+    shutil.copy(_ctypes.__file__, plugin.beside(made[0]))
+    with opened(made, FakeCuda(), small_model, has_plugin=True) as session:
         np.testing.assert_array_equal(session.run(*tiles(2)), reference.run(*tiles(2)))
-    plugin.beside(it[0]).write_bytes(b"another")
+    plugin.beside(made[0]).write_bytes(b"another")
     with pytest.raises(MismatchError, match=r"plugin \(SHA-256\)"):
-        opened(it, FakeCuda(), small_model, has_plugin=True)
+        opened(made, FakeCuda(), small_model, has_plugin=True)
     with opened(
         planned(plugin="0" * 64, plugin_inside=True), FakeCuda(), small_model, has_plugin=True
     ) as session:

@@ -13,8 +13,8 @@ from sfiin.runtime.quality.degradation import degrade
 
 @pytest.fixture(scope="module")
 def scene() -> tuple[np.ndarray, np.ndarray]:
-    it = simulate(128, 128, 2)
-    return it.truth.astype(float), it.pan[None].astype(float)
+    simulated = simulate(128, 128, 2)
+    return simulated.truth.astype(float), simulated.pan[None].astype(float)
 
 
 def test_pan_itself_has_all_its_detail(scene: tuple[np.ndarray, np.ndarray]) -> None:

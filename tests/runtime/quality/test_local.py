@@ -19,8 +19,12 @@ RATIO = 4
 
 @pytest.fixture(scope="module")
 def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    it = simulate(128, 128, 5)
-    return it.ms.astype(np.float64), it.pan.astype(np.float64), it.truth.astype(np.float64)
+    simulated = simulate(128, 128, 5)
+    return (
+        simulated.ms.astype(np.float64),
+        simulated.pan.astype(np.float64),
+        simulated.truth.astype(np.float64),
+    )
 
 
 def windows(image: np.ndarray, window: int) -> np.ndarray:

@@ -37,7 +37,7 @@ def test_no_more_are_made_than_there_is_room_for() -> None:
     count = len(made)
     time.sleep(0.05)
     assert len(made) == count
-    assert not [it for it in threading.enumerate() if it.name == "reader"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "reader"]
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
@@ -63,7 +63,7 @@ def test_work_is_done_in_order_before_the_block_ends() -> None:
         for i in range(20):
             behind.do(partial(slowly, i))
     assert done == list(range(20))
-    assert not [it for it in threading.enumerate() if it.name == "writer"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "writer"]
 
 
 def test_after_a_failure_nothing_more_is_done_and_it_is_raised() -> None:

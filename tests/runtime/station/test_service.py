@@ -221,7 +221,7 @@ def test_it_is_waited_for_with_pauses_that_grow(box: Box) -> None:
     def until_done(events: list[Event]) -> Callable[[Event], None]:
         def tell(event: Event) -> None:
             events.append(event)
-            if sum(it.event == "done" for it in events) == 2:
+            if sum(event.event == "done" for event in events) == 2:
                 stop.set()
 
         return tell
@@ -241,7 +241,7 @@ def test_an_inbox_that_is_gone_is_waited_for(box: Box) -> None:
 
     def tell(event: Event) -> None:
         events.append(event)
-        waits = sum(it.event == "waiting" for it in events)
+        waits = sum(event.event == "waiting" for event in events)
         if event.event == "look" and not waits and box.inbox.exists():
             box.inbox.rename(away)
         if event.event == "waiting" and waits == 3:

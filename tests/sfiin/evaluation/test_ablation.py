@@ -102,20 +102,20 @@ def test_figures_are_those_of_the_trained_network(tmp_path: Path) -> None:
     assert run.torch == torch.__version__
     assert run.seconds_per_step >= 0
     measured: dict[str, list[metrics.Quality]] = {}
-    for it in EXPERIMENT.judged:
+    for judged in EXPERIMENT.judged:
         rows = []  # tiles of 16 edge to edge, by hand
         for row in (0, 16):
             tiles = []
             for col in (0, 16):
-                ms = torch.from_numpy(it.ms[:, row // 4 : row // 4 + 4, col // 4 : col // 4 + 4])[None]
-                pan = torch.from_numpy(it.pan[:, row : row + 16, col : col + 16])[None]
+                ms = torch.from_numpy(judged.ms[:, row // 4 : row // 4 + 4, col // 4 : col // 4 + 4])[None]
+                pan = torch.from_numpy(judged.pan[:, row : row + 16, col : col + 16])[None]
                 with torch.no_grad():
                     tiles.append(result.network(ms, pan)[0].numpy())
             rows.append(np.concatenate(tiles, 2))
         product = np.clip(np.rint(np.concatenate(rows, 1).astype(np.float64)), 0, 2047)
-        assert it.truth is not None
-        measured.setdefault(it.meta["sensor"], []).append(
-            metrics.reference_quality(product, it.truth, 4, 2047.0)
+        assert judged.truth is not None
+        measured.setdefault(judged.meta["sensor"], []).append(
+            metrics.reference_quality(product, judged.truth, 4, 2047.0)
         )
     assert list(run.quality) == ["a", "b"]
     for sensor, found in run.quality.items():

@@ -99,7 +99,7 @@ WRAPS: dict[str, Callable[[State], Any]] = {
     "data-parallel": lambda s: prefixed(s, "module."),
     "compiled": lambda s: prefixed(s, "_orig_mod."),
     "compiled inside": lambda s: {
-        name.replace("process.", "process._orig_mod."): it for name, it in s.items()
+        name.replace("process.", "process._orig_mod."): tensor for name, tensor in s.items()
     },
     "lightning": lambda s: {
         "state_dict": prefixed(s, "model."),

@@ -15,9 +15,9 @@ from sfiin.runtime.quality.bicubic import bicubic
 
 
 def scene(bands: int = 4, ratio: int = 4, side: int = 96) -> tuple[torch.Tensor, torch.Tensor]:
-    it = simulate(side, side, 3, ratio=ratio)
-    ms = it.ms[np.arange(bands) % len(it.ms)]
-    return torch.from_numpy(ms[None] / 2047.0), torch.from_numpy(it.pan[None, None] / 2047.0)
+    scene = simulate(side, side, 3, ratio=ratio)
+    ms = scene.ms[np.arange(bands) % len(scene.ms)]
+    return torch.from_numpy(ms[None] / 2047.0), torch.from_numpy(scene.pan[None, None] / 2047.0)
 
 
 def network(**changes: object) -> SFIIN:
