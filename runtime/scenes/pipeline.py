@@ -220,28 +220,28 @@ class _Rows:
         waiting: deque[_Batch] = deque()
 
         def wanted(batches: Iterator[_Batch]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-            for ready in batches:
-                waiting.append(ready)
-                if ready.valid.any():  # where there is nothing to see there is nothing to compute, either
-                    yield ready.ms, ready.pan
+            for it in batches:
+                waiting.append(it)
+                if it.valid.any():  # where there is nothing to see there is nothing to compute, either
+                    yield it.ms, it.pan
 
         with closing(ahead(self._batches(batch), BATCHES_AHEAD)) as batches:
             for fused in _fused(session, wanted(batches)):
                 while not waiting[0].valid.any():
                     self._passed(waiting.popleft(), progress)
-                done = waiting.popleft()
-                for j, image, ms, good in zip(done.columns, fused, done.ms, done.valid, strict=True):
+                it = waiting.popleft()
+                for j, image, ms, good in zip(it.columns, fused, it.ms, it.valid, strict=True):
                     held = saturation.kept(image, ms, self._product.level, self._scene.gain)
-                    self._strip.add(done.row, j, held, good)
-                self._passed(done, progress)
-                if self._at_end(done) and done.row + 1 < len(self._tiles.rows) and stop():
+                    self._strip.add(it.row, j, held, good)
+                self._passed(it, progress)
+                if self._at_end(it) and it.row + 1 < len(self._tiles.rows) and stop():
                     return False
         while waiting:
             self._passed(waiting.popleft(), progress)
         return True
 
-    def _at_end(self, batch: _Batch) -> bool:
-        return batch.columns[-1] + 1 == len(self._tiles.cols)
+    def _at_end(self, it: _Batch) -> bool:
+        return it.columns[-1] + 1 == len(self._tiles.cols)
 
     def _batches(self, batch: int) -> Iterator[_Batch]:
         tiles, columns = self._tiles, range(len(self._tiles.cols))
@@ -254,16 +254,16 @@ class _Rows:
                 read = zip(*(self._scene.read(*window) for window in windows), strict=True)
                 yield _Batch(i, chosen, *map(np.stack, read))
 
-    def _passed(self, batch: _Batch, progress: Progress | None) -> None:
+    def _passed(self, it: _Batch, progress: Progress | None) -> None:
         """A batch has gone through the strip; with the last one of a row its lines are complete."""
-        if self._at_end(batch):
-            image, valid = self._strip.take(self._heights[batch.row])
-            if batch.row == 0:
+        if self._at_end(it):
+            image, valid = self._strip.take(self._heights[it.row])
+            if it.row == 0:
                 image, valid = image[:, self._scene.lead[0] :], valid[self._scene.lead[0] :]
             left = self._strip.left()
             self._behind.do(lambda: self._finished(image, valid, left))
         if progress:
-            progress(batch.row * len(self._tiles.cols) + batch.columns[-1] + 1, len(self._tiles))
+            progress(it.row * len(self._tiles.cols) + it.columns[-1] + 1, len(self._tiles))
 
     def _finished(self, image: NDArray[np.float32], valid: NDArray[np.bool_], left: Arrays) -> None:
         row = self._product.converted(image, valid)
