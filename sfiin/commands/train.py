@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sfiin.data.dataset import Given
     from sfiin.data.pairs import Pair, Source
     from sfiin.data.sensors import Sensor
-    from sfiin.evaluation.ablation import Variant
+    from sfiin.evaluation.ablation import AblationRun, Variant
     from sfiin.model.checkpoint import Architecture
     from sfiin.model.network import PanSharpener
     from sfiin.training.train import Progress
@@ -289,19 +289,24 @@ def ablate(
             output, variants, seed, experiment, lambda name, at: advance(1, f"{name}, ERGAS {at.ergas:.3f}")
         )
     if not quiet:
-        rows = [
-            (
-                run.variant,
-                run.training.seed,
-                run.parameters,
-                name,
-                f"{quality.psnr:.2f}",
-                f"{quality.ergas:.3f}",
-            )
-            for run in runs
-            for name, quality in run.quality.items()
-        ]
-        print_table("ablation", rows, ("variant", "seed", "parameters", "sensor", "PSNR dB", "ERGAS"))
+        _print_runs(runs)
+
+
+def _print_runs(runs: Sequence[AblationRun]) -> None:
+    """A line for each run and sensor."""
+    rows = [
+        (
+            run.variant,
+            run.training.seed,
+            run.parameters,
+            name,
+            f"{quality.psnr:.2f}",
+            f"{quality.ergas:.3f}",
+        )
+        for run in runs
+        for name, quality in run.quality.items()
+    ]
+    print_table("ablation", rows, ("variant", "seed", "parameters", "sensor", "PSNR dB", "ERGAS"))
 
 
 def _pairs(
