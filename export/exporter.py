@@ -121,7 +121,7 @@ def _contract(
     target: Target | None,
 ) -> Contract:
     """What the model promises; the choice of the lowering and the golden tiles are still to come."""
-    return Contract(
+    contract = Contract(
         sensor=network.sensor,
         tile=tile,
         lowering="matmul" if fourier == "auto" else fourier,
@@ -133,7 +133,10 @@ def _contract(
         versions={name: version(name) for name in ("sfiin", "torch", "onnx", "onnxruntime")},
         home=_home(source),
         block=target.block if target is not None and precision == "fp32" else 1,
-        influence=influence.measure(golden.fuser(network), tile, network.sensor),
+    )
+    # Only now, for a contract refuses a tile that does not fit.
+    return dataclasses.replace(
+        contract, influence=influence.measure(golden.fuser(network), tile, network.sensor)
     )
 
 
