@@ -85,8 +85,8 @@ def build(
     """Build a TensorRT plan from an exported model; contract and provenance go beside it."""
     if dla:
         raise MismatchError(
-            "--dla: a DLA has neither MatMul over batches of matrices nor Sin, Cos and Atan, of which the "
-            "frequency branch is made, and it would hand every block to the GPU and back; leave it out"
+            "--dla: a DLA has no MatMul over batches, no Sin, Cos or Atan, so that every block's "
+            "frequency branch would go to the GPU and back; leave it out"
         )
     options.refuse_existing(output, overwrite)
     requires("gpu", "onnx")

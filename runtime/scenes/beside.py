@@ -64,8 +64,8 @@ def refuse(output: Path, overwrite: bool, inputs: Iterable[str] = ()) -> None:
             )
         if not overwrite:
             raise OutputError(
-                f"{path}: is left of an older product, and would be taken for a part of the new one; "
-                "remove it, give another name, or --overwrite to replace both"
+                f"{path}: is left of an older product, and would pass for a part of the new one; "
+                "remove it, give another name, or replace both with --overwrite"
             )
 
 

@@ -132,7 +132,7 @@ def _images(folder: Path, paths: Iterable[Path]) -> Delivery:
         ", ".join(f"{path.name} ({count} bands)" for path, count in list(counts.items())[:8]) or "no image"
     )
     raise SceneError(
-        f"{folder.name}: no delivery that is known, and not one image of one band and one of several: {names}; "
+        f"{folder.name}: no known delivery, nor one image of one band beside one of several: {names}; "
         "call them pan.tif and ms.tif, or name them with --pan and --ms"
     )
 

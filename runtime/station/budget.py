@@ -56,9 +56,9 @@ def budget(scene: Scene, tiles: TilePlan, batch: int, base: int, limit: int | No
     least = Budget(base, buffers, LEAST_CACHE).total
     if limit < least:
         raise InputError(
-            f"--memory {in_mib(limit)}: a scene {scene.width} pixels wide takes {in_mib(least)} at least: "
-            f"{in_mib(base)} for Python and the model, {in_mib(buffers)} for rows of tiles, the rest for GDAL; give "
-            "more, a smaller --batch, or a model of a smaller tile"
+            f"--memory {in_mib(limit)}: this scene takes {in_mib(least)} at least "
+            f"(Python and the model {in_mib(base)}, rows of {scene.width} pixels {in_mib(buffers)}, GDAL the rest); "
+            "give more, a smaller --batch, or a model of a smaller tile"
         )
     return Budget(base, buffers, min(wanted, limit - Budget(base, buffers, 0).total))
 

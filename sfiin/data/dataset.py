@@ -173,8 +173,8 @@ def _in_range(pair: Pair, peak: float, where: str) -> Pair:
         return dataclasses.replace(fitting.scaled(pair, peak), meta=meta)
     if found.negative or found.high > 2 * peak:
         raise InputError(
-            f"{where}: {pair.name}: values range from {found.low:g} to {found.high:g}, which digital numbers of 0 to "
-            f"{peak:g} do not; say what range they have with --bits, or bring them to digital numbers"
+            f"{where}: {pair.name}: values range from {found.low:g} to {found.high:g}, not within 0 to {peak:g}; "
+            "give their range with --bits, or bring them to digital numbers"
         )
     return dataclasses.replace(pair, meta=meta)
 

@@ -128,8 +128,8 @@ def _of_scenes(scenes: Sequence[ScenePair], patch: int) -> tuple[list[Source], l
         cut = width - max(side, width // 4)
         if cut < side:
             raise InputError(
-                f"{scene.name}: {width * scene.ratio} PAN pixels wide at reduced resolution, too few to train on one "
-                f"part and judge by another; give two scenes or more, or a smaller --patch (now {patch})"
+                f"{scene.name}: {width * scene.ratio} PAN pixels wide when reduced, too few to divide for training "
+                f"and judging; give two scenes or more, or a smaller --patch (now {patch})"
             )
         return [Left(scene, cut)], windows(scene, patch, cut)
     held = [scene for i, scene in enumerate(scenes) if i % 8 == 3] or [scenes[-1]]

@@ -298,7 +298,7 @@ def _divided(pair: Pair, tile: int) -> tuple[Pair, Pair]:
     cut = width - max(tile // ratio, width // 4)
     if cut * ratio < tile:
         raise InputError(
-            f"{pair.name}: {width * ratio} PAN pixels wide, too few to train on one part and judge by another; "
+            f"{pair.name}: {width * ratio} PAN pixels wide, too few to divide for training and judging; "
             f"give four pairs or more, or a smaller --patch (now {tile})"
         )
     return _columns(pair, slice(0, cut), ratio), _columns(pair, slice(cut, width), ratio)

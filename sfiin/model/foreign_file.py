@@ -176,8 +176,8 @@ def _no_pickle(path: Path, error: BaseException) -> str:
     if first == b"\x80" and _is_plain_pickle(path):
         new = path.with_suffix(".weights.pth").name
         return (
-            f"{path}: not a file of tensors only: a plain pickle, which torch.save did not write; where you trust it, "
-            f"run in Python: torch.save(pickle.load(open('{path.name}', 'rb')), '{new}'), and import that"
+            f"{path}: not a file of tensors only: a plain pickle, not of torch.save; if you trust it, import what "
+            f"this Python writes: torch.save(pickle.load(open('{path.name}', 'rb')), '{new}')"
         )
     if first + head == b"PK\x03\x04":
         return f"{path}: not a file of tensors only: its archive is cut short or damaged; fetch it again"
@@ -205,12 +205,12 @@ def _what_else(path: Path, foreign: list[str]) -> str:
     load = f"torch.load('{path.name}', weights_only=False)"
     if any("torch.nn.modules" in name for name in foreign):
         return (
-            f"{path}: not a file of tensors only: a pickled module ({named}), which is code; where you trust it, and "
-            f"with its source at hand, run in Python: torch.save({load}.state_dict(), '{new}'), and import that"
+            f"{path}: not a file of tensors only: a pickled module ({named}) is code; if you trust it and have its "
+            f"source, import what this Python writes: torch.save({load}.state_dict(), '{new}')"
         )
     return (
-        f"{path}: not a file of tensors only: it also holds {named}, and reading that runs code; where you trust it, "
-        f"run in Python: d = {load}; torch.save(d['net'], '{new}') with the key of the weights, and import that"
+        f"{path}: not a file of tensors only: it also holds {named}, which runs code when read; if you trust it, "
+        f"import what this Python writes: torch.save({load}['net'], '{new}'), 'net' being the weights' key"
     )
 
 

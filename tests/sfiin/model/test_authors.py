@@ -300,7 +300,7 @@ REFUSED: dict[str, Callable[[Path, State], object]] = {
         ("harmful", "tensors only: it also holds (posix|nt).mkdir"),
         (
             "harmful beside weights",
-            "tensors only: it also holds (posix|nt).mkdir, and reading that runs code",
+            "tensors only: it also holds (posix|nt).mkdir, which runs code when read",
         ),
         ("text", "tensors only"),
         ("empty", "empty; fetch it again"),
