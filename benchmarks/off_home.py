@@ -3,8 +3,9 @@
     python benchmarks/off_home.py --imagery DIR -o benchmarks/off-home.json [--model NAME]
     python benchmarks/off_home.py -o benchmarks/off-home.json --table
 
-`DIR` holds `check/`, pairs that were never trained on, `train/`, and `landsat/check/` as `landsat_pairs.py` writes
-it. Of each pair the middle is judged, at most `SIDE` PAN pixels a side; the report is added to model by model.
+`DIR` holds `check/`, pairs that were never trained on, `train/`, and `landsat/check/` as `landsat_pairs.py`
+writes it. Of each pair the middle is judged, at most `SIDE` PAN pixels a side; the report is added to model
+by model.
 """
 
 from __future__ import annotations

@@ -109,7 +109,8 @@ def demo(
     ] = Path("demo"),
     quiet: options.Quiet = False,
 ) -> None:
-    """Go the whole way: export, check, run, judge and draw, on a simulated scene with known truth and a real one."""
+    """Go the whole way: export, check, run, judge and draw, on a simulated scene with known truth and a real
+    one."""
     requires("export", *MODULES, "matplotlib")
     from sfiin.export.demo import demo as run_demo
 

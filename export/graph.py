@@ -100,7 +100,8 @@ class _Emitter:
         return self.refinement(net.refine, self.conv(net.gather, gathered), gain_out=gain_out)
 
     def upsample(self, part: nn.Module, x: str) -> str:
-        """MS on the PAN grid: by a convolution to phases, or, with aligned corners, by a matrix for each side."""
+        """MS on the PAN grid: by a convolution to phases, or, with aligned corners, by a matrix for each
+        side."""
         with self.graph.scope("upsample"):
             if isinstance(part, AlignedUpsample):
                 rows, columns = (_array(part.matrix(side // part.ratio)) for side in self.tile)

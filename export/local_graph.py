@@ -1,4 +1,5 @@
-"""How do local statistics and proposals look in an ONNX graph? `sfiin.model.injection`, in standard operators.
+"""How do local statistics and proposals look in an ONNX graph? `sfiin.model.injection`, in standard
+operators.
 
 Windows' means and resampling are grouped convolutions with constant weights. All of it stays in the scope
 `local`, which every lower precision leaves in FP32: it computes with small differences of DN.
@@ -54,7 +55,8 @@ class Views:
 
 
 class LocalGraph:
-    """Adds an `Injection` to a graph; each method mirrors one there. `tile` is (height, width), PAN pixels."""
+    """Adds an `Injection` to a graph; each method mirrors one there. `tile` is (height, width), PAN
+    pixels."""
 
     def __init__(self, part: Injection, graph: GraphBuilder, tile: tuple[int, int]) -> None:
         self.part, self.graph, self.op = part, graph, graph.op

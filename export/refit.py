@@ -79,8 +79,8 @@ def require_refittable(path: Path, sidecar: Sidecar, weights: Path) -> None:
         )
     if contract.precision != "fp32":
         raise MismatchError(
-            f"{path}: precision: which of the weights are {contract.precision} was decided by the old ones; export and "
-            "build anew"
+            f"{path}: precision: which of the weights are {contract.precision} was decided by the old ones; "
+            "export and build anew"
         )
     network = checkpoint.load_sfiin(weights, (contract.tile.height, contract.tile.width))
     config = dataclasses.asdict(network.config)

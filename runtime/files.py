@@ -86,8 +86,8 @@ def write_fresh(path: Path, text: str) -> None:
 
 
 def own_folder(path: Path, mode: int = 0o777) -> Path:
-    """A folder of ours where others may write: made where there is none. A link or a file in its place is moved
-    aside, and never followed. Raises OSError."""
+    """A folder of ours where others may write: made where there is none. A link or a file in its place is
+    moved aside, and never followed. Raises OSError."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         path.rename(path.with_name(f"{path.name}.{secrets.token_hex(4)}"))
     with suppress(FileExistsError):

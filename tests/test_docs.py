@@ -1,4 +1,5 @@
-"""The documentation is true: its tables are those that the measurements give, its commands those that there are."""
+"""The documentation is true: its tables are those that the measurements give, its commands those that there
+are."""
 
 from __future__ import annotations
 

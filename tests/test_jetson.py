@@ -1,4 +1,5 @@
-"""Does a Jetson get what the guide promises? Its commands on a bare Python 3.10, down to what needs the device."""
+"""Does a Jetson get what the guide promises? Its commands on a bare Python 3.10, down to what needs the
+device."""
 
 from __future__ import annotations
 

@@ -132,7 +132,8 @@ class NativeSession:
         except onnx_graph.UnknownGraphError as error:
             self._release()
             raise UnavailableError(
-                f"{model}: the native kernels do not know its graph ({error}); --provider cpu runs it in ONNX Runtime"
+                f"{model}: the native kernels do not know its graph ({error}); --provider cpu runs it in "
+                "ONNX Runtime"
             ) from None
         self._free = deque(self._programs)
         self._pool = ThreadPoolExecutor(len(self._programs), "native")
@@ -229,8 +230,8 @@ class NativeSession:
         beside = golden.beside(model)
         if not beside.is_file():
             raise UnavailableError(
-                f"{model}: no golden tiles beside it, on which the native kernels would have to prove themselves; "
-                "--provider cpu runs it in ONNX Runtime"
+                f"{model}: no golden tiles beside it, on which the native kernels would have to prove "
+                "themselves; --provider cpu runs it in ONNX Runtime"
             )
         try:
             tiles = golden.read(beside, self._contract)

@@ -59,7 +59,8 @@ class Store:
 
 @dataclass
 class Convolution:
-    """`weight`: (outputs, inputs / groups, height, width). `scale` multiplies inputs, `residual` is added last."""
+    """`weight`: (outputs, inputs / groups, height, width). `scale` multiplies inputs, `residual` is added
+    last."""
 
     size: Size
     inputs: Planes

@@ -155,7 +155,8 @@ def read(plan: Path) -> Sidecar:
         sidecar = decode_sealed(Sidecar, _text(path), str(path))
     except OSError as error:
         raise InputError(
-            f"{path}: a plan's sidecar cannot be read ({error.strerror}); keep it beside the plan, or build it again"
+            f"{path}: a plan's sidecar cannot be read ({error.strerror}); keep it beside the plan, or build "
+            "it again"
         ) from None
     except UnicodeDecodeError:
         raise ContractError(f"{path}: not JSON (not UTF-8)") from None
@@ -204,7 +205,8 @@ def require_runs(plan: Path, build: Build, flavour: Flavour, version: str, devic
     if not _version_runs(build, version):
         what = "version-compatible " if build.version_compatible else ""
         raise MismatchError(
-            f"{plan}: tensorrt: a {what}plan of version {build.tensorrt}, but the library here is {version}; {remedy}"
+            f"{plan}: tensorrt: a {what}plan of version {build.tensorrt}, but the library here is {version}; "
+            f"{remedy}"
         )
     if not _device_runs(build, device):
         wanted = ", ".join(build.compute_capabilities)
@@ -235,7 +237,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _require(holds: bool, plan: Path, name: str, found: str, told: str) -> None:
     if not holds:
         raise MismatchError(
-            f"{plan}: {name}: the plan has {found}, its sidecar says {told}; they do not belong together, build again"
+            f"{plan}: {name}: the plan has {found}, its sidecar says {told}; they do not belong together, "
+            "build again"
         )
 
 

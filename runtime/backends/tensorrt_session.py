@@ -235,7 +235,7 @@ class TensorRTSession:
     ) -> None:
         self.close()
 
-    # --- set up -------------------------------------------------------------------------------------------------------
+    # --- set up ---
 
     def _loaded(self, path: Path, plugin_library: Path) -> Any:
         self._messages: list[str] = []
@@ -269,7 +269,8 @@ class TensorRTSession:
         for name, shape in self._contract.shapes.items():
             if tensors[name].shape != shape:
                 raise MismatchError(
-                    f"tile: the plan's '{name}' is {tensors[name].shape}, its contract says {shape}; build it again"
+                    f"tile: the plan's '{name}' is {tensors[name].shape}, its contract says {shape}; build "
+                    "it again"
                 )
         events = (self._own(self._cuda.event, self._cuda.free_event) for _ in range(4))
         return _Slot(tensors["ms"], tensors["pan"], tensors["hrms"], *events)
@@ -297,7 +298,7 @@ class TensorRTSession:
         self._owned.callback(free, made)
         return made
 
-    # --- one batch ----------------------------------------------------------------------------------------------------
+    # --- one batch ---
 
     def _pieces(self, ms: Image, pan: Image) -> Iterator[tuple[Image, Image]]:
         largest = self._build.batch[2]
@@ -360,7 +361,7 @@ class TensorRTSession:
         self._cuda.synchronize(slot.done)
         return slot.hrms.view(count).astype(np.float32)  # a copy: the buffer goes to the next batch
 
-    # --- failing ------------------------------------------------------------------------------------------------------
+    # --- failing ---
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

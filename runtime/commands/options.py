@@ -25,8 +25,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="FILE",
-        help="An exported model (.onnx), a plan, a served one (grpc://HOST:PORT/NAME), or the manifest.json of a "
-        "slot; else a shipped one that fits.",
+        help="An exported model (.onnx), a plan, a served one (grpc://HOST:PORT/NAME), or the manifest.json "
+        "of a slot; else a shipped one that fits.",
     ),
 ]
 
@@ -36,8 +36,8 @@ Provider = Annotated[
     Literal["auto", "native", "cpu", "cuda", "tensorrt"],
     typer.Option(
         "--provider",
-        help="What the model runs on; auto: the GPU where it can, else the native kernels or ONNX Runtime's CPU; "
-        "plans in TensorRT.",
+        help="What the model runs on; auto: the GPU where it can, else the native kernels or ONNX Runtime's "
+        "CPU; plans in TensorRT.",
     ),
 ]
 Threads = Annotated[
@@ -110,7 +110,8 @@ Coregister = Annotated[
     typer.Option(
         "--coregister",
         metavar="[shift|local]",
-        help="Move MS onto PAN: by one shift, or by a smooth field of local ones; an error where it cannot be told.",
+        help="Move MS onto PAN: by one shift, or by a smooth field of local ones; an error where it cannot "
+        "be told.",
     ),
 ]
 RequireAlignment = Annotated[
@@ -178,7 +179,8 @@ WorkerMemory = Annotated[
     typer.Option(
         "--worker-memory",
         metavar="SIZE",
-        help="What the process that works on scenes may allocate at most; a scene beyond it fails, and no more.",
+        help="What the process that works on scenes may allocate at most; a scene beyond it fails, and no "
+        "more.",
     ),
 ]
 Log = Annotated[

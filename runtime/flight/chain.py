@@ -1,8 +1,9 @@
-"""How does an unpacked bundle become a session? Its chain, each link opened when it is needed, behind a guard.
+"""How does an unpacked bundle become a session? Its chain, each link opened when it is needed, behind a
+guard.
 
-The last link is MS resampled to PAN's grid, which cannot fail and is added to every chain. Limits for the guard's
-looks at tiles come with the bundle (`limits.json`, measured on real tiles when it was made); without them they are
-measured on the natural ones among the golden tiles, which is said.
+The last link is MS resampled to PAN's grid, which cannot fail and is added to every chain. Limits for the
+guard's looks at tiles come with the bundle (`limits.json`, measured on real tiles when it was made); without
+them they are measured on the natural ones among the golden tiles, which is said.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ Tiles = NDArray[np.float32]
 
 
 class MethodSession:
-    """A classical method as a session: each tile by itself, with the contract of the network that it stands in for."""
+    """A classical method as a session: each tile by itself, with the contract of the network that it stands
+    in for."""
 
     def __init__(self, contract: Contract, method: str) -> None:
         self._contract, self._method = contract, METHODS[method]
@@ -56,7 +58,8 @@ class MethodSession:
 def open_bundle(folder: Path, choice: Choice = "auto", threads: int = 0) -> Guard:
     """Open an unpacked bundle, such as a slot's.
 
-    Raises InputError for one that is not sound, CheckFailedError where none of its artefacts can be opened and proven.
+    Raises InputError for one that is not sound, CheckFailedError where none of its artefacts can be opened
+    and proven.
     """
     manifest = bundle.read_unpacked(folder)
     contract = plan.contract_of(folder / manifest.artefacts[0])
@@ -65,7 +68,8 @@ def open_bundle(folder: Path, choice: Choice = "auto", threads: int = 0) -> Guar
 
 
 def limits(folder: Path, contract: Contract) -> Limits:
-    """A bundle's limits, else what its natural golden tiles show, widened. Raises InputError for a damaged file."""
+    """A bundle's limits, else what its natural golden tiles show, widened. Raises InputError for a damaged
+    file."""
     path = folder / LIMITS
     if not path.is_file():
         artefact = folder / bundle.read_unpacked(folder).artefacts[0]

@@ -55,8 +55,8 @@ _OLI = {
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """A band that is an image: of which open `file`, its `index` there, its `number` among all, from 1 both; the
-    `word` that it says, or None."""
+    """A band that is an image: of which open `file`, its `index` there, its `number` among all, from 1 both;
+    the `word` that it says, or None."""
 
     file: Any
     index: int
@@ -105,8 +105,9 @@ def look(files: Sequence[Any], stated: Sequence[str | None] | None = None) -> li
 def choose(found: Sequence[Band], wanted: Sequence[str], override: str | None = None) -> Choice:
     """The bands that are `wanted`, in that order.
 
-    `override` is a list of numbers in the wanted order, or of `name=number`. Raises InputError for one that is
-    neither, MismatchError, which begins with "bands", where the wanted bands are not there, or cannot be told.
+    `override` is a list of numbers in the wanted order, or of `name=number`. Raises InputError for one that
+    is neither, MismatchError, which begins with "bands", where the wanted bands are not there, or cannot be
+    told.
     """
     if override:
         return _overridden(found, wanted, override)
@@ -194,8 +195,8 @@ def _overridden(found: Sequence[Band], wanted: Sequence[str], text: str) -> Choi
         )
         if not number.strip().isdigit() or not 1 <= int(number) <= len(found) or not word or word in numbers:
             raise InputError(
-                f"--bands {text}: give {len(wanted)} numbers from 1 to {len(found)}, for {', '.join(wanted)}, "
-                "or name=number for each of these"
+                f"--bands {text}: give {len(wanted)} numbers from 1 to {len(found)}, for "
+                f"{', '.join(wanted)}, or name=number for each of these"
             )
         numbers[word.casefold()] = int(number)
     chosen = [

@@ -96,7 +96,8 @@ def _paired(folder: Path, parts: list[Part]) -> Delivery:
     if len(pairs) != 1:
         names = ", ".join(sorted({path.name for part in parts for path in part.files})[:8])
         raise SceneError(
-            f"{folder.name}: holds {len(pairs)} pairs of PAN and MS ({names}); name one pair with --pan and --ms"
+            f"{folder.name}: holds {len(pairs)} pairs of PAN and MS ({names}); name one pair with --pan and "
+            "--ms"
         )
     pan, ms = pairs[0]
     for path in (*pan.files, *ms.files):
@@ -145,5 +146,6 @@ def _check_inside(folder: Path, parts: Iterable[Part]) -> None:
             for each in named:
                 if not each.resolve().is_relative_to(root):
                     raise SceneError(
-                        f"{folder.name}: its metadata name {each.name} outside of it; deliver the images with them"
+                        f"{folder.name}: its metadata name {each.name} outside of it; deliver the images "
+                        "with them"
                     )

@@ -152,8 +152,9 @@ def _require_range(report: Sharpened, scene: Scene) -> None:
     clipped = sum(report.clipped.values())
     if clipped > MOST_CLIPPED * valid:
         raise MismatchError(
-            f"scale: {clipped / valid:.0%} of the product's values do not fit into {scene.dtype.name} and would be "
-            f"clipped; the files' numbers are not what the model wants, or --gain {scene.gain:g} is wrong"
+            f"scale: {clipped / valid:.0%} of the product's values do not fit into {scene.dtype.name} and "
+            f"would be clipped; the files' numbers are not what the model wants, or --gain {scene.gain:g} is "
+            "wrong"
         )
 
 

@@ -76,20 +76,23 @@ def relation(pan: Any, ms: Any, ratio: int) -> tuple[Array, tuple[str, ...]]:
         return _by_gcps(pan, ms)
     note = ""
     if any((file.rpcs or file.gcps[0]) for file in (pan, ms)):
-        note = "only one of PAN and MS says where it lies (RPCs, control points): they are laid on one another by sizes"
+        note = (
+            "only one of PAN and MS says where it lies (RPCs, control points): "
+            "they are laid on one another by sizes"
+        )
     return by_size(pan, ms, ratio), (note,) if note else ()
 
 
 def by_size(pan: Any, ms: Any, ratio: int) -> Array:
-    """The relation of two images that begin at one corner. Raises SceneError where their sizes are nearly, but
-    not to less than an MS pixel, in the ratio: nothing tells which lines are too many."""
+    """The relation of two images that begin at one corner. Raises SceneError where their sizes are nearly,
+    but not to less than an MS pixel, in the ratio: nothing tells which lines are too many."""
     steps = []
     for fine, coarse in ((pan.width, ms.width), (pan.height, ms.height)):
         alike = abs(fine - ratio * coarse) < ratio
         if not alike and abs(fine / coarse / ratio - 1) < _NEARLY:
             raise SceneError(
-                f"{ms.name}: without georeferences PAN must be {ratio} times MS' size, to less than one MS pixel, "
-                f"not {pan.height}x{pan.width} to {ms.height}x{ms.width}"
+                f"{ms.name}: without georeferences PAN must be {ratio} times MS' size, to less than one MS "
+                f"pixel, not {pan.height}x{pan.width} to {ms.height}x{ms.width}"
             )
         steps.append(ratio if alike else fine / coarse)
     return np.diag([*steps, 1.0])
@@ -105,7 +108,8 @@ def _one_located(pan: Any, ms: Any, ratio: int) -> tuple[Array, tuple[str, ...]]
         )
     name = "PAN" if lacking is pan else "MS"
     return by_size(pan, ms, ratio), (
-        f"{name} has no georeference: as the sizes are in the exact ratio, it is taken to lie where the other does",
+        f"{name} has no georeference: as the sizes are in the exact ratio, it is taken to lie where the "
+        "other does",
     )
 
 
@@ -157,7 +161,8 @@ def _check_crs(pan: Any, ms: Any) -> tuple[str, ...]:
         low, high = other_corners.min(0), other_corners.max(0)
         if (lacking_corners >= low - (high - low)).all() and (lacking_corners <= high + (high - low)).all():
             return (
-                f"{name} has no CRS, and is taken to be in the other file's, where it lies by its coordinates",
+                f"{name} has no CRS, and is taken to be in the other file's, where it lies by its "
+                "coordinates",
             )
         raise SceneError(
             f"{lacking.name}: no CRS, and by its coordinates it does not lie where the other file does; "

@@ -85,7 +85,8 @@ def _require_file(name: Name) -> None:
     beside = path.with_name(f"{path.name}.aux.xml")
     if beside.is_file() and beside.stat().st_size > access.MOST_TEXT:
         raise SceneError(
-            f"{beside}: {beside.stat().st_size >> 20} MiB, which no statistics take; remove it, GDAL reads all of it"
+            f"{beside}: {beside.stat().st_size >> 20} MiB, which no statistics take; remove it, GDAL reads "
+            "all of it"
         )
 
 

@@ -57,8 +57,8 @@ def budget(scene: Scene, tiles: TilePlan, batch: int, base: int, limit: int | No
     if limit < least:
         raise InputError(
             f"--memory {in_mib(limit)}: this scene takes {in_mib(least)} at least "
-            f"(Python and the model {in_mib(base)}, rows of {scene.width} pixels {in_mib(buffers)}, GDAL the rest); "
-            "give more, a smaller --batch, or a model of a smaller tile"
+            f"(Python and the model {in_mib(base)}, rows of {scene.width} pixels {in_mib(buffers)}, GDAL the "
+            "rest); give more, a smaller --batch, or a model of a smaller tile"
         )
     return Budget(base, buffers, min(wanted, limit - Budget(base, buffers, 0).total))
 

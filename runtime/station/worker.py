@@ -1,4 +1,5 @@
-"""What does a worker do? It works on the scenes that it is asked for, so that nothing they do reaches further.
+"""What does a worker do? It works on the scenes that it is asked for, so that nothing they do reaches
+further.
 
 It is started by `sfiin.runtime.station.isolation` as `python -m sfiin.runtime.station.worker FD`. Requests
 come by standard input and replies go to the file descriptor FD, a JSON document a line:

@@ -70,7 +70,8 @@ def evaluate(
         bool,
         typer.Option(
             "--thorough",
-            help="By source, beside all classical methods: as given, PAN as crisp as the truth, and without truth.",
+            help="By source, beside all classical methods: as given, PAN as crisp as the truth, and without "
+            "truth.",
         ),
     ] = False,
     gate: Annotated[

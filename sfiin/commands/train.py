@@ -60,8 +60,8 @@ Reduction = Annotated[
     list[str],
     typer.Option(
         metavar="given|mtf|bicubic",
-        help="How MS comes about: as given in the file, by the sensor's MTF, or by bicubic reduction of the truth; "
-        "several times for a mix.",
+        help="How MS comes about: as given in the file, by the sensor's MTF, or by bicubic reduction of the "
+        "truth; several times for a mix.",
     ),
 ]
 

@@ -67,7 +67,8 @@ class PairOptions:
         str | None,
         typer.Option(
             metavar="NAME|FILE.toml",
-            help="Make each patch anew, as other sensors would: 'sensors', 'sensors8', 'landsat', or a table.",
+            help="Make each patch anew, as other sensors would: 'sensors', 'sensors8', 'landsat', or a "
+            "table.",
         ),
     ] = None
     leave_out: Annotated[

@@ -1,11 +1,10 @@
 """Which images does a network learn from, and how are patches drawn from them?
 
 A pair is PAN, MS and, at reduced resolution, the truth. It lies in a file or folder that `sfiin.data.reading`
-reads, such as an `.npz` with `pan` (H, W), `ms` (B, h, w), `gt` (B, H, W) where there is ground truth, and `meta`,
-a JSON string; or in a folder with the GeoTIFFs
-`pan.tif` and `ms.tif`, of which windows are read when they are drawn, whatever their size. What has no truth
-is reduced by Wald's protocol (Wald, Ranchin, Mangolini 1997): the MS becomes the truth, and PAN and MS are
-degraded by the ratio.
+reads, such as an `.npz` with `pan` (H, W), `ms` (B, h, w), `gt` (B, H, W) where there is ground truth, and
+`meta`, a JSON string; or in a folder with the GeoTIFFs `pan.tif` and `ms.tif`, of which windows are read when
+they are drawn, whatever their size. What has no truth is reduced by Wald's protocol (Wald, Ranchin, Mangolini
+1997): the MS becomes the truth, and PAN and MS are degraded by the ratio.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Does a model hold on sources that it was not made for? All methods, source by source, in three ways.
 
-`given`: against the truth, with MS and PAN as the pair gives them, or as Wald's protocol makes them from a pair
-without truth. `matched`: the same once PAN and truth are equally crisp, as they are for a user who expects a
-product as sharp as PAN. `full`: as delivered, without a truth. `shortfalls` is the gate before a model becomes
-a default: on no source may a classical method lead by more than `MARGIN`.
+`given`: against the truth, with MS and PAN as the pair gives them, or as Wald's protocol makes them from a
+pair without truth. `matched`: the same once PAN and truth are equally crisp, as they are for a user who
+expects a product as sharp as PAN. `full`: as delivered, without a truth. `shortfalls` is the gate before a
+model becomes a default: on no source may a classical method lead by more than `MARGIN`.
 """
 
 from __future__ import annotations

@@ -1,17 +1,19 @@
 """How are training patches varied, so that a network learns what sensors have in common, not one set's ways?
 
-Sets of pairs contradict one another: how sharp PAN is beside the truth (fine contrast of truth over PAN's: 0.4
-to 2), how MS was reduced (blocks, an MTF, bicubic interpolation), and where MS pixels lie (some sets: half a
-PAN pixel off). A network that sees one of these learns it: to blur, or to undo a block mean. So a patch is made
-anew from its truth and PAN, each time otherwise:
+Sets of pairs contradict one another: how sharp PAN is beside the truth (fine contrast of truth over PAN's:
+0.4 to 2), how MS was reduced (blocks, an MTF, bicubic interpolation), and where MS pixels lie (some sets:
+half a PAN pixel off). A network that sees one of these learns it: to blur, or to undo a block mean. So a
+patch is made anew from its truth and PAN, each time otherwise:
 
 - PAN is blurred, or the truth, until the truth's fine contrast is a drawn multiple of PAN's;
 - both are softened together, as optics and resampling do;
-- MS is reduced by blocks, by bicubic interpolation, or by an MTF of a drawn gain and, at times, a drawn offset;
+- MS is reduced by blocks, by bicubic interpolation, or by an MTF of a drawn gain and, at times, a drawn
+  offset;
 - noise is added.
 
-A pair without truth is reduced by Wald's protocol with several gains for PAN. Pairs of another number of bands
-may lend their patches, with their bands mixed. Everything is determined by the random state that is handed in.
+A pair without truth is reduced by Wald's protocol with several gains for PAN. Pairs of another number of
+bands may lend their patches, with their bands mixed. Everything is determined by the random state that is
+handed in.
 """
 
 from __future__ import annotations
@@ -105,7 +107,8 @@ class Varied:
 
     @cached_property
     def sharpness(self) -> tuple[list[float], list[float]]:
-        """The truth's fine contrast over PAN's, for each of `SIGMAS` that blurs PAN, and that blurs the truth."""
+        """The truth's fine contrast over PAN's, for each of `SIGMAS` that blurs PAN, and that blurs the
+        truth."""
         pair = self.pair
         assert pair.truth is not None
         truth, pan = crispness(pair.truth), crispness(pair.pan)
@@ -157,7 +160,8 @@ class Varied:
     def _mixed(
         self, images: tuple[Image, Image, Image], random: np.random.Generator
     ) -> tuple[Image, Image, Image]:
-        """The same mixes of the pair's bands in MS and truth: each near to one band, with some of the others."""
+        """The same mixes of the pair's bands in MS and truth: each near to one band, with some of the
+        others."""
         if not self.mixed:
             return images
         ms, pan, truth = images
@@ -170,8 +174,8 @@ class Varied:
 def varied(pairs: Sequence[Pair], drawing: Drawing, bands: int, sensor: sensors.Sensor) -> list[Varied]:
     """What to draw from: pairs with truth, the others by Wald's protocol once for each of PAN's gains.
 
-    Pairs of another number of bands than `bands` come in with the weight that makes their share `lent`, not at
-    all where that is 0. Raises InputError where nothing is left.
+    Pairs of another number of bands than `bands` come in with the weight that makes their share `lent`, not
+    at all where that is 0. Raises InputError where nothing is left.
     """
     found: list[Varied] = []
     for pair in pairs:
@@ -257,7 +261,8 @@ def around(image: NDArray[Any], row: int, col: int, side: int) -> NDArray[Any]:
 
 
 def gaussian(image: NDArray[Any], sigma: float) -> NDArray[Any]:
-    """As `sfiin.runtime.quality.detail.gaussian`, faster by a compiled filter, in the image's own precision."""
+    """As `sfiin.runtime.quality.detail.gaussian`, faster by a compiled filter, in the image's own
+    precision."""
     if sigma < 0.05:
         return image
     return np.asarray(ndimage.gaussian_filter(image, (0, sigma, sigma), mode="nearest", truncate=4.0))
@@ -269,7 +274,8 @@ def single(image: NDArray[Any]) -> Image:
 
 
 def named(name: str) -> Drawing:
-    """The drawing of this name, or the one in a TOML file. Raises InputError that names the file and the field."""
+    """The drawing of this name, or the one in a TOML file. Raises InputError that names the file and the
+    field."""
     path = Path(name) if name.endswith(".toml") else Path(__file__).with_name("drawings.toml")
     try:
         document = parse(path.read_text(encoding="utf-8"))

@@ -194,8 +194,8 @@ def test_rounding_is_that_of_numpy(model: Model, steps: list[tuple[str, float]],
 
 
 def test_onnx_runtime_itself_does_not_round(model: Model) -> None:
-    """Why the rounded graph is there: as it runs on a CPU the graph keeps float32 between its nodes, on x86 at
-    least."""
+    """Why the rounded graph is there: as it runs on a CPU the graph keeps float32 between its nodes, on x86
+    at least."""
     x = np.random.default_rng(0).normal(0, 2, 200).astype(np.float32)
     graph = chain(model, ["Abs", "Abs", "Abs"], [1.37, 1.21, 0.77])
     expected = by_hand(["Abs", "Abs", "Abs"], [1.37, 1.21, 0.77], x)

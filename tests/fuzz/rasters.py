@@ -2,11 +2,11 @@
 
     python tests/fuzz/rasters.py --seeds 0:1000 --model runtime/models/sfiin-vhr4.onnx
 
-Each seed makes a good scene, spoils one of its files (bytes, an IFD, geokeys, a sidecar, values), and runs the
-command in a process of its own, forked from one that has everything imported, with time and memory bounded.
-A run is right when it ends with a product that can be read, or with one line, a documented exit code, and
-nothing left behind. Everything else is a finding: a traceback, a signal, a hang, leftovers. The same seed
-makes the same scene.
+Each seed makes a good scene, spoils one of its files (bytes, an IFD, geokeys, a sidecar, values), and runs
+the command in a process of its own, forked from one that has everything imported, with time and memory
+bounded. A run is right when it ends with a product that can be read, or with one line, a documented exit
+code, and nothing left behind. Everything else is a finding: a traceback, a signal, a hang, leftovers. The
+same seed makes the same scene.
 """
 
 from __future__ import annotations
@@ -210,8 +210,8 @@ def sidecar(path: Path, chance: random.Random) -> str:
             + ", ".join([str(number)] * 6).encode()
             + b"</GeoTransform>"
             b"</PAMDataset>",
-            b"<PAMDataset><Metadata><MDI key='AREA_OR_POINT'>\xe9\xfc</MDI></Metadata><PAMRasterBand band='1'>"
-            b"<NoDataValue>"
+            b"<PAMDataset><Metadata><MDI key='AREA_OR_POINT'>\xe9\xfc</MDI></Metadata>"
+            b"<PAMRasterBand band='1'><NoDataValue>"
             + str(number).encode()
             + b"</NoDataValue><Scale>nan</Scale></PAMRasterBand></PAMDataset>",
             b"<PAMDataset><GCPList><GCP Id='' Pixel='nan' Line='1' X='inf' Y='1'/></GCPList></PAMDataset>",
@@ -277,9 +277,17 @@ def swapped(path: Path, chance: random.Random) -> str:
 
 
 DAMAGE: tuple[Callable[[Path, random.Random], str], ...] = (
-    some_bytes, some_bytes, length, hole, directory, directory, directory, place, place, place, sidecar, sidecar,
-    sidecar, values, values, swapped, located, located, located, text, text,
-)  # fmt: off
+    *(some_bytes,) * 2,
+    length,
+    hole,
+    *(directory,) * 3,
+    *(place,) * 3,
+    *(sidecar,) * 3,
+    *(values,) * 2,
+    swapped,
+    *(located,) * 3,
+    *(text,) * 2,
+)
 
 
 def spoil(folder: Path, seed: int) -> tuple[Path, Path, str]:

@@ -132,8 +132,9 @@ def text(name: str) -> Change:
 def vrt(scene: Given) -> None:
     scene.pan = scene.folder / "pan.vrt"
     scene.pan.write_text(
-        '<VRTDataset rasterXSize="96" rasterYSize="96"><VRTRasterBand dataType="UInt16" band="1"><SimpleSource>'
-        '<SourceFilename relativeToVRT="1">gone.tif</SourceFilename><SourceBand>1</SourceBand></SimpleSource>'
+        '<VRTDataset rasterXSize="96" rasterYSize="96"><VRTRasterBand dataType="UInt16" '
+        'band="1"><SimpleSource><SourceFilename '
+        'relativeToVRT="1">gone.tif</SourceFilename><SourceBand>1</SourceBand></SimpleSource>'
         "</VRTRasterBand></VRTDataset>"
     )
 

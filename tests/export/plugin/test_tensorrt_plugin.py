@@ -131,7 +131,8 @@ import tensorrt_lean_bindings as trt
 registry = trt.get_plugin_registry()
 handle = registry.load_library(sys.argv[1])
 creator = registry.get_creator("SpectralFusion", "1", "sfiin")
-print(creator.name, creator.plugin_version, creator.plugin_namespace, *(it.name for it in creator.field_names))
+fields = [field.name for field in creator.field_names]
+print(creator.name, creator.plugin_version, creator.plugin_namespace, *fields)
 def made(**values):
     kind = trt.PluginFieldType.FLOAT32
     fields = [trt.PluginField(name, np.array(value, np.float32), kind) for name, value in values.items()]

@@ -1,4 +1,5 @@
-"""Models in the native kernels: right, the same for any number of threads, and refused where they are not known."""
+"""Models in the native kernels: right, the same for any number of threads, and refused where they are not
+known."""
 
 from __future__ import annotations
 

@@ -286,7 +286,8 @@ def test_what_is_recorded_is_what_was_done(sealed: Path, other: Path, tmp_path: 
 
 
 def test_a_forgotten_sync_is_found(sealed: Path, other: Path, tmp_path: Path) -> None:
-    """The simulation has teeth: without waiting for content, a cut leaves a slot that is on trial and not sound."""
+    """The simulation has teeth: without waiting for content, a cut leaves a slot that is on trial and not
+    sound."""
 
     class Careless(Recorder):
         def sync_file(self, path: Path) -> None:

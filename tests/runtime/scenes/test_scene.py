@@ -747,10 +747,21 @@ def camera(scale: float, line: float, sample: float) -> RPC:
     """A plain camera: straight lines, wherever it looks."""
     none, one = [0.0] * 20, [1.0] + [0.0] * 19
     return RPC(
-        height_off=100, height_scale=500, lat_off=45.0, lat_scale=0.05, long_off=13.0, long_scale=0.05,
-        line_off=line, line_scale=scale, line_num_coeff=[0.0, 0.0, -1.0, *none[3:]], line_den_coeff=one,
-        samp_off=sample, samp_scale=scale, samp_num_coeff=[0.0, 1.0, *none[2:]], samp_den_coeff=one,
-    )  # fmt: skip
+        height_off=100,
+        height_scale=500,
+        lat_off=45.0,
+        lat_scale=0.05,
+        long_off=13.0,
+        long_scale=0.05,
+        line_off=line,
+        line_scale=scale,
+        line_num_coeff=[0.0, 0.0, -1.0, *none[3:]],
+        line_den_coeff=one,
+        samp_off=sample,
+        samp_scale=scale,
+        samp_num_coeff=[0.0, 1.0, *none[2:]],
+        samp_den_coeff=one,
+    )
 
 
 @pytest.mark.parametrize("centred", [False, True])

@@ -126,7 +126,8 @@ def test_an_item_of_all_there_is(tmp_path: Path) -> None:
         "platform": "wv02",
         "eo:cloud_cover": 12.5,
         "processing:software": {"sfiin": __version__},
-        "processing:lineage": "pan.tif and ms.tif pan-sharpened by the network SFIIN (checkpoint SHA-256 c0ffee)",
+        "processing:lineage": "pan.tif and ms.tif pan-sharpened by the network SFIIN (checkpoint SHA-256 "
+        "c0ffee)",
     }
     assert document["assets"]["thumbnail"] == {"href": "./p.png", "type": "image/png", "roles": ["thumbnail"]}
     image = document["assets"]["image"]

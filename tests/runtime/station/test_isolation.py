@@ -181,8 +181,8 @@ def test_it_has_no_driver_that_leads_elsewhere(tmp_path: Path) -> None:
 def test_it_goes_when_who_asked_is_gone(tmp_path: Path) -> None:
     code = (
         "import sys, time, json; from sfiin.runtime.station.isolation import WorkerProcess\n"
-        "worker = WorkerProcess(json.loads(sys.argv[1])); worker.start(); print(worker._process.pid, flush=True)\n"
-        "time.sleep(60)"
+        "worker = WorkerProcess(json.loads(sys.argv[1])); worker.start(); print(worker._process.pid, "
+        "flush=True)\ntime.sleep(60)"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code, json.dumps(setup())], stdout=subprocess.PIPE, text=True

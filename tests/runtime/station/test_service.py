@@ -263,7 +263,8 @@ def test_an_inbox_that_is_gone_is_waited_for(box: Box) -> None:
 def test_a_share_that_is_no_longer_mounted_is_not_the_folder_below(
     box: Box, monkeypatch: pytest.MonkeyPatch, which: str, kind: type[Exception]
 ) -> None:
-    """An outbox whose share has gone is an empty folder of the system's own disk; no product must go there."""
+    """An outbox whose share has gone is an empty folder of the system's own disk; no product must go
+    there."""
     share = box.inbox if which == "in" else box.outbox
     mounted = {share}
     monkeypatch.setattr(Path, "is_mount", lambda path: path in mounted)

@@ -1,4 +1,5 @@
-"""Local contrast and proposals in the network: against the classical code, and what they make it indifferent to."""
+"""Local contrast and proposals in the network: against the classical code, and what they make it indifferent
+to."""
 
 from __future__ import annotations
 

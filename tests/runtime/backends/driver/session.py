@@ -1,4 +1,5 @@
-"""Run by test_driver.py in a process whose libcuda.so.1 is the stand-in: a session over NVIDIA's real bindings.
+"""Run by test_driver.py in a process whose libcuda.so.1 is the stand-in: a session over NVIDIA's real
+bindings.
 
     session.py MODEL FOLDER
 
