@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sfiin.model import foreign_file
 from sfiin.model.checkpoint import Checkpoint, filled
-from sfiin.model.network import SFIIN, NetworkConfig, Resampling
+from sfiin.model.network import SFIIN, NetworkConfig, Resampling, SpatialBranch
 from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.errors import CheckpointError
 
@@ -136,11 +136,13 @@ def as_checkpoint(
     gather = tensors.get("gather.weight")
     if gather is None:
         raise CheckpointError(f"{path}: lacks {theirs('gather.weight')}; the checkpoint is not complete")
-    spatial = "invertible" if any(".spatial.mix." in name for name in tensors) else "convolution"
+    spatial: SpatialBranch = (
+        "invertible" if any(".spatial.mix." in name for name in tensors) else "convolution"
+    )
     way: Resampling = "align-corners" if resample == "align-corners" else "half-pixel"
     try:
         blocks = gather.shape[1] // weights.channels
-        config = NetworkConfig(weights.bands, weights.channels, blocks, sensor.ratio, spatial, resample=way)  # type: ignore[arg-type]
+        config = NetworkConfig(weights.bands, weights.channels, blocks, sensor.ratio, spatial, resample=way)
         network = SFIIN(config, sensor)
     except (ValueError, IndexError, ZeroDivisionError) as error:
         raise CheckpointError(f"{path}: not the shapes of an SFIIN ({error})") from None

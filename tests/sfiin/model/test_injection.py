@@ -3,6 +3,8 @@ to."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -21,9 +23,10 @@ def scene(bands: int = 4, ratio: int = 4, side: int = 96) -> tuple[torch.Tensor,
     return torch.from_numpy(ms[None] / 2047.0), torch.from_numpy(scene.pan[None, None] / 2047.0)
 
 
-def network(**changes: object) -> SFIIN:
+def network(**changes: Any) -> SFIIN:
     torch.manual_seed(0)
-    config = NetworkConfig(**{"blocks": 1, "normalise": "local", "inject": "mixed"} | changes)  # type: ignore[arg-type]
+    fields: dict[str, Any] = {"blocks": 1, "normalise": "local", "inject": "mixed"}
+    config = NetworkConfig(**fields | changes)
     bands = tuple(f"b{i}" for i in range(config.bands))
     return SFIIN(config, SensorProfile("test", bands, config.ratio, 11, 2047.0)).eval()
 
