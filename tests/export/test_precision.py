@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -187,7 +187,9 @@ def test_rounding_is_that_of_numpy(model: Model, steps: list[tuple[str, float]],
     tie."""
     kinds, factors = zip(*steps, strict=True)
     x = np.random.default_rng(seed).normal(0, 2, 200).astype(np.float32)
-    expected = by_hand(kinds, factors, x)
+    with np.errstate(over="ignore"):
+        expected = by_hand(kinds, factors, x)
+    assume(np.isfinite(expected).all())  # what overflows has a test of its own
     found = run(rounded(chain(model, kinds, factors)), {"x": x})
     assert np.mean(found != expected) <= 0.03
     assert np.abs(found - expected).max() <= 2.0**-9 * max(np.abs(expected).max(), 1) * 9 ** len(steps)

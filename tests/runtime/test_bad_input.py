@@ -233,7 +233,7 @@ CASES: dict[str, tuple[Change, int, str]] = {
     "ms is complex": (ms(values(MS, "complex64")), 3, "complex numbers cannot be sharpened"),
     "reflectance": (both(pan(FLOATS / 1000), ms(values(MS).astype(np.float32) / 1000)), 4, "--gain"),
     "16 bits of data": (both(pan(values(PAN, high=60000)), ms(values(MS, high=60000))), 4, "bits: "),
-    "huge values": (pan(values(PAN, "float64") * 1e30), 4, "bits: "),
+    "huge values": (pan(values(PAN, "float64") * 1e12), 4, "bits: "),
     "pan with a colour table": (
         lambda scene: colour_table(scene.pan),
         3,
@@ -378,6 +378,7 @@ def test_unusual_names_are_no_mistake(invoke: Invoke, given: Given, name: str) -
         (pan(values(PAN), nodata=0), 0),
         (pan(np.zeros(PAN, np.uint16), nodata=0), 96 * 96),
         (pan(NAN), 96 * 96),
+        (pan(values(PAN, "float64") * 1e30), 96 * 96),  # a fill value that nothing declares
         (ms(np.zeros(MS, np.uint16), nodata=0), 96 * 96),
         (pan(np.where(np.arange(96) < 10, np.inf, FLOATS).astype(np.float32)), 960),
         (pan(values(PAN, "int16", -50, 900)), 0),
