@@ -2,7 +2,7 @@
 
     python benchmarks/cpu.py -o benchmarks/cpu.json
     python benchmarks/cpu.py --table benchmarks/cpu.json
-    python benchmarks/cpu.py --profile                    # where its time goes for `--target ort`, one thread
+    python benchmarks/cpu.py --profile                      # where its time goes for `--target ort`, one thread
 
 Every round runs all ways once, in turn; a figure is the median over rounds of a way's time, or of its ratio
 to PyTorch eager in the same round, so that what else the machine does meets all alike. `cpu_ms` and

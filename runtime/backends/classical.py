@@ -1,9 +1,9 @@
 """How is a scene sharpened without a model? By a classical method, behind the session protocol.
 
 The methods are those of `sfiin.runtime.quality.classical`, whose statistics here are the scene's and not a
-tile's, taken once from windows spread over it, so that tiles agree. Each tile sees enough beyond what it
-hands over for the filters' reach. Any bands, and any ratio of 1.5 or more: one that is no integer is brought
-to the next one by resampling MS. MTFs are the defaults for a sensor of which nothing is known.
+tile's, taken once from windows spread over it, so that tiles agree. Each tile sees enough beyond what it hands
+over for the filters' reach. Any bands, and any ratio of 1.5 or more: one that is no integer is brought to the
+next one by resampling MS. MTFs are the defaults for a sensor of which nothing is known.
 """
 
 from __future__ import annotations
@@ -122,8 +122,8 @@ def identity(method: str) -> str:
 def sensor(pan: Any, found: Sequence[Band], chosen: str | None = None) -> tuple[SensorProfile, str]:
     """The profile of open images, by which a scene of any sensor can be opened, and which bands to take.
 
-    `found` are MS' bands, `chosen` a list as `--bands` has it. Raises MismatchError for a ratio that no
-    method is for, InputError for a choice that is none, SceneError for MS without bands.
+    `found` are MS' bands, `chosen` a list as `--bands` has it. Raises MismatchError for a ratio that no method
+    is for, InputError for a choice that is none, SceneError for MS without bands.
     """
     if not found:
         raise SceneError("MS has no band that is an image")
@@ -132,8 +132,7 @@ def sensor(pan: Any, found: Sequence[Band], chosen: str | None = None) -> tuple[
     ratio = float(coarse.res[1] / pan.res[1] if located else pan.height / coarse.height)
     if not _LEAST_RATIO <= ratio <= _MOST_RATIO:
         raise MismatchError(
-            f"ratio: MS' pixels are {ratio:.3g} times PAN's; methods are for {_LEAST_RATIO:g} to "
-            f"{_MOST_RATIO}"
+            f"ratio: MS' pixels are {ratio:.3g} times PAN's; methods are for {_LEAST_RATIO:g} to {_MOST_RATIO}"
         )
     numbers = _numbers(found, chosen)
     names = [found[number - 1].word or f"band{number}" for number in numbers]

@@ -135,11 +135,10 @@ def require() -> str:
 
 
 class CudaBindings:
-    """The CUDA driver by NVIDIA's cuda-bindings, in the first device's primary context, which TensorRT uses
-    as well.
+    """The CUDA driver by NVIDIA's cuda-bindings, in the first device's primary context, which TensorRT uses as well.
 
-    The driver's interface, not the runtime's: a cuda-bindings of one major version then works on the driver
-    of another, as far as the driver has the functions below, all of which are of CUDA 11 and before.
+    The driver's interface, not the runtime's: a cuda-bindings of one major version then works on the driver of
+    another, as far as the driver has the functions below, all of which are of CUDA 11 and before.
     """
 
     has_graphs = True
@@ -256,8 +255,7 @@ class CudaBindings:
         return int(handle)
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        """A function's result, in the device's context: the driver wants it made current once in each
-        thread."""
+        """A function's result, in the device's context: the driver wants it made current once in each thread."""
         if not getattr(self._here, "current", False):
             self._done(self._driver.cuCtxSetCurrent(self._context), "cuCtxSetCurrent")
             self._here.current = True

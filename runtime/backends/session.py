@@ -107,9 +107,8 @@ class OnnxSession:
         ort = import_onnxruntime()
         if model.contract.lowering == "dft" and _version(ort) < OLDEST_WITH_DFT:
             raise UnavailableError(
-                f"{model.path}: its Fourier transforms are ONNX DFT, which onnxruntime {ort.__version__} "
-                f"refuses or gets wrong; it needs {_text(OLDEST_WITH_DFT)} or later, or a model of --fourier "
-                "matmul"
+                f"{model.path}: its Fourier transforms are ONNX DFT, which onnxruntime {ort.__version__} refuses or "
+                f"gets wrong; it needs {_text(OLDEST_WITH_DFT)} or later, or a model of --fourier matmul"
             )
         self._contract, self._batch = model.contract, model.batch
         self._types = {name: vouching.FED[dtype] for name, dtype in model.types.items()}
@@ -127,8 +126,8 @@ class OnnxSession:
             raise _why_not(model.path, self._contract, error) from None
         if PROVIDERS[provider] not in self._session.get_providers():
             raise UnavailableError(
-                f"ONNX Runtime could not start its {PROVIDERS[provider]}, most likely for a missing CUDA "
-                "library; 'sfiin doctor' says what is here, --provider cpu does without"
+                f"ONNX Runtime could not start its {PROVIDERS[provider]}, most likely for a missing CUDA library; "
+                "'sfiin doctor' says what is here, --provider cpu does without"
             )
 
     @property

@@ -7,10 +7,10 @@ A `Guard` is a session whose every tile is checked before it is given away. What
 3. a session that had a tile taken from it is opened anew before the next one; the second time it is left for
    good, and the next of the chain is the one to begin with.
 
-Before the first tile, and whenever it is asked to, a session proves itself on the golden tiles of its
-artefact: to the bit against what it gave when it was opened, where its backend gives the same bits each time,
-and always within the gate of its contract. A flip of any weight shows there, since every weight takes part in
-every tile. NaN and infinity alone would show next to nothing: they are about one in a hundred silent errors.
+Before the first tile, and whenever it is asked to, a session proves itself on the golden tiles of its artefact:
+to the bit against what it gave when it was opened, where its backend gives the same bits each time, and always
+within the gate of its contract. A flip of any weight shows there, since every weight takes part in every tile.
+NaN and infinity alone would show next to nothing: they are about one in a hundred silent errors.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ Tiles = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Link:
-    """A session that a chain may fall back on: its name, how it is opened, and its golden tiles, None
-    without.
+    """A session that a chain may fall back on: its name, how it is opened, and its golden tiles, None without.
 
     `same_bits`: whether the backend gives the same bits for the same tile each time.
     """
@@ -49,8 +48,7 @@ class Link:
 
 @dataclass
 class Log:
-    """What a guard did since the log was last taken. `origins` names, tile after tile, the link that made
-    it."""
+    """What a guard did since the log was last taken. `origins` names, tile after tile, the link that made it."""
 
     origins: list[str] = field(default_factory=list)
     alarms: Counter[Alarm | str] = field(default_factory=Counter)
@@ -103,8 +101,8 @@ class Guard:
     def self_test(self) -> bool:
         """Prove the session in use on its golden tiles; whether it passed.
 
-        One that does not is opened anew, or replaced. What it made since the last test that it passed is not
-        to be trusted then.
+        One that does not is opened anew, or replaced. What it made since the last test that it passed is not to be
+        trusted then.
         """
         passed = True
         while not self._is_last(self._at) and not self._proven(self._at):
@@ -114,14 +112,13 @@ class Guard:
         return passed
 
     def vouch(self) -> Mapping[str, Any]:
-        """What was done since the last call, as a document: tiles by the link that made them, alarms by kind,
-        tiles computed again, links that were left. Raises CheckFailedError where the session did not pass its
-        test."""
+        """What was done since the last call, as a document: tiles by the link that made them, alarms by kind, tiles
+        computed again, links that were left. Raises CheckFailedError where the session did not pass its test."""
         passed, log = self.self_test(), self.take_log()
         if not passed:
             raise CheckFailedError(
-                "the session did not pass its self-test after the scene; it was opened anew, and the scene "
-                "is to be done again"
+                "the session did not pass its self-test after the scene; it was opened anew, and the scene is to be "
+                "done again"
             )
         counts = {
             "tiles": dict(Counter(log.origins)),

@@ -120,8 +120,8 @@ class Grid:
 def common_grid(pan: Any, files: Sequence[Any], ratio: int, any_ratio: bool = False) -> Grid:
     """The common grid of open rasters: PAN's, and those of the MS bands, which must share one grid.
 
-    With `any_ratio` MS is resampled to the ratio. Raises SceneError when they cannot be aligned,
-    MismatchError when their pixel sizes have another ratio.
+    With `any_ratio` MS is resampled to the ratio. Raises SceneError when they cannot be aligned, MismatchError
+    when their pixel sizes have another ratio.
     """
     ms = files[0]
     for file in files[1:]:

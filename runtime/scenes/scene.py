@@ -223,8 +223,8 @@ class Scene:
     `nodata` marks, in a product, pixels that PAN or any MS band lacks (None when neither file can lack any).
     `gain` is how many DN make one of the files' numbers. `crs` is None and `transform` the identity when the
     files have no geotransform. `metadata` is what a product takes over, `tags` what else is written into it;
-    `notes` say what a user should know about the pair, a sentence each. `lead` is how many rows and columns
-    of the grid lie before the product's first, so that it begins with a whole MS pixel.
+    `notes` say what a user should know about the pair, a sentence each. `lead` is how many rows and columns of
+    the grid lie before the product's first, so that it begins with a whole MS pixel.
     """
 
     sensor: SensorProfile
@@ -277,9 +277,8 @@ class Scene:
     def sifted(self, *, wholly: bool = False) -> Scene:
         """The same scene, whose product can mark what no sensor delivers, where its files hold such values.
 
-        They are looked for in all of the files where there is no nodata value yet, or `wholly`, so that
-        `found` knows them all. Raises SceneError for a damaged file, or for such values where they are
-        refused.
+        They are looked for in all of the files where there is no nodata value yet, or `wholly`, so that `found`
+        knows them all. Raises SceneError for a damaged file, or for such values where they are refused.
         """
         if self.nodata is not None and not wholly:
             return self
@@ -422,11 +421,11 @@ def open_scene(
     """Open PAN and MS, the latter one file or several.
 
     Which of MS' bands are the sensor's goes by what the files say, else by position; `chosen` overrides it,
-    `stated` is what a vendor's metadata say in the files' place. With `any_ratio`, MS of another ratio than
-    the sensor's is brought to it by resampling (`sfiin.runtime.scenes.bands`). `gain` is how many DN make one
-    of the files' numbers: 1 for files that hold DN, the DN of reflectance 1 for reflectance. Values that no
-    sensor delivers are no data, or an error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`); a row
-    of blocks must fit into `memory` bytes.
+    `stated` is what a vendor's metadata say in the files' place. With `any_ratio`, MS of another ratio than the
+    sensor's is brought to it by resampling
+    (`sfiin.runtime.scenes.bands`). `gain` is how many DN make one of the files' numbers: 1 for files that hold
+    DN, the DN of reflectance 1 for reflectance. Values that no sensor delivers are no data, or an
+    error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`); a row of blocks must fit into `memory` bytes.
 
     Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError when they are not
     what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`. Raises InputError for a

@@ -12,10 +12,9 @@
 | `nir2`    | Maxar "N2"                                                                                  |
 
 Sources: Maxar, "Imagery Support Data (ISD) Documentation" (bands of IMD files); Airbus, "Pleiades Neo User
-Guide" and "Pleiades Imagery User Guide" (band identifiers of DIMAP); Planet, "Imagery Product
-Specifications"; USGS, "Landsat 8-9 Collection 2 Level 1 Data Format Control Book"; GDAL's colour
-interpretations (3.10). Letters and numbers mean something only together with those of the other bands
-(`of_letters`).
+Guide" and "Pleiades Imagery User Guide" (band identifiers of DIMAP); Planet, "Imagery Product Specifications";
+USGS, "Landsat 8-9 Collection 2 Level 1 Data Format Control Book"; GDAL's colour interpretations (3.10).
+Letters and numbers mean something only together with those of the other bands (`of_letters`).
 """
 
 from __future__ import annotations
@@ -36,9 +35,8 @@ _SEVERAL = (  # tried in order, on words divided by single blanks
     ),
     (
         "nir",
-        r"(nir|near infra ?red|near ir|nearinfrared|infra ?red|proche infra ?rouge|pir|nahes "
-        r"infrarot|nahinfrarot|infrarrojo( cercano)?|infravermelho( proximo)?|infrarosso( vicino)?|vnir|nir "
-        r"narrow|narrow nir) ?(1|08)?",
+        r"(nir|near infra ?red|near ir|nearinfrared|infra ?red|proche infra ?rouge|pir|nahes infrarot|nahinfrarot"
+        r"|infrarrojo( cercano)?|infravermelho( proximo)?|infrarosso( vicino)?|vnir|nir narrow|narrow nir) ?(1|08)?",
     ),
     ("green1", r"green i|green1"),
     ("blue", r"blue|blu|bleu|blau|azul"),

@@ -60,8 +60,8 @@ TRIED = 5
 class Job:
     """One scene: its files, where the product goes, and the model, None for a shipped one that fits.
 
-    `access` says which files may be opened (None: all that a user names); `stated` is what a vendor's
-    metadata say of MS' bands, `acquired` of the time.
+    `access` says which files may be opened (None: all that a user names); `stated` is what a vendor's metadata
+    say of MS' bands, `acquired` of the time.
     """
 
     pan: Name
@@ -462,8 +462,8 @@ def require_safe(overlap: int | None, session: Session, force: bool) -> None:
     if overlap is not None and overlap < safe and not force:
         edge = int(session.contract.influence["edge"])
         raise MismatchError(
-            f"--overlap {overlap}: this model's tiles show their border {edge} pixels deep and must share "
-            f"{safe}; leave it out, or accept seams with --force"
+            f"--overlap {overlap}: this model's tiles show their border {edge} pixels deep and must share {safe}; "
+            "leave it out, or accept seams with --force"
         )
 
 

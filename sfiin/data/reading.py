@@ -1,5 +1,4 @@
-"""Which images of PAN, MS and truth lie in a file or a folder, whoever wrote it, and in which order are their
-axes?
+"""Which images of PAN, MS and truth lie in a file or a folder, whoever wrote it, and in which order are their axes?
 
 | what                                   | as whom                                                          |
 |----------------------------------------|------------------------------------------------------------------|
@@ -8,9 +7,9 @@ axes?
 | `.mat` with I_MS_LR, I_PAN, I_GT       | DLPan-Toolbox, by SciPy; v7.3 by h5py                            |
 | folders ms/, pan/, gt/ of images       | MS-PAN sets: one image each, `0.tif` beside `0.tif`              |
 
-Bands first is what comes out: PAN (1, H, W), MS (B, h, w), truth (B, H, W) or None, in the file's own
-numbers. MS that lies on PAN's grid already is left out, for what it was resampled by is not known; where
-there is a truth it can be made anew.
+Bands first is what comes out: PAN (1, H, W), MS (B, h, w), truth (B, H, W) or None, in the file's own numbers.
+MS that lies on PAN's grid already is left out, for what it was resampled by is not known; where there is a truth
+it can be made anew.
 """
 
 from __future__ import annotations
@@ -63,8 +62,7 @@ class Raw:
 
 
 def read_folder(folder: Path) -> Iterator[Raw]:
-    """All samples of a folder: its files by name, then its folders of images. Raises InputError for a damaged
-    one."""
+    """All samples of a folder: its files by name, then its folders of images. Raises InputError for a damaged one."""
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and path.is_file():
             yield from read_file(path)
@@ -73,8 +71,7 @@ def read_folder(folder: Path) -> Iterator[Raw]:
 
 
 def read_file(path: Path) -> Iterator[Raw]:
-    """The samples of one file. Raises InputError for what is no set of PAN and MS, UnavailableError for a
-    reader."""
+    """The samples of one file. Raises InputError for what is no set of PAN and MS, UnavailableError for a reader."""
     suffix = path.suffix.lower()
     try:
         with path.open("rb") as file:
@@ -101,8 +98,7 @@ def describe(folder: Path) -> str:
         kind = "folders" if path.is_dir() else path.suffix.lower() or "files without a suffix"
         kinds[kind] = kinds.get(kind, 0) + 1
     found = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "nothing"
-    known = f"{', '.join(SUFFIXES)}, folders ms/ and pan/ of images, and scenes */pan.tif"
-    return f"there: {found}; read are {known}"
+    return f"there: {found}; read are {', '.join(SUFFIXES)}, folders ms/ and pan/ of images, and scenes */pan.tif"
 
 
 def _npz(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -125,8 +121,8 @@ def _hdf5(path: Path, *, matlab: bool) -> dict[str, Array]:
         import h5py
     except ImportError:
         raise UnavailableError(
-            f"{path}: {'.mat of version 7.3' if matlab else '.h5'} needs h5py; {install('train')}, or "
-            "convert it to .npz with 'pan' and 'ms'"
+            f"{path}: {'.mat of version 7.3' if matlab else '.h5'} needs h5py; {install('train')}, or convert "
+            "it to .npz with 'pan' and 'ms'"
         ) from None
     try:
         with h5py.File(path, "r") as file:
@@ -219,8 +215,8 @@ def _sample(
     if coarse.shape[1:] == sharp.shape:
         if fine is None:
             raise InputError(
-                f"{path}: MS {ms.shape} lies on PAN's grid already, and there is no truth to make it from "
-                "anew; give MS as it was delivered"
+                f"{path}: MS {ms.shape} lies on PAN's grid already, and there is no truth to make it from anew; give "
+                "MS as it was delivered"
             )
         return Raw(
             name, raw, None, fine, meta, stored, ("MS on PAN's grid is not used, but made from the truth",)
@@ -235,11 +231,9 @@ def _plane(pan: Array) -> Array | None:
 
 
 def _bands_first(image: Array, pan: tuple[int, ...], bands: int | None) -> Array | None:
-    """An image of bands as (B, h, w), whose sides divide PAN's by one whole number; None where that is not
-    so.
+    """An image of bands as (B, h, w), whose sides divide PAN's by one whole number; None where that is not so.
 
-    Where both the first and the last axis could be the bands, the number of them decides, or else the first
-    is.
+    Where both the first and the last axis could be the bands, the number of them decides, or else the first is.
     """
     if image.ndim != 3:
         return None
@@ -317,6 +311,6 @@ def _affordable() -> int:
 def _require_affordable(path: Path, size: int) -> None:
     if size > (most := _affordable()):
         raise InputError(
-            f"{path}: holds {size / 2**30:.1f} GiB of images, of {most / 2**30:.1f} GiB that may be taken "
-            "here; divide it into several files and give some of them"
+            f"{path}: holds {size / 2**30:.1f} GiB of images, of {most / 2**30:.1f} GiB that may be taken here; "
+            "divide it into several files and give some of them"
         )
