@@ -253,7 +253,7 @@ def target_for(flavour: Flavour, version: str) -> Target:
         return known["rtx"]
     numbered = {tuple(map(int, name[3:].split("."))): name for name in known if name.startswith("trt")}
     here = tuple(int(part) for part in version.split(".")[:2])
-    return known[numbered[max((release for release in numbered if release <= here), default=min(numbered))]]
+    return known[numbered[max((it for it in numbered if it <= here), default=min(numbered))]]
 
 
 def checked(part: Path, sidecar: Sidecar, tiles: Path, plugin_library: Path | None = None) -> Parity | None:

@@ -129,7 +129,7 @@ def require() -> str:
     if find_spec("pycuda"):
         return "pycuda"
     raise UnavailableError(
-        "plans want cuda-bindings or pycuda, and neither is installed; on a Jetson "
+        "neither cuda-bindings nor pycuda is installed, by which plans get their data: on a Jetson "
         f"{install('jetson')}, elsewhere pip install cuda-bindings (of the major version of CUDA here)"
     )
 

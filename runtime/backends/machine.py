@@ -257,13 +257,8 @@ def _models() -> list[dict[str, Any]]:
     except SfiinError as error:
         return [{"file": None, "why": str(error)}]
     return [
-        {
-            "file": path.name,
-            "sensor": contract.sensor.name,
-            "bands": len(contract.sensor.bands),
-            "ratio": contract.sensor.ratio,
-        }
-        for path, contract in found
+        {"file": path.name, "sensor": it.sensor.name, "bands": len(it.sensor.bands), "ratio": it.sensor.ratio}
+        for path, it in found
     ]
 
 

@@ -95,7 +95,7 @@ class _Layer:
     def may_lack(self) -> bool:
         """Whether pixels may be invalid though no value is nodata: by a mask, or because they are not
         finite."""
-        if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
+        if any(np.dtype(it).kind == "f" for it in self.dtypes):
             return True
         unmasked = {MaskFlags.all_valid, MaskFlags.alpha}
         flags = [self.file.mask_flag_enums[i - 1] for i in self.bands]
@@ -494,7 +494,7 @@ def _check_scale(layer: _Layer, values: Image, sensor: SensorProfile) -> None:
     if fractions and likely.size and most <= _REFLECTANCE < sensor.scale:
         raise MismatchError(
             f"scale: {name} holds fractions up to {most:.3g} (reflectance?), the model wants digital "
-            f"numbers up to {sensor.peak}; give those, or say with --gain how many of them make 1"
+            f"numbers up to {sensor.peak}; give the product in digital numbers, or --gain, how many make 1"
         )
     # A few hot pixels do not make another sensor, nor do many that say of themselves that they are no data.
     values = values[values < layer.outliers.fill]
@@ -502,8 +502,8 @@ def _check_scale(layer: _Layer, values: Image, sensor: SensorProfile) -> None:
     if bright > _EXCESS * sensor.peak:
         raise MismatchError(
             f"bits: {name} holds values around {bright:.0f}, the model wants {sensor.bits} bits "
-            f"(up to {sensor.peak}); take a model for this sensor, give the original digital numbers, "
-            "or say with --gain how many of them make 1"
+            f"(up to {sensor.peak}); use a model for this sensor, or the product in its original digital numbers, "
+            "or --gain, how many of them make 1"
         )
 
 

@@ -462,8 +462,8 @@ def require_safe(overlap: int | None, session: Session, force: bool) -> None:
     if overlap is not None and overlap < safe and not force:
         edge = int(session.contract.influence["edge"])
         raise MismatchError(
-            f"--overlap {overlap}: this model's tiles show their border {edge} pixels deep and must share {safe}; "
-            "leave it out, or accept seams with --force"
+            f"--overlap {overlap}: a tile's border shows {edge} pixels deep in this model, so neighbours must share "
+            f"{safe}; leave it out, or take seams into the bargain with --force"
         )
 
 

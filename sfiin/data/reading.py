@@ -311,6 +311,6 @@ def _affordable() -> int:
 def _require_affordable(path: Path, size: int) -> None:
     if size > (most := _affordable()):
         raise InputError(
-            f"{path}: holds {size / 2**30:.1f} GiB of images, of {most / 2**30:.1f} GiB that may be taken here; "
-            "divide it into several files and give some of them"
+            f"{path}: holds {size / 2**30:.1f} GiB of images, more than half of the memory that is free "
+            f"({most / 2**30:.1f} GiB); divide it into several files and give some of them"
         )
