@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,14 @@ import typer
 
 from sfiin.runtime.commands import options
 from sfiin.runtime.commands.console import print_json, say, tally
+from sfiin.runtime.commands.scene_options import SceneOptions, spread
 from sfiin.runtime.commands.signals import stopping
 
 if TYPE_CHECKING:
     from sfiin.runtime.station.runner import Job, Settings
 
 
+@spread
 def run(
     *,
     pan: options.OnePan = None,
@@ -23,39 +24,15 @@ def run(
     scene: options.SceneFolder = None,
     output: options.OneOutput = None,
     jobs: options.Jobs = None,
-    model: options.Model = None,
-    provider: options.Provider = "auto",
-    threads: options.Threads = 0,
-    batch: options.Batch = 1,
-    overlap: options.Overlap = None,
-    force: options.Force = False,
-    kind: options.Format = "gtiff",
-    compress: options.Compress = "deflate",
-    overviews: options.Overviews = False,
-    gain: options.Gain = 1.0,
-    memory: options.Memory = None,
-    coregister: options.Coregister = "no",
-    max_shift: options.MaxShift = 1.5,
-    search: options.Search = 128,
-    require_alignment: options.RequireAlignment = False,
-    bands: options.Bands = None,
-    method: options.Method = None,
-    quicklook: options.Quicklook = False,
-    stac: options.Stac = False,
-    acquired: options.Acquired = None,
-    report: options.Report = False,
-    outliers: options.Outliers = "nodata",
+    chosen: SceneOptions,
     scene_timeout: options.SceneTimeout = None,
     worker_memory: options.WorkerMemory = None,
     dry_run: options.DryRun = False,
-    require_signature: options.RequireSignature = None,
-    overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
     """Sharpen a scene: PAN and MS become a GeoTIFF of the MS bands with PAN's pixels; or many, from a
     list."""
-    limit = options.parse_size(memory) if memory else None
     one = output is not None and (scene is not None or pan is not None)
     if jobs is None and (not one or (scene is not None and (pan or ms))):
         raise typer.BadParameter(
@@ -65,38 +42,14 @@ def run(
         raise typer.BadParameter(
             "the list names the files; leave out --pan, --ms, --output and --dry-run", param_hint="--jobs"
         )
-    from sfiin.runtime.scenes.pipeline import Form
-    from sfiin.runtime.station.runner import Settings
-
-    settings = Settings(
-        provider=provider,
-        threads=threads,
-        batch=batch,
-        overlap=overlap,
-        force=force,
-        form=Form(kind, compress, overviews),
-        gain=gain,
-        memory=limit,
-        coregister=coregister,
-        max_shift=max_shift,
-        search=search,
-        require_alignment=require_alignment,
-        bands=bands,
-        method=method,
-        quicklook=quicklook,
-        stac=stac,
-        acquired=acquired,
-        report=report,
-        existing="overwrite" if overwrite else "refuse",
-        refuse_outliers=outliers == "refuse",
-        signed_by=require_signature,
-    )
+    bounds = (scene_timeout, options.parse_size(worker_memory) if worker_memory else None)
+    settings = chosen.settings()
     if jobs is not None:
-        bounds = (scene_timeout, options.parse_size(worker_memory) if worker_memory else None)
-        _many(jobs, settings, model, bounds, quiet=quiet, as_json=as_json)
+        _many(jobs, settings, chosen.model, bounds, quiet=quiet, as_json=as_json)
         return
     assert output is not None
-    _one(_job(scene, pan, ms or [], output, model), settings, dry_run=dry_run, quiet=quiet, as_json=as_json)
+    job = _job(scene, pan, ms or [], output, chosen.model)
+    _one(job, settings, dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 
 def _job(scene: Path | None, pan: str | None, ms: list[str], output: Path, model: Path | None) -> Job:
@@ -146,7 +99,7 @@ def _many(
     from sfiin.runtime.station.jobs import read, run_all
 
     listed, (timeout, memory) = read(jobs, model), bounds
-    setup = {"settings": asdict(settings), "model": None, "inbox": False, "memory": memory}
+    setup = {"settings": settings.document(), "model": None, "inbox": False, "memory": memory}
     stop = stopping()
     with Worker(setup, timeout=timeout) as worker:
         worker.start(stop)

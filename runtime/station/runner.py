@@ -114,6 +114,20 @@ class Settings:
     refuse_outliers: bool = False
     signed_by: Path | None = None
 
+    def document(self) -> dict[str, Any]:
+        """As values that JSON knows, for another process; the inverse of `of`."""
+        signed_by = None if self.signed_by is None else str(self.signed_by.absolute())
+        return dataclasses.asdict(self) | {"signed_by": signed_by}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Settings:
+        """From a document of the same version."""
+        signed_by = document["signed_by"]
+        return cls(
+            **dict(document)
+            | {"form": Form(**document["form"]), "signed_by": None if signed_by is None else Path(signed_by)}
+        )
+
     @property
     def companions(self) -> dict[str, bool]:
         """What is wanted beside the product, by name."""

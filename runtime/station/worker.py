@@ -90,11 +90,9 @@ class Worker:
         self._inbox = bool(setup["inbox"])
         try:
             limit_memory(setup["memory"])
-            from sfiin.runtime.scenes.pipeline import Form
             from sfiin.runtime.station.runner import Settings, Station
 
-            settings = setup["settings"]
-            self._station = Station(Settings(**settings | {"form": Form(**settings["form"])}))
+            self._station = Station(Settings.of(setup["settings"]))
             if setup["model"]:
                 self._model = Path(setup["model"])
                 self._station.open(self._model)

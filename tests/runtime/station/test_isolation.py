@@ -121,11 +121,10 @@ def test_one_that_is_lost_at_its_start_may_do_better(worker: Worker, tmp_path: P
 
 
 def setup(**changes: Any) -> dict[str, Any]:
-    from dataclasses import asdict
 
     from sfiin.runtime.station.runner import Settings
 
-    base = {"settings": asdict(Settings(threads=1)), "model": None, "inbox": True, "memory": None}
+    base = {"settings": Settings(threads=1).document(), "model": None, "inbox": True, "memory": None}
     return base | changes
 
 
