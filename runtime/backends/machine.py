@@ -248,17 +248,31 @@ def _dft(onnxruntime: dict[str, Any]) -> str:
 
 
 def _models() -> list[dict[str, Any]]:
-    """The shipped models; a damaged one is reported rather than fatal, for this is where one looks for the
+    """The shipped models, and why the native kernels do not know one (null: they do); a damaged one is reported rather than fatal, for this is where one looks for the
     reason."""
-    from sfiin.runtime import models
+    from sfiin.runtime import models, vouching
+    from sfiin.runtime.backends import native, onnx_graph
+
+    def unknown(path: Path) -> str | None:
+        try:
+            native.translated(vouching.read(path))
+        except onnx_graph.UnknownGraphError as error:
+            return str(error)
+        return None
 
     try:
         found = models.shipped()
     except SfiinError as error:
         return [{"file": None, "why": str(error)}]
     return [
-        {"file": path.name, "sensor": it.sensor.name, "bands": len(it.sensor.bands), "ratio": it.sensor.ratio}
-        for path, it in found
+        {
+            "file": path.name,
+            "sensor": contract.sensor.name,
+            "bands": len(contract.sensor.bands),
+            "ratio": contract.sensor.ratio,
+            "not_native": unknown(path),
+        }
+        for path, contract in found
     ]
 
 

@@ -209,7 +209,10 @@ class _Compiler:
     def _product(self, node: Node) -> None:
         """Maps and a constant matrix, from the left or from the right."""
         left = node.inputs[0] in self._graph.constants
-        maps, matrix = self._channels(node.inputs[1 if left else 0]), self._constant(node.inputs[0 if left else 1])
+        maps, matrix = (
+            self._channels(node.inputs[1 if left else 0]),
+            self._constant(node.inputs[0 if left else 1]),
+        )
         (height, width), inner = maps.size, matrix.shape[1 if left else 0]
         if matrix.ndim != 2 or inner != (height if left else width):
             raise UnknownGraphError("MatMul other than of pixels and a matrix")
@@ -253,7 +256,13 @@ class _Compiler:
         attributes.pop("kernel_shape", None)
         groups, pads = attributes.pop("group", 1), attributes.pop("pads", (0, 0, 0, 0))
         strides = attributes.pop("strides", (1, 1))
-        if attributes or weight.ndim != 4 or not isinstance(groups, int) or not isinstance(pads, tuple) or not isinstance(strides, tuple):
+        if (
+            attributes
+            or weight.ndim != 4
+            or not isinstance(groups, int)
+            or not isinstance(pads, tuple)
+            or not isinstance(strides, tuple)
+        ):
             raise UnknownGraphError(f"Conv with {', '.join(attributes) or 'other than two axes'}")
         bias = self._constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(len(weight), np.float32)
         above, left, below, right = pads
@@ -265,12 +274,16 @@ class _Compiler:
             raise UnknownGraphError("Conv with this padding or number of channels")
         sides = tuple(
             (side + 2 * pad - kernel) // stride + 1
-            for side, pad, kernel, stride in zip(maps.size, (above, left), weight.shape[2:], strides, strict=True)
+            for side, pad, kernel, stride in zip(
+                maps.size, (above, left), weight.shape[2:], strides, strict=True
+            )
         )
         if min(sides) < 1 or len(weight) % groups:
             raise UnknownGraphError("Conv of maps smaller than its kernel")
         result = self._new((sides[0], sides[1]), (len(weight),))
-        step = Convolution(maps.size, maps.flat, result.flat, weight, bias, (above, left), groups, (strides[0], strides[1]))
+        step = Convolution(
+            maps.size, maps.flat, result.flat, weight, bias, (above, left), groups, (strides[0], strides[1])
+        )
         self._take_scale(step, maps)
         self._add(step, node.outputs[0], result)
 

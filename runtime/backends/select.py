@@ -74,12 +74,20 @@ def _open_model(model: Path, choice: Choice, threads: int) -> Session:
     provider = best_provider() if choice == "auto" else choice
     if provider == "native":
         return NativeSession(model, threads)
-    if choice == "auto" and provider == "cpu" and not native.why_not():
-        try:
-            return NativeSession(model, threads)
-        except (UnavailableError, CheckFailedError):
-            pass  # a model that the kernels do not know; what is wrong with the model itself is said again below
+    if choice == "auto" and provider == "cpu":
+        return _on_cpu(model, threads)
     return OnnxSession(model, provider, threads)
+
+
+def _on_cpu(model: Path, threads: int) -> Session:
+    """By the native kernels, or by ONNX Runtime, whose notes then say why."""
+    try:
+        return NativeSession(model, threads)
+    except (UnavailableError, CheckFailedError) as error:
+        why = str(error)  # what is wrong with the model itself is said again below
+    session = OnnxSession(model, "cpu", threads)
+    session.notes.append(f"ONNX Runtime ran the model, which takes longer than the native kernels: {why}")
+    return session
 
 
 def best_provider() -> Provider:

@@ -147,7 +147,8 @@ def summary(it: dict[str, Any]) -> str:
     clipped = ", ".join(f"{name} {count}" for name, count in it["clipped"].items() if count)
     lines = [
         f"{it['output']}: {it['pixels'] / 1e6:.2f} MP with {Path(it['model']).name} in {it['seconds']:.1f} s "
-        f"({it['megapixels_per_second']:.2f} MP/s), at most {in_mib(it['memory']['peak'])}",
+        f"({it['megapixels_per_second']:.2f} MP/s), at most {in_mib(it['memory']['peak'])}"
+        + (f", by {it['backend']}" if it["backend"] else ""),
         f"  {it['tiles']} tiles, {it['nodata']} pixels without data, clipped values: {clipped or 'none'}",
     ]
     seams = [
