@@ -248,8 +248,10 @@ def _dft(onnxruntime: dict[str, Any]) -> str:
 
 
 def _models() -> list[dict[str, Any]]:
-    """The shipped models, and why the native kernels do not know one (null: they do); a damaged one is reported rather than fatal, for this is where one looks for the
-    reason."""
+    """The shipped models, and why the native kernels do not know one (None: they do).
+
+    A damaged one is reported rather than fatal, for this is where one looks for the reason.
+    """
     from sfiin.runtime import models, vouching
     from sfiin.runtime.backends import native, onnx_graph
 

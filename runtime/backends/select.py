@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from sfiin.runtime import signatures
-from sfiin.runtime.backends import machine, native, plan
+from sfiin.runtime.backends import machine, plan
 from sfiin.runtime.backends.native import NativeSession
 from sfiin.runtime.backends.session import OnnxSession, Provider, Session
 from sfiin.runtime.backends.triton_client import TritonSession, is_address

@@ -255,7 +255,7 @@ def test_auto_takes_the_kernels_and_says_so(small_model: Path, monkeypatch: pyte
 
 def test_convolutions_arranged_for_onnxruntime_are_its_own() -> None:
     model = build_graph(SFIIN(NetworkConfig(blocks=1), SENSORS["vhr4"].profile), (32, 32), "plugin", 17, 16)
-    with pytest.raises(onnx_graph.UnknownGraphError, match="Transpose|Reshape of pixels"):
+    with pytest.raises(onnx_graph.UnknownGraphError, match=r"Transpose|Reshape of pixels"):
         compile_graph(onnx_graph.parse(model.SerializeToString()))
 
 
