@@ -36,9 +36,11 @@ setup(
             extra_compile_args=[
                 "-std=c++17",
                 "-O3",
+                "-g0",
                 "-fvisibility=hidden",
                 *BASELINES.get(platform.machine(), []),
             ],
+            extra_link_args=["-Wl,--strip-all"],
             language="c++",
             optional=True,
         )

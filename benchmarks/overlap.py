@@ -1,0 +1,149 @@
+"""Which tile, and how much overlap? Seams, closeness to a large overlap, quality where a truth is known, and time.
+
+    python benchmarks/overlap.py DATA -o benchmarks/overlap.json
+    python benchmarks/overlap.py --table benchmarks/overlap.json
+
+DATA holds `check/` (pairs with truth) and `scenes/`. A shipped checkpoint fuses a real scene in the native kernels, for each
+tile and overlap: `seams` is the larger of the seam meter's two ratios (`sfiin.runtime.scenes.seams`), `off` the 99th
+percentile of the difference from the product of the same tile with an overlap of 96, in DN, `psnr` and `sam` the mean
+over the pairs, `seconds` the CPU time of the scene's tiles, one thread, per megapixel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from sfiin.data.pairs import Pair, load_folder
+from sfiin.evaluation import judging
+from sfiin.export.graph import build_graph
+from sfiin.model.checkpoint import load_sfiin
+from sfiin.runtime.backends import native, native_steps, onnx_graph
+from sfiin.runtime.backends.native_program import compile_graph
+from sfiin.runtime.contract import Tile
+from sfiin.runtime.files import publish
+from sfiin.runtime.scenes import seams
+from sfiin.runtime.scenes.tiles import plan
+
+CHECKPOINTS = Path(__file__).parents[1] / "sfiin" / "checkpoints"
+SCENES = {"vhr4": "VHR4_zhengzhou_1", "landsat": "L8_pamplona_1"}
+SIDES, OVERLAPS, LARGE = (128, 256), (0, 8, 16, 24, 32, 48), 96
+
+
+def main() -> None:
+    """Measure and write, or print the table of a file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, nargs="?", metavar="DATA")
+    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/overlap.json"))
+    parser.add_argument("--table", type=Path, help="print the Markdown table of a file and measure nothing")
+    options = parser.parse_args()
+    if options.table:
+        print(table(json.loads(options.table.read_text("utf-8"))))
+        return
+    found = [
+        row
+        for name, scene in SCENES.items()
+        for side in SIDES
+        for row in rows(name, side, options.data / "scenes" / scene, options.data / "check")
+    ]
+    document = {
+        "command": "python benchmarks/overlap.py DATA",
+        "native": native.instruction_set(),
+        "rows": found,
+    }
+    with publish(options.output) as part:
+        part.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    print(table(document))
+
+
+def rows(name: str, side: int, scene: Path, pairs: Path) -> Iterator[dict[str, Any]]:
+    """One row for each overlap."""
+    network = load_sfiin(CHECKPOINTS / f"sfiin-{name}.safetensors", (side, side)).eval()
+    config, sensor = network.config, network.sensor
+    fuse = in_native(build_graph(network, (side, side), "matmul", 17).SerializeToString(), side)
+    ms, pan = (image(scene / f"{kind}.tif") for kind in ("ms", "pan"))
+    known = [
+        pair
+        for pair in load_folder(pairs, config.bands, config.ratio)
+        if pair.truth is not None and min(pair.pan.shape[1:]) > side
+    ]
+    reference = judging.fuse_whole(judging.Model(name, sensor, Tile(side, side, LARGE), fuse), ms, pan)
+    for overlap in OVERLAPS:
+        model = judging.Model(name, sensor, Tile(side, side, overlap), fuse)
+        began = time.process_time()
+        product = judging.fuse_whole(model, ms, pan)
+        seconds = time.process_time() - began
+        row = {"model": name, "tile": side, "overlap": overlap, "seams": round(seam(product, model), 3)}
+        row["off"] = round(float(np.percentile(np.abs(product - reference), 99)), 2)
+        row["seconds"] = round(seconds / (pan.size / 1e6), 3)
+        row |= quality(model, known)
+        print(json.dumps(row), flush=True)
+        yield row
+
+
+def seam(product: NDArray[np.float32], model: judging.Model) -> float:
+    """The larger ratio of the seam meter."""
+    count, height, width = product.shape
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "product.tif"
+        options = {"count": count, "height": height, "width": width, "dtype": "float32"}
+        with rasterio.open(path, "w", driver="GTiff", **options) as file:
+            file.write(product)
+        return max(found.ratio for found in seams.measure(path, plan(height, width, model.tile, model.sensor.ratio)))
+
+
+def quality(model: judging.Model, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Mean PSNR (dB) and SAM (degrees) of the pairs, and their number."""
+    scores = [judging.score(model, pair).quality for pair in pairs]
+    found: dict[str, Any] = {"pairs": len(scores)}
+    if scores:
+        found["psnr"] = round(fmean(score.psnr for score in scores), 3)
+        found["sam"] = round(fmean(score.sam for score in scores), 4)
+    return found
+
+
+def in_native(model: bytes, side: int) -> judging.Fuse:
+    """A graph as a function of tiles."""
+    graph = onnx_graph.parse(model)
+    code, constants = native_steps.encode(compile_graph(graph))
+    bands, low, _ = graph.inputs["ms"]
+    program = native.Program(code, constants, (bands * low * low, side * side, bands * side * side))
+
+    def fuse(ms: judging.Image, pan: judging.Image) -> judging.Image:
+        hrms = np.empty((1, bands, side, side), np.float32)
+        return program.run(np.ascontiguousarray(ms, np.float32), np.ascontiguousarray(pan, np.float32), hrms)
+
+    return fuse
+
+
+def image(path: Path) -> NDArray[np.float32]:
+    """A raster's bands."""
+    with rasterio.open(path) as file:
+        bands: NDArray[np.float32] = file.read().astype(np.float32)
+    return bands
+
+
+def table(document: dict[str, Any]) -> str:
+    """The measurements in Markdown."""
+    lines = ["| model | tile | overlap | seams | off by, DN | PSNR, dB | SAM, degrees | CPU s/MP |", "|---" * 8 + "|"]
+    for row in document["rows"]:
+        kept = (f"{row['psnr']:.2f}", f"{row['sam']:.3f}") if "psnr" in row else ("", "")
+        cells = (row["model"], row["tile"], row["overlap"], f"{row['seams']:.2f}", f"{row['off']:.1f}")
+        lines.append("| " + " | ".join(map(str, (*cells, *kept, f"{row['seconds']:.2f}"))) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
