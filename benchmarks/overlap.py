@@ -4,7 +4,7 @@
     python benchmarks/overlap.py --table benchmarks/overlap.json
 
 DATA holds `check/` (pairs with truth) and `scenes/`. A shipped checkpoint fuses a real scene in the native kernels, for each
-tile and overlap: `seams` is the larger of the seam meter's two ratios (`sfiin.runtime.scenes.seams`), `off` the 99th
+tile and overlap: `seams` is the larger of the seam meter's two ratios (`sfiin.runtime.scenes.seams`) and `shows` what the meter says, `off` the 99th
 percentile of the difference from the product of the same tile with an overlap of 96, in DN, `psnr` and `sam` the mean
 over the pairs, `seconds` the CPU time of the scene's tiles, one thread, per megapixel.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
 
 from sfiin.data.pairs import Pair, load_folder
 from sfiin.evaluation import judging
@@ -77,7 +79,7 @@ def rows(name: str, side: int, scene: Path, pairs: Path) -> Iterator[dict[str, A
     known = [
         pair
         for pair in load_folder(pairs, config.bands, config.ratio)
-        if pair.truth is not None and min(pair.pan.shape[1:]) > side
+        if pair.truth is not None and min(pair.pan.shape[1:]) >= max(SIDES)
     ]
     reference = judging.fuse_whole(judging.Model(name, sensor, Tile(side, side, LARGE), fuse), ms, pan)
     for overlap in OVERLAPS:
@@ -85,7 +87,7 @@ def rows(name: str, side: int, scene: Path, pairs: Path) -> Iterator[dict[str, A
         began = time.process_time()
         product = judging.fuse_whole(model, ms, pan)
         seconds = time.process_time() - began
-        row = {"model": name, "tile": side, "overlap": overlap, "seams": round(seam(product, model), 3)}
+        row: dict[str, Any] = {"model": name, "tile": side, "overlap": overlap, **seam(product, model)}
         row["off"] = round(float(np.percentile(np.abs(product - reference), 99)), 2)
         row["seconds"] = round(seconds / (pan.size / 1e6), 3)
         row |= quality(model, known)
@@ -93,15 +95,21 @@ def rows(name: str, side: int, scene: Path, pairs: Path) -> Iterator[dict[str, A
         yield row
 
 
-def seam(product: NDArray[np.float32], model: judging.Model) -> float:
-    """The larger ratio of the seam meter."""
+def seam(product: NDArray[np.float32], model: judging.Model) -> dict[str, Any]:
+    """The larger ratio of the seam meter, and whether it says that seams show."""
     count, height, width = product.shape
     with TemporaryDirectory() as folder:
         path = Path(folder) / "product.tif"
         options = {"count": count, "height": height, "width": width, "dtype": "float32"}
-        with rasterio.open(path, "w", driver="GTiff", **options) as file:
-            file.write(product)
-        return max(found.ratio for found in seams.measure(path, plan(height, width, model.tile, model.sensor.ratio)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path, "w", driver="GTiff", **options) as file:
+                file.write(product)
+        both = seams.measure(path, plan(height, width, model.tile, model.sensor.ratio))
+    return {
+        "seams": round(max(found.ratio for found in both), 3),
+        "shows": any(found.shows for found in both),
+    }
 
 
 def quality(model: judging.Model, pairs: Sequence[Pair]) -> dict[str, Any]:
@@ -137,10 +145,19 @@ def image(path: Path) -> NDArray[np.float32]:
 
 def table(document: dict[str, Any]) -> str:
     """The measurements in Markdown."""
-    lines = ["| model | tile | overlap | seams | off by, DN | PSNR, dB | SAM, degrees | CPU s/MP |", "|---" * 8 + "|"]
+    lines = [
+        "| model | tile | overlap | seams | off by, DN | PSNR, dB | SAM, degrees | CPU s/MP |",
+        "|---" * 8 + "|",
+    ]
     for row in document["rows"]:
         kept = (f"{row['psnr']:.2f}", f"{row['sam']:.3f}") if "psnr" in row else ("", "")
-        cells = (row["model"], row["tile"], row["overlap"], f"{row['seams']:.2f}", f"{row['off']:.1f}")
+        cells = (
+            row["model"],
+            row["tile"],
+            row["overlap"],
+            f"{row['seams']:.2f}{', show' if row['shows'] else ''}",
+            f"{row['off']:.1f}",
+        )
         lines.append("| " + " | ".join(map(str, (*cells, *kept, f"{row['seconds']:.2f}"))) + " |")
     return "\n".join(lines)
 

@@ -85,7 +85,10 @@ def _on_cpu(model: Path, threads: int) -> Session:
         return NativeSession(model, threads)
     except (UnavailableError, CheckFailedError) as error:
         why = str(error)  # what is wrong with the model itself is said again below
-    session = OnnxSession(model, "cpu", threads)
+    try:
+        session = OnnxSession(model, "cpu", threads)
+    except UnavailableError as error:
+        raise UnavailableError(f"{error}; nor can the native kernels run it: {why}") from None
     session.notes.append(f"ONNX Runtime ran the model, which takes longer than the native kernels: {why}")
     return session
 

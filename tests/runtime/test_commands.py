@@ -373,7 +373,7 @@ def test_doctor_prints_one_document(invoke: Invoke) -> None:
 def test_doctor_says_what_each_lowering_needs(invoke: Invoke) -> None:
     needs = json.loads(invoke("doctor", "--json")[1])["fourier"]
     assert set(needs) == {"matmul", "dft", "plugin"}
-    assert "sfiin::SpectralFusion; onnxruntime cannot run it" in needs["plugin"]
+    assert "sfiin::SpectralFusion, or the native kernels; onnxruntime cannot run it" in needs["plugin"]
 
 
 def test_doctor_for_a_person(invoke: Invoke) -> None:
