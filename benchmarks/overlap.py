@@ -3,10 +3,11 @@
     python benchmarks/overlap.py DATA -o benchmarks/overlap.json
     python benchmarks/overlap.py --table benchmarks/overlap.json
 
-DATA holds `check/` (pairs with truth) and `scenes/`. A shipped checkpoint fuses a real scene in the native kernels, for each
-tile and overlap: `seams` is the larger of the seam meter's two ratios (`sfiin.runtime.scenes.seams`) and `shows` what the meter says, `off` the 99th
-percentile of the difference from the product of the same tile with an overlap of 96, in DN, `psnr` and `sam` the mean
-over the pairs, `seconds` the CPU time of the scene's tiles, one thread, per megapixel.
+DATA holds `check/` (pairs with truth) and `scenes/`. A shipped checkpoint fuses a real scene in the native kernels, for
+each tile and overlap: `seams` is the larger of the seam meter's two ratios (`sfiin.runtime.scenes.seams`), `shows` what
+the meter says of them, `off` the 99th percentile of the difference from the product of the same tile with an overlap
+of 96, in DN, `psnr` and `sam` the mean over the pairs that hold a tile of 256, `seconds` the CPU time of the scene's
+tiles, one thread, per megapixel.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError, SceneError
 from sfiin.runtime.scenes.names import named
 from sfiin.runtime.scenes.product import Compression, Kind
+from sfiin.runtime.station.run_report import RunReport
 from sfiin.runtime.station.runner import Job, Settings, Station
 
 Name = str | os.PathLike[str]
@@ -60,11 +61,20 @@ class Report:
     document: Mapping[str, Any]
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Report:
-        """From the JSON document of a run."""
-        known = {field.name: document[field.name] for field in fields(cls) if field.name != "document"}
-        known |= {name: tuple(known[name]) for name in ("bands", "size", "notes")}
-        return cls(**known | {"output": Path(known["output"]), "document": document})
+    def of(cls, report: RunReport) -> Report:
+        """From the report of a station."""
+        return cls(
+            output=Path(report.output),
+            model=report.model,
+            bands=report.bands,
+            size=(report.size[0], report.size[1]),
+            tiles=report.tiles,
+            seconds=report.seconds,
+            nodata=report.nodata,
+            clipped=report.clipped,
+            notes=report.notes,
+            document=report.document(),
+        )
 
 
 class Model:

@@ -72,7 +72,7 @@ def instruction_set() -> str:
     return str(library().sfiin_native_instruction_set().decode())
 
 
-def translated(model: vouching.Model) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def translated(model: vouching.VouchedModel) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """A model as the library takes it, and its constants. Raises `onnx_graph.UnknownGraphError` with the reason."""
     contract = model.contract
     if contract.precision != "fp32":
@@ -153,7 +153,7 @@ class NativeSession:
                 self.close()
                 raise
 
-    def _compile(self, model: vouching.Model, threads: int) -> None:
+    def _compile(self, model: vouching.VouchedModel, threads: int) -> None:
         code, constants = translated(model)
         ms, pan, hrms = (math.prod(self._contract.shapes[name]) for name in ("ms", "pan", "hrms"))
         for _ in range(threads):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,6 +13,8 @@ from sfiin.runtime.commands.scene_options import SceneOptions, spread
 from sfiin.runtime.commands.signals import stopping
 
 if TYPE_CHECKING:
+    from sfiin.runtime.station.events import Event
+    from sfiin.runtime.station.run_report import Prediction, RunReport
     from sfiin.runtime.station.runner import Job, Settings
 
 
@@ -67,23 +69,24 @@ def _job(scene: Path | None, pan: str | None, ms: list[str], output: Path, model
     return Job(found.pan, found.ms, output, model, None, found.bands, acquired)
 
 
-def _one(job: Any, settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:
+def _one(job: Job, settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:
+    from sfiin.runtime.station.run_report import Prediction
     from sfiin.runtime.station.runner import Station
 
     with Station(settings) as station:
         if dry_run:
-            document = station.predict(job)
+            found: RunReport | Prediction = station.predict(job)
         else:
             with tally("sharpening", quiet or as_json) as progress:
-                document = station.run(job, progress, stopping().is_set)
+                found = station.run(job, progress, stopping().is_set)
     if as_json:
-        print_json(document)
-    elif dry_run:
-        say(_prediction(document), quiet)
-    elif document["standing"] == "equal":
-        say(f"{document['output']}: is there already, of the same inputs, model and options", quiet)
+        print_json(found.document())
+    elif isinstance(found, Prediction):
+        say(predicted(found), quiet)
+    elif found.standing == "equal":
+        say(f"{found.output}: is there already, of the same inputs, model and options", quiet)
     else:
-        say(summary(document), quiet)
+        say(summary(found), quiet)
 
 
 def _many(
@@ -95,41 +98,41 @@ def _many(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from sfiin.runtime.station.isolation import Worker
+    from sfiin.runtime.station.isolation import WorkerProcess
     from sfiin.runtime.station.jobs import read, run_all
 
     listed, (timeout, memory) = read(jobs, model), bounds
     setup = {"settings": settings.document(), "model": None, "inbox": False, "memory": memory}
     stop = stopping()
-    with Worker(setup, timeout=timeout) as worker:
+    with WorkerProcess(setup, timeout=timeout) as worker:
         worker.start(stop)
         run_all(
             listed, lambda wanted: worker.ask(wanted, stop), lambda event: tell(event, quiet, as_json), stop
         )
 
 
-def tell(event: dict[str, Any], quiet: bool, as_json: bool) -> None:
+def tell(event: Event, quiet: bool, as_json: bool) -> None:
     """A line for each scene; as JSON, one document a line."""
     import json
 
-    if event["event"] in ("look", "begin"):
+    if event.event in ("look", "begin"):
         return
     if as_json:
-        shown = {key: value for key, value in event.items() if key not in ("traceback", "said")}
+        shown = event.with_(traceback=None, said=None).document()
         print(json.dumps(shown, ensure_ascii=False, allow_nan=False), flush=True)
         return
     texts = {
-        "failed": lambda: f"{event['output']}: failed: {event['error']}",
-        "done": lambda: summary(event["report"]),
-        "skipped": lambda: f"{event['output']}: is there already",
-        "given back": lambda: f"{event['scene']}: taken over from a process that is no more",
-        "incomplete": lambda: f"{event['scene']}: waits: {event['error']}",
-        "try again": lambda: f"{event['scene']}: {event['error']}; will be tried again",
-        "lost": lambda: f"{event['scene']}: another process has taken it over",
-        "waiting": lambda: f"waiting {event['seconds']:g} s: {event['error']}",
-        "end": lambda: f"{event['done']} of {event['count']} scenes sharpened, {event['failed']} failed",
+        "failed": f"{event.output}: failed: {event.error}",
+        "done": summary(event.report) if event.report else "",
+        "skipped": f"{event.output}: is there already",
+        "given back": f"{event.scene}: taken over from a process that is no more",
+        "incomplete": f"{event.scene}: waits: {event.error}",
+        "try again": f"{event.scene}: {event.error}; will be tried again",
+        "lost": f"{event.scene}: another process has taken it over",
+        "waiting": f"waiting {event.seconds or 0:g} s: {event.error}",
+        "end": f"{event.done} of {event.count} scenes sharpened, {event.failed} failed",
     }
-    say(printable(texts[event["event"]]()), quiet, flush=True)
+    say(printable(texts[event.event]), quiet, flush=True)
 
 
 def printable(text: str) -> str:
@@ -140,39 +143,39 @@ def printable(text: str) -> str:
     )
 
 
-def summary(it: dict[str, Any]) -> str:
+def summary(report: RunReport) -> str:
     """What a run did, for people."""
     from sfiin.runtime.station.budget import in_mib
 
-    clipped = ", ".join(f"{name} {count}" for name, count in it["clipped"].items() if count)
+    clipped = ", ".join(f"{name} {count}" for name, count in report.clipped.items() if count)
     lines = [
-        f"{it['output']}: {it['pixels'] / 1e6:.2f} MP with {Path(it['model']).name} in {it['seconds']:.1f} s "
-        f"({it['megapixels_per_second']:.2f} MP/s), at most {in_mib(it['memory']['peak'])}"
-        + (f", by {it['backend']}" if it["backend"] else ""),
-        f"  {it['tiles']} tiles, {it['nodata']} pixels without data, clipped values: {clipped or 'none'}",
+        f"{report.output}: {report.pixels / 1e6:.2f} MP with {Path(report.model).name} in {report.seconds:.1f} s "
+        f"({report.megapixels_per_second:.2f} MP/s), at most {in_mib(report.memory.peak or 0)}"
+        + (f", by {report.backend}" if report.backend else ""),
+        f"  {report.tiles} tiles, {report.nodata} pixels without data, clipped values: {clipped or 'none'}",
     ]
     seams = [
-        f"  seams show between {found['axis']} of tiles: steps there are {found['ratio']:.2f} times those elsewhere"
-        for found in it.get("seams", ())
-        if found["shows"]
+        f"  seams show between {found.axis} of tiles: steps there are {found.ratio:.2f} times those elsewhere"
+        for found in report.seams or ()
+        if found.shows
     ]
-    return "\n".join([*lines, *seams, *(f"  {note}" for note in it["notes"])])
+    return "\n".join([*lines, *seams, *(f"  {note}" for note in report.notes)])
 
 
-def _prediction(it: dict[str, Any]) -> str:
+def predicted(found: Prediction) -> str:
+    """What a run would take, for people."""
     from sfiin.runtime.station.budget import in_mib
 
-    (height, width), disk = it["size"], in_mib(it["product_bytes_at_most"])
-    total, base, buffers, cache = (
-        in_mib(it["memory"][name]) for name in ("total", "base", "buffers", "cache")
-    )
+    (height, width), memory = found.size, found.memory
     lines = [
-        f"{it['output']}: {height} x {width} pixels with {Path(it['model']).name}, {it['tiles']} tiles, not written",
-        f"  about {_duration(it['seconds'])}; memory at most {total} ({base} Python and model, {buffers} rows of "
-        f"tiles, {cache} GDAL, the rest for what is not counted)",
-        f"  disk: the product, up to {disk}, and as much again until it is complete",
+        f"{found.output}: {height} x {width} pixels with {Path(found.model).name}, {found.tiles} tiles, "
+        "not written",
+        f"  about {_duration(found.seconds)}; memory at most {in_mib(memory.total)} ({in_mib(memory.base)} Python "
+        f"and model, {in_mib(memory.buffers)} rows of tiles, {in_mib(memory.cache)} GDAL, the rest for what is not "
+        "counted)",
+        f"  disk: the product, up to {in_mib(found.product_bytes_at_most)}, and as much again until it is complete",
     ]
-    return "\n".join([*lines, *(f"  {note}" for note in it["notes"])])
+    return "\n".join([*lines, *(f"  {note}" for note in found.notes)])
 
 
 def _duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sfiin.runtime.commands import options
+from sfiin.runtime.commands.console import silence
 from sfiin.runtime.commands.run import tell
 from sfiin.runtime.commands.scene_options import SceneOptions, spread
 from sfiin.runtime.commands.signals import stopping
@@ -58,8 +59,9 @@ def watch(
     error."""
     settings = chosen.settings(otherwise="version")
     from sfiin.runtime.backends.triton_client import is_address
+    from sfiin.runtime.station.events import Event
     from sfiin.runtime.station.inbox import Inbox
-    from sfiin.runtime.station.isolation import LostError, Worker
+    from sfiin.runtime.station.isolation import LostError, WorkerProcess
     from sfiin.runtime.station.log import Log
     from sfiin.runtime.station.metrics import exporter
     from sfiin.runtime.station.service import Service
@@ -78,13 +80,16 @@ def watch(
         log_file = stack.enter_context(Log(log))
         exported = stack.enter_context(exporter(metrics))
         worker = stack.enter_context(
-            Worker(setup, inherit=lambda: box.claim.descriptor, timeout=scene_timeout)
+            WorkerProcess(setup, inherit=lambda: box.claim.descriptor, timeout=scene_timeout)
         )
 
-        def told(event: options.Event) -> None:
+        def told(event: Event) -> None:
             log_file.write(event)
             exported.count(event)
-            tell(event, quiet, as_json)
+            try:
+                tell(event, quiet, as_json)
+            except OSError:  # whoever read it is gone, or its disk is full; the work goes on
+                silence(sys.stdout)
 
         with suppress(OSError):  # the service waits for an inbox that cannot be used
             box.claim.hold()

@@ -89,11 +89,12 @@ def _done(document: Mapping[str, Any]) -> Parts:
         "product": document["output"],
         "model": document["method"]
         or f"{document['model']} ({document['precision']}, SHA-256 {document['model_sha256'][:16]})",
-        "computed by": document.get("backend") or "its backend",
         "size": f"{height} x {width} pixels, {document['pixels'] / 1e6:.2f} MP, {document['tiles']} tiles",
         "time": f"{document['seconds']:.1f} s, {document['megapixels_per_second']:.2f} MP/s",
         "memory": f"{in_mib(document['memory']['peak'])} at most; {in_mib(document['memory']['total'])} were planned",
     }
+    if document.get("backend"):
+        facts["computed by"] = document["backend"]
     yield table("The run", ("", ""), list(facts.items()))
     for note in document["notes"]:
         yield Paragraph(note)
