@@ -23,14 +23,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scenes import simulated
-
 from sfiin.runtime import models
 from sfiin.runtime.backends import native
 from sfiin.runtime.files import publish
 
 RUNS = (("native", 1), ("native", 2), ("native", 4), ("cpu", 1), ("cpu", 2))
-GDAL = "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import gdal; gdal._brovey(*map(Path, sys.argv[2:]))"
+GDAL = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import gdal
+gdal._brovey(*map(Path, sys.argv[2:]))
+"""
 
 
 def main() -> None:
@@ -45,6 +49,8 @@ def main() -> None:
     if options.table:
         print(table(json.loads(options.table.read_text("utf-8"))))
         return
+    from scenes import simulated
+
     with TemporaryDirectory() as name:
         folder = Path(name)
         pan, ms = simulated(folder, options.side)

@@ -3,7 +3,7 @@
     python benchmarks/overlap.py DATA -o benchmarks/overlap.json
     python benchmarks/overlap.py --table benchmarks/overlap.json
 
-DATA holds `check/` (pairs with truth) and `scenes/`. A shipped checkpoint fuses a real scene in the native kernels, for
+DATA holds `check/` (pairs with truth), `scenes/` and `landsat/check/`. A shipped checkpoint fuses a real scene in the native kernels, for
 each tile and overlap: `seams` is the larger of the seam meter's two ratios (`sfiin.runtime.scenes.seams`), `shows` what
 the meter says of them, `off` the 99th percentile of the difference from the product of the same tile with an overlap
 of 96, in DN, `psnr` and `sam` the mean over the pairs that hold a tile of 256, `seconds` the CPU time of the scene's
@@ -27,7 +27,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 
-from sfiin.data.pairs import Pair, load_folder
+from sfiin.data.pairs import Image, Pair, load_folder, reduced
 from sfiin.evaluation import judging
 from sfiin.export.graph import build_graph
 from sfiin.model.checkpoint import load_sfiin
@@ -39,7 +39,8 @@ from sfiin.runtime.scenes import seams
 from sfiin.runtime.scenes.tiles import plan
 
 CHECKPOINTS = Path(__file__).parents[1] / "sfiin" / "checkpoints"
-SCENES = {"vhr4": "VHR4_zhengzhou_1", "landsat": "L8_pamplona_1"}
+MODELS = ("vhr4", "landsat")
+SCENE, LANDSAT = "VHR4_zhengzhou_1", "L8_momotombo_1"
 SIDES, OVERLAPS, LARGE = (128, 256), (0, 8, 16, 24, 32, 48), 96
 
 
@@ -56,10 +57,7 @@ def main() -> None:
         print(table(json.loads(options.table.read_text("utf-8"))))
         return
     found = [
-        row
-        for name, scene in SCENES.items()
-        for side in SIDES
-        for row in rows(name, side, options.data / "scenes" / scene, options.data / "check")
+        row for name in MODELS for side in SIDES for row in rows(name, side, *material(name, options.data))
     ]
     document = {
         "command": "python benchmarks/overlap.py DATA",
@@ -71,17 +69,27 @@ def main() -> None:
     print(table(document))
 
 
-def rows(name: str, side: int, scene: Path, pairs: Path) -> Iterator[dict[str, Any]]:
+def material(name: str, data: Path) -> tuple[Image, Image, list[Pair]]:
+    """MS and PAN of a real scene, and pairs with truth, for Landsat reduced by Wald's protocol."""
+    if name == "vhr4":
+        ms, pan = (image(data / "scenes" / SCENE / f"{kind}.tif") for kind in ("ms", "pan"))
+        pairs = [pair for pair in load_folder(data / "check", 4, 4) if pair.truth is not None]
+    else:
+        import landsat_pairs
+
+        with TemporaryDirectory() as folder:
+            landsat_pairs.main(data / "landsat" / "check", Path(folder))
+            found = load_folder(Path(folder), 4, 2)
+        pairs = [reduced(pair) for pair in found]
+        ms, pan = next((pair.ms, pair.pan) for pair in found if pair.name == LANDSAT)
+    return ms, pan, [pair for pair in pairs if min(pair.pan.shape[1:]) >= max(SIDES)]
+
+
+def rows(name: str, side: int, ms: Image, pan: Image, pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
     """One row for each overlap."""
     network = load_sfiin(CHECKPOINTS / f"sfiin-{name}.safetensors", (side, side)).eval()
-    config, sensor = network.config, network.sensor
+    sensor = network.sensor
     fuse = in_native(build_graph(network, (side, side), "matmul", 17).SerializeToString(), side)
-    ms, pan = (image(scene / f"{kind}.tif") for kind in ("ms", "pan"))
-    known = [
-        pair
-        for pair in load_folder(pairs, config.bands, config.ratio)
-        if pair.truth is not None and min(pair.pan.shape[1:]) >= max(SIDES)
-    ]
     reference = judging.fuse_whole(judging.Model(name, sensor, Tile(side, side, LARGE), fuse), ms, pan)
     for overlap in OVERLAPS:
         model = judging.Model(name, sensor, Tile(side, side, overlap), fuse)
@@ -91,7 +99,7 @@ def rows(name: str, side: int, scene: Path, pairs: Path) -> Iterator[dict[str, A
         row: dict[str, Any] = {"model": name, "tile": side, "overlap": overlap, **seam(product, model)}
         row["off"] = round(float(np.percentile(np.abs(product - reference), 99)), 2)
         row["seconds"] = round(seconds / (pan.size / 1e6), 3)
-        row |= quality(model, known)
+        row |= quality(model, pairs)
         print(json.dumps(row), flush=True)
         yield row
 
@@ -130,7 +138,7 @@ def in_native(model: bytes, side: int) -> judging.Fuse:
     bands, low, _ = graph.inputs["ms"]
     program = native.Program(code, constants, (bands * low * low, side * side, bands * side * side))
 
-    def fuse(ms: judging.Image, pan: judging.Image) -> judging.Image:
+    def fuse(ms: Image, pan: Image) -> Image:
         hrms = np.empty((1, bands, side, side), np.float32)
         return program.run(np.ascontiguousarray(ms, np.float32), np.ascontiguousarray(pan, np.float32), hrms)
 
