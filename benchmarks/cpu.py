@@ -93,7 +93,8 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="print where the time of `matmul` goes")
     options = parser.parse_args()
     if options.profile:
-        print(json.dumps(profile(), indent=1))
+        found = {f"native {tile}": native_profile(tile) for tile in options.tiles}
+        print(json.dumps({"ort 128": profile()} | found, indent=1))
         return
     if options.table:
         print(table(json.loads(options.table.read_text())))
@@ -212,6 +213,32 @@ def profile(tile: int = 128, rounds: int = 30) -> dict[str, float]:
         kind = KINDS.get(operator, "pointwise operators and means")
         found[kind] = found.get(kind, 0.0) + median(times)
     return {kind: round(value, 1) for kind, value in sorted(found.items())}
+
+
+def native_profile(tile: int, rounds: int = 30) -> dict[str, float]:
+    """Milliseconds of CPU time a tile by kind of step: the median of programs of one kind of step each."""
+    model = build_graph(network_of("convolution", tile), (tile, tile), "matmul", 17)
+    program = compile_graph(onnx_graph.parse(model.SerializeToString()))
+    kinds: dict[str, list[native_steps.Step]] = {"whole": program.steps}
+    for step in program.steps:
+        name = type(step).__name__
+        if isinstance(step, native_steps.Convolution):
+            name = "x".join(map(str, step.weight.shape[2:])) + " convolutions"
+        kinds.setdefault(name, []).append(step)
+    ms, pan = np.ones((1, 4, tile // 4, tile // 4), np.float32), np.ones((1, 1, tile, tile), np.float32)
+    hrms = np.empty((1, 4, tile, tile), np.float32)
+    found = {}
+    for name, steps in kinds.items():
+        code, constants = native_steps.encode(native_steps.Program(steps, program.planes, program.buffers))
+        runnable = Program(code, constants, (ms.size, pan.size, hrms.size))
+        taken = []
+        for _ in range(rounds):
+            used = time.thread_time()
+            runnable.run(ms, pan, hrms)
+            taken.append(time.thread_time() - used)
+        runnable.close()
+        found[name] = round(1e3 * median(taken), 2)
+    return found
 
 
 def _interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[tuple[float, float]]]:

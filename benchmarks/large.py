@@ -27,7 +27,7 @@ from sfiin.runtime import models
 from sfiin.runtime.backends import native
 from sfiin.runtime.files import publish
 
-RUNS = (("native", 1), ("native", 2), ("native", 4), ("cpu", 1), ("cpu", 2))
+RUNS = (("native", 1), ("native", 2), ("native", 4), ("cpu", 1))
 GDAL = """
 import sys
 from pathlib import Path

@@ -3,11 +3,11 @@
     python benchmarks/overlap.py DATA -o benchmarks/overlap.json
     python benchmarks/overlap.py --table benchmarks/overlap.json
 
-DATA holds `check/` (pairs with truth), `scenes/` and `landsat/check/`. A shipped checkpoint fuses a real scene in the native kernels, for
-each tile and overlap: `seams` is the larger of the seam meter's two ratios (`sfiin.runtime.scenes.seams`), `shows` what
-the meter says of them, `off` the 99th percentile of the difference from the product of the same tile with an overlap
-of 96, in DN, `psnr` and `sam` the mean over the pairs that hold a tile of 256, `seconds` the CPU time of the scene's
-tiles, one thread, per megapixel.
+DATA holds `check/` (pairs with truth), `scenes/` and `landsat/check/`. A shipped checkpoint fuses a real scene in the
+native kernels, for each tile and overlap: `seams` is the larger of the seam meter's two ratios
+(`sfiin.runtime.scenes.seams`), `shows` what the meter says of them, `off` the 99th percentile of the difference from
+the product of the same tile with an overlap of 96, in DN, `psnr` and `sam` the mean over the pairs that hold a tile of
+256, `seconds` the CPU time of the scene's tiles, one thread, per megapixel.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ def rows(name: str, side: int, ms: Image, pan: Image, pairs: Sequence[Pair]) -> 
     network = load_sfiin(CHECKPOINTS / f"sfiin-{name}.safetensors", (side, side)).eval()
     sensor = network.sensor
     fuse = in_native(build_graph(network, (side, side), "matmul", 17).SerializeToString(), side)
-    reference = judging.fuse_whole(judging.Model(name, sensor, Tile(side, side, LARGE), fuse), ms, pan)
+    reference = judging.fuse_whole(judging.JudgedModel(name, sensor, Tile(side, side, LARGE), fuse), ms, pan)
     for overlap in OVERLAPS:
-        model = judging.Model(name, sensor, Tile(side, side, overlap), fuse)
+        model = judging.JudgedModel(name, sensor, Tile(side, side, overlap), fuse)
         began = time.process_time()
         product = judging.fuse_whole(model, ms, pan)
         seconds = time.process_time() - began
@@ -104,7 +104,7 @@ def rows(name: str, side: int, ms: Image, pan: Image, pairs: Sequence[Pair]) -> 
         yield row
 
 
-def seam(product: NDArray[np.float32], model: judging.Model) -> dict[str, Any]:
+def seam(product: NDArray[np.float32], model: judging.JudgedModel) -> dict[str, Any]:
     """The larger ratio of the seam meter, and whether it says that seams show."""
     count, height, width = product.shape
     with TemporaryDirectory() as folder:
@@ -121,7 +121,7 @@ def seam(product: NDArray[np.float32], model: judging.Model) -> dict[str, Any]:
     }
 
 
-def quality(model: judging.Model, pairs: Sequence[Pair]) -> dict[str, Any]:
+def quality(model: judging.JudgedModel, pairs: Sequence[Pair]) -> dict[str, Any]:
     """Mean PSNR (dB) and SAM (degrees) of the pairs, and their number."""
     scores = [judging.score(model, pair).quality for pair in pairs]
     found: dict[str, Any] = {"pairs": len(scores)}

@@ -217,13 +217,14 @@ def _shared(program: Program) -> tuple[list[int], list[tuple[Size, int]]]:
     memory, kinds = [-1] * len(program.buffers), []
     free: dict[tuple[Size, int], list[int]] = {}
     for number, step in enumerate(program.steps):
-        for buffer in sorted({program.planes[plane][0] for plane in step.out}):
+        used = sorted({program.planes[plane][0] for plane in (*step.reads(), *step.out)})
+        for buffer in (buffer for buffer in used if memory[buffer] < 0):
             kind = program.buffers[buffer]
             if not free.get(kind):
                 kinds.append(kind)
                 free.setdefault(kind, []).append(len(kinds) - 1)
             memory[buffer] = free[kind].pop()
-        for buffer in sorted({program.planes[plane][0] for plane in (*step.reads(), *step.out)}):
+        for buffer in used:
             if last[buffer] == number:
                 free[program.buffers[buffer]].append(memory[buffer])
     return memory, kinds
