@@ -15,6 +15,7 @@ import torch
 from onnx import numpy_helper
 
 from sfiin.data.sensors import SENSORS
+from sfiin.export.exporter import export_model
 from sfiin.export.graph import build_graph
 from sfiin.model import spectrum
 from sfiin.model.network import SFIIN, SLOPE, NetworkConfig
@@ -24,6 +25,7 @@ from sfiin.runtime.backends.native import NativeSession
 from sfiin.runtime.backends.native_program import compile_graph
 from sfiin.runtime.backends.session import OnnxSession
 from sfiin.runtime.check import Gate, parity
+from sfiin.runtime.contract import Tile
 from sfiin.runtime.errors import CheckFailedError, InputError, UnavailableError
 
 built = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not() or "built")
@@ -305,6 +307,25 @@ def test_a_model_that_is_not_known_goes_to_onnxruntime(
     with select.open_session(alone, threads=1) as session:  # type: ignore[attr-defined]
         assert isinstance(session, OnnxSession)
         assert any("longer than the native kernels" in note and "golden" in note for note in session.notes)
+
+
+@built
+def test_a_model_of_the_plugins_lowering_runs(
+    small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cuda_driver", lambda: {"why": "no NVIDIA driver"})
+    path = tmp_path / "plugin.onnx"
+    export_model(small_checkpoint, path, "plugin", Tile(32, 32, 8), opset=17)
+    with select.open_session(path, threads=1) as session:  # type: ignore[attr-defined]
+        assert isinstance(session, NativeSession)
+        assert session.contract.lowering == "plugin"
+    monkeypatch.setattr(native, "library", no_library)
+    with pytest.raises(UnavailableError, match="nodes of a plugin.*nor can the native kernels run it: not compiled"):
+        select.open_session(path, threads=1)
+
+
+def no_library() -> None:
+    raise UnavailableError("not compiled")
 
 
 @built
