@@ -6,10 +6,12 @@ spins. What computes a tile must be able to do so in as many threads at once.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +23,21 @@ Compute = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float3
 """From a piece of a batch to its results, (N, B, H, W)."""
 
 
-def cores(threads: int) -> int:
-    """So many threads, or for 0 as many as the process may use CPUs."""
-    return threads or len(os.sched_getaffinity(0))
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Where Linux says how much CPU time a container gets: microseconds, or "max", of so many."""
+
+
+def cores(threads: int = 0, quota: Path = QUOTA) -> int:
+    """So many threads, or for 0 as many as the process may use CPUs: those that it may run on, or fewer where a
+    container gets less of their time."""
+    if threads:
+        return threads
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        time, period = map(int, quota.read_text().split())
+    except (OSError, ValueError):  # no such file, or "max": all that there are
+        return there
+    return max(1, min(there, math.ceil(time / period)))
 
 
 class SideBySide:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,16 @@ def test_a_failure_is_raised_and_no_more_is_begun() -> None:
     assert len(begun) < 10
 
 
-def test_as_many_as_the_process_may_use() -> None:
-    assert cores(3) == 3
-    assert cores(0) == len(os.sched_getaffinity(0))
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [("max 100000", 64), ("150000 100000", 2), ("50000 100000", 1), ("9900000 100000", 64), ("", 64)],
+)
+def test_as_many_as_the_process_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, wanted: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(64))
+    quota = tmp_path / "cpu.max"
+    assert cores(0, quota) == 64
+    quota.write_text(said)
+    assert cores(0, quota) == wanted
+    assert cores(3, quota) == 3
