@@ -321,7 +321,7 @@ def test_a_model_of_the_plugins_lowering_runs(
         assert session.contract.lowering == "plugin"
     monkeypatch.setattr(native, "library", no_library)
     with pytest.raises(
-        UnavailableError, match="nodes of a plugin.*nor can the native kernels run it: not compiled"
+        UnavailableError, match=r"nodes of a plugin.*nor can the native kernels run it: not compiled"
     ):
         select.open_session(path, threads=1)
 
