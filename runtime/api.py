@@ -123,9 +123,10 @@ class Model:
 def open_model(model: Name, *, provider: Choice = "auto", threads: int = 0) -> Model:
     """Open a model (.onnx), a plan, or a shipped model by its name, such as "sfiin-vhr4".
 
-    `provider` is what it runs on: "auto", "cpu", "cuda" or "tensorrt"; `threads` bounds those of ONNX Runtime on a CPU
-    (0: its choice). Raises InputError for what is no model, ContractError for one without a contract, MismatchError for
-    a plan of another machine, UnavailableError where its backend is missing.
+    `provider` is what it runs on: "auto", "native", "cpu", "cuda" or "tensorrt". On a CPU `threads` tiles are
+    computed at once, each by one thread (0: as many as there are CPUs). Raises InputError for no model,
+    ContractError for one without a contract, MismatchError for a plan of another machine, UnavailableError where its
+    backend is missing.
     """
     return Model(open_session(_model(model), provider, threads))
 

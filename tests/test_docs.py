@@ -43,6 +43,11 @@ def test_the_cpu_table_is_rendered_from_its_file(name: str) -> None:
     assert found["cpu"] in DOCS
 
 
+@pytest.mark.parametrize("name", ["large", "overlap"])
+def test_tables_of_the_native_kernels_are_rendered_from_their_files(name: str) -> None:
+    assert benchmark(name).table(document(name)) in DOCS
+
+
 @pytest.mark.parametrize(
     ("name", "script"), [("suite-epyc", "suite"), ("scenes", "scenes"), ("gdal", "gdal")]
 )

@@ -7,7 +7,6 @@ constructing a TensorRT Runtime where there is none ends the process.
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import re
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import sfiin
-from sfiin.runtime.backends import cuda
+from sfiin.runtime.backends import cuda, side_by_side
 from sfiin.runtime.backends.plan import Device, Flavour
 from sfiin.runtime.backends.session import OLDEST_WITH_DFT, PROVIDERS, import_onnxruntime
 from sfiin.runtime.contract import NEEDS
@@ -111,7 +110,7 @@ def version(name: str) -> str | None:
 
 def cpus() -> int:
     """The CPUs that this process may use, which in a container can be fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return side_by_side.cores()
 
 
 def jetson(root: Path = Path("/")) -> str | None:
@@ -248,17 +247,33 @@ def _dft(onnxruntime: dict[str, Any]) -> str:
 
 
 def _models() -> list[dict[str, Any]]:
-    """The shipped models; a damaged one is reported rather than fatal, for this is where one looks for the
-    reason."""
-    from sfiin.runtime import models
+    """The shipped models, and why the native kernels do not know one (None: they do).
+
+    A damaged one is reported rather than fatal, for this is where one looks for the reason.
+    """
+    from sfiin.runtime import models, vouching
+    from sfiin.runtime.backends import native, onnx_graph
+
+    def unknown(path: Path) -> str | None:
+        try:
+            native.translated(vouching.read(path))
+        except onnx_graph.UnknownGraphError as error:
+            return str(error)
+        return None
 
     try:
         found = models.shipped()
     except SfiinError as error:
         return [{"file": None, "why": str(error)}]
     return [
-        {"file": path.name, "sensor": it.sensor.name, "bands": len(it.sensor.bands), "ratio": it.sensor.ratio}
-        for path, it in found
+        {
+            "file": path.name,
+            "sensor": contract.sensor.name,
+            "bands": len(contract.sensor.bands),
+            "ratio": contract.sensor.ratio,
+            "not_native": unknown(path),
+        }
+        for path, contract in found
     ]
 
 

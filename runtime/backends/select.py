@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from sfiin.runtime import signatures
-from sfiin.runtime.backends import machine, native, plan
+from sfiin.runtime.backends import machine, plan
 from sfiin.runtime.backends.native import NativeSession
 from sfiin.runtime.backends.session import OnnxSession, Provider, Session
 from sfiin.runtime.backends.triton_client import TritonSession, is_address
@@ -74,12 +74,23 @@ def _open_model(model: Path, choice: Choice, threads: int) -> Session:
     provider = best_provider() if choice == "auto" else choice
     if provider == "native":
         return NativeSession(model, threads)
-    if choice == "auto" and provider == "cpu" and not native.why_not():
-        try:
-            return NativeSession(model, threads)
-        except (UnavailableError, CheckFailedError):
-            pass  # a model that the kernels do not know; what is wrong with the model itself is said again below
+    if choice == "auto" and provider == "cpu":
+        return _on_cpu(model, threads)
     return OnnxSession(model, provider, threads)
+
+
+def _on_cpu(model: Path, threads: int) -> Session:
+    """By the native kernels, or by ONNX Runtime, whose notes then say why."""
+    try:
+        return NativeSession(model, threads)
+    except (UnavailableError, CheckFailedError) as error:
+        why = str(error)  # what is wrong with the model itself is said again below
+    try:
+        session = OnnxSession(model, "cpu", threads)
+    except UnavailableError as error:
+        raise UnavailableError(f"{error}; nor can the native kernels run it: {why}") from None
+    session.notes.append(f"ONNX Runtime ran the model, which takes longer than the native kernels: {why}")
+    return session
 
 
 def best_provider() -> Provider:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfiin.runtime import vouching
+from sfiin.runtime.backends import side_by_side
+from sfiin.runtime.backends.side_by_side import Batch, SideBySide
 from sfiin.runtime.contract import NEEDS, Contract
 from sfiin.runtime.errors import CheckFailedError, InputError, SfiinError, UnavailableError
 from sfiin.runtime.extras import install
@@ -79,7 +81,8 @@ class OnnxSession:
 
     The file is read once, judged (`sfiin.runtime.vouching`), and what was judged is what runs; with `check`
     off it is taken as it is. `notes` holds what is to be said of it, `sha256` the digest of its bytes.
-    `threads` bounds the threads inside an operator (0: ONNX Runtime's choice). Raises InputError for a file
+    On a CPU `threads` tiles are computed at once (0: as many as the process may use CPUs), each by one thread;
+    `at_once` is their number, `backend` what runs them. Raises InputError for a file
     that is no ONNX model, ContractError for one without a valid contract, MismatchError or CheckFailedError
     for one whose contract does not vouch for it, UnavailableError without onnxruntime or the provider, or for
     a model of the lowering `plugin`.
@@ -114,7 +117,11 @@ class OnnxSession:
         self._types = {name: vouching.FED[dtype] for name, dtype in model.types.items()}
         self.sha256, self.notes = model.sha256, [note] if note else []
         self.backend = f"onnxruntime {ort.__version__} {provider}"
-        options = session_options(ort, threads, self._contract.block)
+        # On a GPU a batch is one piece of work, and what little is left to the CPU may use its threads.
+        alone = provider != "cpu"
+        self.at_once = 1 if alone else side_by_side.cores(threads)
+        options = session_options(ort, threads if alone else 1, self._contract.block)
+        self._tiles = None if alone else SideBySide(self._run_piece, self.at_once, self._batch or 1)
         # Weights that lie outside the model are found by its path only.
         source = str(model.path) if model.external else model.data
         try:
@@ -140,9 +147,20 @@ class OnnxSession:
 
         Raises CheckFailedError where the graph does not run, or returns another shape than its contract's.
         """
+        if self._tiles is not None:
+            return self._tiles.run(ms, pan)
         if self._batch is None or self._batch == len(ms):
             return self._run(ms, pan)
         return np.concatenate([self._padded(ms[at], pan[at]) for at in self._pieces(len(ms))])
+
+    def run_many(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
+        """Fuse batches one after another, in order, each as `run` would; on a CPU `at_once` tiles at once."""
+        if self._tiles is not None:
+            return self._tiles.run_many(batches)
+        return (self.run(*batch) for batch in batches)
+
+    def _run_piece(self, ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._run(ms, pan) if len(ms) == (self._batch or 1) else self._padded(ms, pan)
 
     def _pieces(self, count: int) -> Iterator[slice]:
         """A graph for a fixed number of tiles is given so many at a time."""
@@ -172,7 +190,9 @@ class OnnxSession:
         return result.astype(np.float32, copy=False)
 
     def close(self) -> None:
-        """Drop the ONNX Runtime session."""
+        """Drop the ONNX Runtime session, and end the threads."""
+        if self._tiles is not None:
+            self._tiles.close()
         self._session = None
 
     def __enter__(self) -> OnnxSession:

@@ -154,6 +154,7 @@ class TensorRTSession:
         self._contract, self._build = sidecar.contract, sidecar.build
         self._failure = ""
         self.notes: list[str] = []
+        self.backend = f"{sidecar.build.flavour} {sidecar.build.tensorrt}"
         self._trt: Any = library or import_module(require_here(path, sidecar))
         self._cuda = device or cuda.open_cuda()
         self._graphs = graphs and self._cuda.has_graphs

@@ -70,7 +70,7 @@ class TritonSession:
         self._mine = threading.local()
         self._clients: list[Any] = []
         self._pool = ThreadPoolExecutor(IN_FLIGHT, "sfiin-triton")
-        self.sha256 = ""
+        self.backend, self.sha256 = "Triton", ""
         """Of the artefact that is served, as the server tells it."""
         try:
             self._contract, self._largest = self._patiently(self._agreed)

@@ -50,10 +50,18 @@ def _print(facts: dict[str, Any]) -> None:
     print_table("Backends of 'sfiin run' for plans", plans, ("flavour", "usable", "library", "why not"))
     print_table("Fourier transforms of a model", facts["fourier"].items())
     models = [
-        (it["file"], it.get("why") or f"{it['sensor']}: {it['bands']} bands, ratio {it['ratio']}")
-        for it in facts["models"]
+        (
+            model["file"],
+            model.get("why") or f"{model['sensor']}: {model['bands']} bands, ratio {model['ratio']}",
+            model.get("not_native") or "known",
+        )
+        for model in facts["models"]
     ]
-    print_table("Shipped models", models or [("none", "give 'sfiin run' one with --model")])
+    print_table(
+        "Shipped models",
+        models or [("none", "give 'sfiin run' one with --model", "")],
+        ("model", "sensor", "to the native kernels"),
+    )
     extras = [
         (name, ", ".join(it["missing"]) or "complete", it["install"] or "")
         for name, it in facts["extras"].items()

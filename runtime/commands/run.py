@@ -150,7 +150,8 @@ def summary(report: RunReport) -> str:
     clipped = ", ".join(f"{name} {count}" for name, count in report.clipped.items() if count)
     lines = [
         f"{report.output}: {report.pixels / 1e6:.2f} MP with {Path(report.model).name} in {report.seconds:.1f} s "
-        f"({report.megapixels_per_second:.2f} MP/s), at most {in_mib(report.memory.peak or 0)}",
+        f"({report.megapixels_per_second:.2f} MP/s), at most {in_mib(report.memory.peak or 0)}"
+        + (f", by {report.backend}" if report.backend else ""),
         f"  {report.tiles} tiles, {report.nodata} pixels without data, clipped values: {clipped or 'none'}",
     ]
     seams = [

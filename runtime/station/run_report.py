@@ -113,6 +113,7 @@ class RunReport:
     `size` is (height, width) in PAN pixels, `lead` how many rows and columns the tiles begin before it; `pixels` of
     the product per band, of which `nodata` lack data; `clipped` counts, by band, samples that the product's type
     could not hold; wall-clock `seconds`; `resumed` rows of tiles came from an earlier run; `notes` are sentences;
+    `backend` is what computed the tiles, "" where it does not say;
     `guard` is what a bundle's guard has to say; `seams` is there where a report was wanted; `standing` is "equal"
     where all was there already, "completed" where something beside the product was missing.
     """
@@ -142,6 +143,7 @@ class RunReport:
     shift: Alignment
     acquired: str | None
     memory: Memory
+    backend: str = ""
     guard: Mapping[str, Any] | None = field(default=None, metadata=LEFT_OUT)
     seams: tuple[SeamLines, ...] | None = field(default=None, metadata=LEFT_OUT)
     standing: Standing | None = field(default=None, metadata=LEFT_OUT)

@@ -397,23 +397,24 @@ class Station:
         return Alignment.of(shift, self._settings.max_shift, "" if how == "no" else how)
 
     def _warm_up(self, session: Session, scene: Scene, tiles: TilePlan) -> float:
-        """Median seconds of reading and computing one of the scene's batches, after a first one."""
-        taken = []
+        """Median seconds of one of the scene's batches, after a first one, as many at once as the session can."""
+        taken, at_once = [], getattr(session, "at_once", 1)
         side = tiles.tile.height, tiles.tile.width
         for i in range(TRIED):
             row = tiles.rows[i * (len(tiles.rows) - 1) // TRIED]
             began = time.perf_counter()
             ms, pan, _ = scene.read(row, tiles.cols[len(tiles.cols) // 2], *side)
-            count = min(self._settings.batch, len(tiles.cols))
+            count = min(self._settings.batch, len(tiles.cols)) * at_once
             session.run(ms[None].repeat(count, 0), pan[None].repeat(count, 0))
-            taken.append(time.perf_counter() - began)
+            taken.append((time.perf_counter() - began) / at_once)
         return statistics.median(taken[1:])
 
     def _budget(self, session: Session, scene: Scene, tiles: TilePlan) -> budget.Budget:
         if not self._base:  # what later scenes leave behind is no part of it
             self._warm_up(session, scene, tiles)
             self._base = budget.resident()
-        return budget.budget(scene, tiles, self._settings.batch, self._base, self._settings.memory)
+        at_once = max(self._settings.batch, getattr(session, "at_once", 1))
+        return budget.budget(scene, tiles, at_once, self._base, self._settings.memory)
 
     @staticmethod
     def _refuse_own_files(job: Job) -> None:
@@ -452,6 +453,7 @@ class Station:
             shift=self._shift(ready.shift),
             acquired=acquired,
             memory=Memory.of(memory, budget.peak()),
+            backend=getattr(session, "backend", ""),
             guard=dict(session.vouch()) if isinstance(session, Watched) else None,
         )
 

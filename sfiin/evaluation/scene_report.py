@@ -94,6 +94,8 @@ def _done(document: Mapping[str, Any]) -> Parts:
         "memory": f"{in_mib(document['memory']['peak'])} at most; {in_mib(document['memory']['total'])} were "
         "planned",
     }
+    if document.get("backend"):
+        facts["computed by"] = document["backend"]
     yield table("The run", ("", ""), list(facts.items()))
     for note in document["notes"]:
         yield Paragraph(note)

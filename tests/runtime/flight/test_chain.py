@@ -144,7 +144,7 @@ def test_what_a_session_made_that_fails_its_test_is_not_published(
 
     limit = 0
     monkeypatch.setattr(OnnxSession, "run", run)
-    words = (*scene, "--model", folder / "manifest.json", "-o", tmp_path / "x.tif")
+    words = (*scene, "--model", folder / "manifest.json", "--provider", "cpu", "-o", tmp_path / "x.tif")
     assert invoke(*words)[0] == 0
     (tmp_path / "x.tif").unlink()
     for left in tmp_path.glob("x*"):
