@@ -9,9 +9,9 @@ to PyTorch eager in the same round, so that what else the machine does meets all
 `cpu_speed` are of CPU time, all threads together, which a shared machine leaves alone; with one thread they
 are what to go by. Warm-up is apart, and a pause before each run lets the threads of the way before it go to
 sleep. With two threads the native kernels compute two tiles at once, and so does "two callers": PyTorch eager
-in two threads of one each; their time is of two tiles, halved, and ratios are then to the two callers. Networks are the
-paper's with either spatial branch and
-random weights, or shipped checkpoints (vhr4, wv8, landsat). OpenVINO runs where it is installed.
+in two threads of one each; their time is of two tiles, halved, and ratios are then to the two callers.
+Networks are the paper's with either spatial branch and random weights, or shipped checkpoints (vhr4, wv8,
+landsat). OpenVINO runs where it is installed.
 """
 
 from __future__ import annotations

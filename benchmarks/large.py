@@ -3,9 +3,10 @@
     python benchmarks/large.py -o benchmarks/large.json
     python benchmarks/large.py --table benchmarks/large.json
 
-A simulated scene of 4 bands is fused by `sfiin run` with the shipped model, each time in a process of its own, and by
-GDAL (weighted Brovey, as `gdal_pansharpen` does it). CPU time is of the process with all its threads; on a machine
-that does other work it says more than the wall clock. The products of one backend must be the same bytes.
+A simulated scene of 4 bands is fused by `sfiin run` with the shipped model, each time in a process of its
+own, and by GDAL (weighted Brovey, as `gdal_pansharpen` does it). CPU time is of the process with all its
+threads; on a machine that does other work it says more than the wall clock. The products of one backend must
+be the same bytes.
 """
 
 from __future__ import annotations

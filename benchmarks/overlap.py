@@ -1,13 +1,14 @@
-"""Which tile, and how much overlap? Seams, closeness to a large overlap, quality where a truth is known, and time.
+"""Which tile, and how much overlap? Seams, closeness to a large overlap, quality where a truth is known, and
+time.
 
     python benchmarks/overlap.py DATA -o benchmarks/overlap.json
     python benchmarks/overlap.py --table benchmarks/overlap.json
 
-DATA holds `check/` (pairs with truth), `scenes/` and `landsat/check/`. A shipped checkpoint fuses a real scene in the
-native kernels, for each tile and overlap: `seams` is the larger of the seam meter's two ratios
-(`sfiin.runtime.scenes.seams`), `shows` what the meter says of them, `off` the 99th percentile of the difference from
-the product of the same tile with an overlap of 96, in DN, `psnr` and `sam` the mean over the pairs that hold a tile of
-256, `seconds` the CPU time of the scene's tiles, one thread, per megapixel.
+DATA holds `check/` (pairs with truth), `scenes/` and `landsat/check/`. A shipped checkpoint fuses a real
+scene in the native kernels, for each tile and overlap: `seams` is the larger of the seam meter's two ratios
+(`sfiin.runtime.scenes.seams`), `shows` what the meter says of them, `off` the 99th percentile of the
+difference from the product of the same tile with an overlap of 96, in DN, `psnr` and `sam` the mean over the
+pairs that hold a tile of 256, `seconds` the CPU time of the scene's tiles, one thread, per megapixel.
 """
 
 from __future__ import annotations

@@ -106,8 +106,9 @@ def default_flavour() -> Flavour:
         f"TensorRT is here, but {why}" if find_spec(LIBRARIES["tensorrt"]) else "TensorRT is not installed"
     )
     raise UnavailableError(
-        f"{missing}, and neither is TensorRT for RTX, which builds for desktop cards without a GPU: pip install "
-        "tensorrt-rtx-cu13. TensorRT itself comes with JetPack, or by pip install tensorrt, and builds on its device"
+        f"{missing}, and neither is TensorRT for RTX, which builds for desktop cards without a GPU: pip "
+        "install tensorrt-rtx-cu13. TensorRT itself comes with JetPack, or by pip install tensorrt, and "
+        "builds on its device"
     )
 
 
@@ -184,13 +185,13 @@ def require_possible(settings: BuildSettings) -> Device | None:
         return None
     if settings.compute_capabilities:
         raise MismatchError(
-            "--compute-capability is for --flavour rtx; TensorRT builds for the device that it runs on (or, with "
-            "--hardware-compatibility ampere_plus, for later ones too)"
+            "--compute-capability is for --flavour rtx; TensorRT builds for the device that it runs on (or, "
+            "with --hardware-compatibility ampere_plus, for later ones too)"
         )
     if not find_spec(LIBRARIES["tensorrt"]):
         raise UnavailableError(
-            "TensorRT is not installed; it comes with JetPack on a Jetson (use its Python, or a virtual environment "
-            f"with --system-site-packages), elsewhere by {install('gpu')}"
+            "TensorRT is not installed; it comes with JetPack on a Jetson (use its Python, or a virtual "
+            f"environment with --system-site-packages), elsewhere by {install('gpu')}"
         )
     return machine.gpu()
 
@@ -204,8 +205,9 @@ def require_plugin(model: Path, contract: Contract, settings: BuildSettings) -> 
         )
     if needed and settings.plugin is None:
         raise MismatchError(
-            f"{model}: lowering: its frequency branches are nodes of sfiin's plugin; give its library by --plugin "
-            "libsfiin_plugin.so (export/plugin/README.md says how it is built), or export with --fourier matmul"
+            f"{model}: lowering: its frequency branches are nodes of sfiin's plugin; give its library by "
+            "--plugin libsfiin_plugin.so (export/plugin/README.md says how it is built), or export with "
+            "--fourier matmul"
         )
     if settings.plugin and not needed:
         raise MismatchError(
@@ -240,8 +242,9 @@ def _require_rtx(settings: BuildSettings) -> None:
     for capability in settings.compute_capabilities:
         if capability not in RTX_CAPABILITIES:
             raise MismatchError(
-                f"--compute-capability {capability}: TensorRT for RTX builds for {', '.join(RTX_CAPABILITIES)}; for a "
-                "Jetson or a data-centre GPU build there, with --flavour tensorrt"
+                f"--compute-capability {capability}: TensorRT for RTX builds for "
+                f"{', '.join(RTX_CAPABILITIES)}; for a Jetson or a data-centre GPU build there, with "
+                "--flavour tensorrt"
             )
 
 
@@ -253,7 +256,7 @@ def target_for(flavour: Flavour, version: str) -> Target:
         return known["rtx"]
     numbered = {tuple(map(int, name[3:].split("."))): name for name in known if name.startswith("trt")}
     here = tuple(int(part) for part in version.split(".")[:2])
-    return known[numbered[max((it for it in numbered if it <= here), default=min(numbered))]]
+    return known[numbered[max((release for release in numbered if release <= here), default=min(numbered))]]
 
 
 def checked(part: Path, sidecar: Sidecar, tiles: Path, plugin_library: Path | None = None) -> Parity | None:
@@ -354,9 +357,13 @@ def _remedy(text: str) -> str:
     if "must have same input types" in lower:
         return "its types do not fit one another, and TensorRT converts none by itself; export it anew"
     if "out of memory" in lower or "outofmemory" in lower or "insufficient memory" in lower:
-        return "give it less to do at once: a smaller --batch, a smaller --workspace, or a smaller --tile at the export"
+        return (
+            "give it less to do at once: a smaller --batch or --workspace, or a smaller --tile at the export"
+        )
     if "could not find any implementation" in lower or "no implementation" in lower:
-        return "a layer has no kernel of its type within the --workspace: raise it, lower --level, or export in fp32"
+        return (
+            "a layer has no kernel of its type in this --workspace; raise it, lower --level, or export fp32"
+        )
     if "gave no answer" in lower:
         return "the library itself ended; --log FILE keeps what it said last"
     return "'sfiin preflight' may say more, and --log FILE keeps all that the library said"

@@ -34,7 +34,8 @@ PLUGIN = ("sfiin", "SpectralFusion")
 NEEDS: Mapping[Lowering, str] = {
     "matmul": "any ONNX runtime",
     "dft": "onnxruntime 1.27 or later",
-    "plugin": f"TensorRT with the plugin {'::'.join(PLUGIN)}, or the native kernels; onnxruntime cannot run it",
+    "plugin": f"TensorRT with the plugin {'::'.join(PLUGIN)}, or the native kernels; onnxruntime cannot run "
+    "it",
 }
 """What runs a model, by its lowering."""
 

@@ -73,7 +73,8 @@ def instruction_set() -> str:
 
 
 def translated(model: vouching.VouchedModel) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """A model as the library takes it, and its constants. Raises `onnx_graph.UnknownGraphError` with the reason."""
+    """A model as the library takes it, and its constants. Raises `onnx_graph.UnknownGraphError` with the
+    reason."""
     contract = model.contract
     if contract.precision != "fp32":
         raise onnx_graph.UnknownGraphError(f"its precision is {contract.precision}")
@@ -122,10 +123,10 @@ class NativeSession:
     `threads` tiles are computed at once (0: as many as the process may use CPUs). With `prove` the file is
     judged (`sfiin.runtime.vouching`), and of its golden tiles the one with most contrast is computed first.
     `notes`, `sha256` and `backend` are what there is to be said of it, the digest of the file's bytes, and
-    what runs it; `at_once` is the number of tiles. Raises UnavailableError without the library, without golden
-    tiles, or for a model that it does not know; InputError for a file that is no ONNX model, ContractError for
-    one without a valid contract, MismatchError or CheckFailedError for one whose contract does not vouch for it
-    or whose golden tile is not reproduced.
+    what runs it; `at_once` is the number of tiles. Raises UnavailableError without the library, without
+    golden tiles, or for a model that it does not know; InputError for a file that is no ONNX model,
+    ContractError for one without a valid contract, MismatchError or CheckFailedError for one whose contract
+    does not vouch for it or whose golden tile is not reproduced.
     """
 
     def __init__(self, model: Path, threads: int = 0, *, prove: bool = True) -> None:

@@ -164,7 +164,8 @@ class DepthToSpace:
 
 @dataclass
 class Product:
-    """A matrix (rows made, height) times each map, or, not `left`, each map times a matrix (width, columns made)."""
+    """A matrix (rows made, height) times each map, or, not `left`, each map times a matrix (width, columns
+    made)."""
 
     size: Size
     left: bool

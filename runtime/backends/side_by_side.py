@@ -28,8 +28,8 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def cores(threads: int = 0, quota: Path = QUOTA) -> int:
-    """So many threads, or for 0 as many as the process may use CPUs: those that it may run on, or fewer where a
-    container gets less of their time."""
+    """So many threads, or for 0 as many as the process may use CPUs: those that it may run on, or fewer where
+    a container gets less of their time."""
     if threads:
         return threads
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

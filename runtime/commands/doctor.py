@@ -35,7 +35,8 @@ def _print(facts: dict[str, Any]) -> None:
         print_table("JetPack", found.items())
     print_table("Packages", [*facts["packages"].items(), *facts["tensorrt"].items()])
     backends = [
-        (name, "yes" if it["usable"] else "no", it["why"] or "") for name, it in facts["backends"].items()
+        (name, "yes" if backend["usable"] else "no", backend["why"] or "")
+        for name, backend in facts["backends"].items()
     ]
     chosen = next((name for name in ("cuda", "native") if facts["backends"][name]["usable"]), "cpu")
     print_table(
@@ -44,8 +45,8 @@ def _print(facts: dict[str, Any]) -> None:
         ("provider", "usable", "why not"),
     )
     plans = [
-        (name, "yes" if it["usable"] else "no", it["library"] or "", it["why"] or "")
-        for name, it in facts["plans"].items()
+        (name, "yes" if plan["usable"] else "no", plan["library"] or "", plan["why"] or "")
+        for name, plan in facts["plans"].items()
     ]
     print_table("Backends of 'sfiin run' for plans", plans, ("flavour", "usable", "library", "why not"))
     print_table("Fourier transforms of a model", facts["fourier"].items())
@@ -63,7 +64,7 @@ def _print(facts: dict[str, Any]) -> None:
         ("model", "sensor", "to the native kernels"),
     )
     extras = [
-        (name, ", ".join(it["missing"]) or "complete", it["install"] or "")
-        for name, it in facts["extras"].items()
+        (name, ", ".join(extra["missing"]) or "complete", extra["install"] or "")
+        for name, extra in facts["extras"].items()
     ]
     print_table("Extras", extras, ("extra", "missing", "to install"))

@@ -1,7 +1,7 @@
 """The device layer over NVIDIA's real bindings and a driver of our own, whose memory is the host's.
 
-What a fake of our own interface cannot find: a function that the bindings have not, a handle of another type, a wait
-that is missing, a context that is not current. Nothing here says anything about a GPU.
+What a fake of our own interface cannot find: a function that the bindings have not, a handle of another type,
+a wait that is missing, a context that is not current. Nothing here says anything about a GPU.
 """
 
 from __future__ import annotations
