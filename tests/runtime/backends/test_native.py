@@ -79,6 +79,17 @@ def test_a_graph_computes_what_pytorch_does(
 
 
 @built
+def test_resampling_with_aligned_corners_is_known() -> None:
+    torch.manual_seed(0)
+    network = SFIIN(NetworkConfig(blocks=1, resample="align-corners"), SENSORS["vhr4"].profile).eval()
+    model = build_graph(network, (48, 36), "matmul", 17)
+    ms, pan = noise(48, 36)
+    with torch.inference_mode():
+        wanted = network.double()(torch.from_numpy(ms).double(), torch.from_numpy(pan).double()).numpy()
+    assert np.linalg.norm(run_graph(model, ms, pan) - wanted) <= 1e-6 * np.linalg.norm(wanted)
+
+
+@built
 @pytest.mark.parametrize(("inject", "ratio"), [("mixed", 4), ("mixed", 2), ("regression", 4), ("none", 4)])
 def test_proposals_are_as_near_to_float64_as_onnxruntimes(inject: Any, ratio: int) -> None:
     torch.manual_seed(0)

@@ -356,6 +356,8 @@ def test_a_plan_with_the_plugin_gets_its_library_or_brings_it(
     shutil.copy(_ctypes.__file__, plugin.beside(made[0]))
     with opened(made, FakeCuda(), small_model, has_plugin=True) as session:
         np.testing.assert_array_equal(session.run(*tiles(2)), reference.run(*tiles(2)))
+    # A library that is loaded may not be written over: the process would die of it.
+    plugin.beside(made[0]).unlink()
     plugin.beside(made[0]).write_bytes(b"another")
     with pytest.raises(MismatchError, match=r"plugin \(SHA-256\)"):
         opened(made, FakeCuda(), small_model, has_plugin=True)
