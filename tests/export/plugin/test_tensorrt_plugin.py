@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from sfiin.export.plugin import host
+from sfiin.export.plugin import host, toolkit
 
 INCLUDES = [Path(it) for it in os.environ.get("TENSORRT_INCLUDE", "").split(":") if it]
 DRIVER = Path(__file__).with_name("drive.cpp")
@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(
         not INCLUDES, reason="no TensorRT headers at hand; $TENSORRT_INCLUDE names their folders"
     ),
-    pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed"),
+    pytest.mark.skipif(not toolkit.has_nvcc(), reason="nvcc is not installed"),
 ]
 
 
@@ -43,12 +43,19 @@ def version(include: Path) -> tuple[int, int]:
 
 
 def cuda_include() -> Path:
-    nvcc = shutil.which("nvcc")
-    assert nvcc is not None
     listed = subprocess.run(
-        [nvcc, "--dryrun", "-c", "x.cu"], capture_output=True, text=True, check=False
+        [toolkit.nvcc(), "--dryrun", "-c", "x.cu"], capture_output=True, text=True, check=False
     ).stderr
     return Path(re.findall(r'"-I([^"]*include[^"]*)"', listed)[-1])
+
+
+def without_nvcc() -> dict[str, str]:
+    """An environment whose PATH lacks nvcc, as on a Jetson, and that names its home."""
+    home = cuda_include().resolve()
+    while not (home / "bin" / "nvcc").is_file():
+        home = home.parent
+    places = [place for place in os.environ["PATH"].split(":") if not (Path(place) / "nvcc").exists()]
+    return os.environ | {"PATH": ":".join(places), "CUDA_HOME": str(home)}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +77,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
         ["cmake", "--build", folder],
     ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=without_nvcc())
         assert done.returncode == 0, done.stderr + done.stdout
     assert (folder / "libsfiin_spectral.so").is_file()
     return folder / "libsfiin_plugin.so"
@@ -115,6 +122,7 @@ def test_it_answers_what_tensorrt_asks(library: Path, tmp_path: Path) -> None:
         "format 0",
         "format 0",
         "format 0",
+        "timing sfiin.SpectralFusion.1",
         "output half 1, of 1",
         "field floor 1e-06",
         "field cut 0.2",
