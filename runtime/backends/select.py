@@ -19,7 +19,7 @@ from typing import Literal
 from sfiin.runtime import signatures
 from sfiin.runtime.backends import machine, native, plan
 from sfiin.runtime.backends.native import NativeSession
-from sfiin.runtime.backends.session import OnnxSession, Provider, Session
+from sfiin.runtime.backends.session import OnnxSession, Session
 from sfiin.runtime.backends.triton_client import TritonSession, is_address
 from sfiin.runtime.errors import CheckFailedError, InputError, MismatchError, UnavailableError
 
@@ -71,17 +71,26 @@ def _opened(model: Path, choice: Choice, threads: int) -> Session:
 
 
 def _open_model(model: Path, choice: Choice, threads: int) -> Session:
-    provider = best_provider() if choice == "auto" else choice
-    if provider == "native":
+    if choice == "native":
         return NativeSession(model, threads)
-    if choice == "auto" and provider == "cpu" and not native.why_not():
+    if choice != "auto":
+        return OnnxSession(model, choice, threads)
+    why = machine.backend("cuda")["why"]
+    if not why:
+        try:
+            return OnnxSession(model, "cuda", threads)
+        except UnavailableError as error:
+            why = str(error)
+    session = _on_the_cpu(model, threads)
+    if not machine.cuda_driver()["why"]:
+        session.notes.append(f"on the CPU, for ONNX Runtime cannot use the GPU here: {why}")
+    return session
+
+
+def _on_the_cpu(model: Path, threads: int) -> NativeSession | OnnxSession:
+    if not native.why_not():
         try:
             return NativeSession(model, threads)
         except (UnavailableError, CheckFailedError):
             pass  # a model that the kernels do not know; what is wrong with the model itself is said again below
-    return OnnxSession(model, provider, threads)
-
-
-def best_provider() -> Provider:
-    """ONNX Runtime's provider: the GPU where it and a driver are there for it, else the CPU."""
-    return "cuda" if machine.backend("cuda")["usable"] else "cpu"
+    return OnnxSession(model, "cpu", threads)
