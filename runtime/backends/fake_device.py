@@ -338,8 +338,9 @@ class _Engine:
     def create_runtime_config(self) -> RuntimeConfig:
         """How a plan of TensorRT for RTX is to run."""
         assert self._library.rtx
-        self._library.config = RuntimeConfig()
-        return self._library.config
+        config = RuntimeConfig()
+        self._library.config = config
+        return config
 
     def create_execution_context(self, config: RuntimeConfig | None = None) -> _Context:
         """What runs it."""

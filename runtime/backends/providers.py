@@ -35,7 +35,12 @@ def wanted(provider: Provider) -> list[Any]:
 
     What TensorRT does not take goes to CUDA, and what CUDA does not have to the CPU, which is always there.
     """
-    return {"cpu": [PROVIDERS["cpu"]], "cuda": [_CUDA], "tensorrt": [_TENSORRT, _CUDA]}[provider]
+    lists: Mapping[Provider, list[Any]] = {
+        "cpu": [PROVIDERS["cpu"]],
+        "cuda": [_CUDA],
+        "tensorrt": [_TENSORRT, _CUDA],
+    }
+    return lists[provider]
 
 
 def require_loads(ort: Any, provider: Provider) -> None:
@@ -46,7 +51,7 @@ def require_loads(ort: Any, provider: Provider) -> None:
 
 def refusal(provider: Provider, why: str) -> UnavailableError:
     """The error for a provider that is in the package and cannot start."""
-    needs = "TensorRT 10" if provider == "tensorrt" else "CUDA and cuDNN"
+    needs = "TensorRT 10, CUDA and cuDNN" if provider == "tensorrt" else "CUDA and cuDNN"
     return UnavailableError(
         f"ONNX Runtime's {PROVIDERS[provider]} cannot start: {why}. It needs the {needs} that its package was built "
         f"with ({install('gpu')}); --provider cpu does without"

@@ -129,13 +129,17 @@ class TensorRT:
     def __getattr__(self, name: str) -> Any:
         made = SimpleNamespace(
             deserialize_cuda_engine=self.engine,
-            refit_from_file=lambda path: self.given.append(Path(path).read_bytes()) or True,
+            refit_from_file=self.take,
             refit_cuda_engine=lambda: True,
             num_errors=0,
         )
         if name in ("Runtime", "Refitter", "OnnxParserRefitter"):
             return lambda *_: made
         raise AttributeError(name)
+
+    def take(self, path: str) -> bool:
+        self.given.append(Path(path).read_bytes())
+        return True
 
     @staticmethod
     def engine(data: bytes) -> Any:

@@ -195,3 +195,63 @@ def test_the_runtime_loads_it_into_the_real_registry(library: Path) -> None:
         [sys.executable, "-c", LOAD, str(libc)], capture_output=True, text=True, check=False
     )
     assert "has no plugin sfiin::SpectralFusion" in done.stderr
+
+
+def newest(before: tuple[int, int]) -> Path:
+    """The newest headers before a version."""
+    found = [include for include in INCLUDES if (8, 6) <= version(include) < before]
+    if not found:
+        pytest.skip(f"no headers of TensorRT 8.6 to before {before[0]} at hand")
+    return max(found, key=version)
+
+
+ADDRESS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+@pytest.mark.parametrize(
+    ("before", "flags"),
+    [((99, 0), ADDRESS), ((99, 0), ("-fsanitize=thread",)), ((10, 0), ADDRESS)],
+    ids=["IPluginV3, addresses", "IPluginV3, threads", "IPluginV2, addresses"],
+)
+def test_its_host_side_lives_as_tensorrt_would_have_it(
+    tmp_path: Path, before: tuple[int, int], flags: tuple[str, ...]
+) -> None:
+    """Over a runtime whose streams are threads, with the kernels compiled for this machine."""
+    program = tmp_path / "live"
+    folders = [
+        "-isystem",
+        newest(before),
+        "-isystem",
+        cuda_include(),
+        "-I",
+        DRIVER.parent,
+        "-I",
+        host.SOURCES,
+    ]
+    sources = [DRIVER.with_name("live.cpp"), host.SOURCES / "tensorrt_plugin.cpp"]
+    quiet = ["-Wno-deprecated-declarations", "-Wno-unknown-pragmas"]
+    command = [
+        "g++",
+        "-std=c++20",
+        "-O1",
+        "-g",
+        "-pthread",
+        *quiet,
+        *flags,
+        *folders,
+        *sources,
+        "-o",
+        program,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "cannot find" in done.stderr:
+        pytest.skip(f"no runtime for {flags[0]}")
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    if "unexpected memory mapping" in done.stderr:
+        pytest.skip("this kernel's address space is laid out in a way that the sanitizer does not know")
+    said = ["configured", "workspace", "beside", "two contexts", "replayed after another tile"]
+    said += ["without memory", "with memory again", "all given back"]
+    assert (done.returncode, done.stdout.splitlines()) == (0, [f"{line} 1" for line in said]), done.stderr[
+        :3000
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -174,7 +175,7 @@ def test_where_a_plan_runs(
     device: Device,
     field: str | None,
 ) -> None:
-    monkeypatch.setattr(plan.processor, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     path = write_plan(tmp_path)
     build = build_of(path, **changes)
     if field is None:

@@ -127,7 +127,7 @@ def batches(model: Path) -> list[tuple[Any, Any]]:
 
 
 def session_of(model: Path, made: tuple[Path, Sidecar], device: Standin) -> TensorRTSession:
-    return TensorRTSession(*made, device, FakeTensorRT(cast(Any, device), model))
+    return TensorRTSession(*made, cast(Any, device), FakeTensorRT(cast(Any, device), model))
 
 
 EXPECTED: list[Any] = []
