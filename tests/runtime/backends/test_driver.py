@@ -43,8 +43,6 @@ LAYERS = {
 }
 """Layers, and where they were prepared; None: what is installed."""
 
-pytestmark = pytest.mark.xdist_group("driver")
-
 
 def headers() -> Path:
     """Where cuda.h is: of a toolkit, or of NVIDIA's wheel of the runtime."""
