@@ -151,7 +151,7 @@ def measured(case: Case, rate: float, rounds: int) -> dict[str, Any]:
     call, _, (m, p, *_weights) = node_of(case, "float32")
     network = branch(case.channels)[0].cuda()
     compiled = torch.compile(network)
-    limit = direct.opened(library()).sfiin_shared_limit()
+    limit = direct.shared_memory(direct.opened(library()))[0]
     ways: dict[str, Callable[[], object]] = {
         "eager": lambda: network(m, p),
         "compile": lambda: compiled(m, p),

@@ -10,7 +10,7 @@ The plan is the library's own file; what sfiin knows of it goes into the sidecar
 
 from __future__ import annotations
 
-import os
+import platform as processor
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ from sfiin.runtime.check import GATES, Parity, parity
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import CheckFailedError, MismatchError, UnavailableError
 from sfiin.runtime.extras import install
-from sfiin.runtime.files import check_target, publish, sha256
+from sfiin.runtime.files import cache_folder, check_target, publish, sha256
 
 TIMEOUT = 4 * 3600.0
 """Seconds until a build counts as stuck; on a Jetson the highest level takes an hour."""
@@ -44,8 +44,13 @@ EXACT_BITS = 11
 
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
-_OPTIONS = {"VERSION_COMPATIBLE": "--version-compatible", "STRIP_PLAN": "--strip", "REFIT": "--refit"}
-"""Builder flags and the options that set them."""
+_FLAGS = {
+    "version_compatible": ("VERSION_COMPATIBLE",),
+    # Without REFIT a stripped plan takes its own weights only (REFIT_IDENTICAL); others would be undefined.
+    "strip": ("STRIP_PLAN", "REFIT"),
+    "refit": ("REFIT",),
+}
+"""Settings, and the builder's flags that each stands for."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,13 @@ class BuildSettings:
     @property
     def flags(self) -> list[str]:
         """The builder's flags by their names in the API."""
-        wanted = (self.version_compatible, self.strip, self.refit)
-        return [name for name, on in zip(_OPTIONS, wanted, strict=True) if on]
+        wanted = [flag for name in self.options for flag in _FLAGS[name]]
+        return list(dict.fromkeys(wanted))
+
+    @property
+    def options(self) -> list[str]:
+        """The settings among `_FLAGS` that are on."""
+        return [name for name in _FLAGS if getattr(self, name)]
 
     @property
     def plugin_inside(self) -> bool:
@@ -182,7 +192,12 @@ def require_possible(settings: BuildSettings) -> Device | None:
         _require_rtx(settings)
         if not find_spec(LIBRARIES["rtx"]):
             raise UnavailableError("TensorRT for RTX is not installed: pip install tensorrt-rtx-cu13")
+        _capabilities(settings)
         return None
+    if settings.hardware_compatibility != "none" and machine.jetson():
+        raise MismatchError(
+            "--hardware-compatibility: TensorRT has none on a Jetson; leave it out, and build on each kind of board"
+        )
     if settings.compute_capabilities:
         raise MismatchError(
             "--compute-capability is for --flavour rtx; TensorRT builds for the device that it runs on (or, "
@@ -228,10 +243,8 @@ def _published(settings: BuildSettings, out: Path) -> Iterator[None]:
 
 def _require_rtx(settings: BuildSettings) -> None:
     """What TensorRT for RTX refuses by itself only after minutes, or without saying why."""
-    if settings.flags:
-        names = ", ".join(
-            "--" + name.lower().replace("_", "-").replace("strip-plan", "strip") for name in settings.flags
-        )
+    if settings.options:
+        names = ", ".join("--" + name.replace("_", "-") for name in settings.options)
         raise MismatchError(
             f"{names}: TensorRT for RTX builds such plans on a GPU only; leave it out, or use TensorRT"
         )
@@ -302,12 +315,21 @@ def _request(settings: BuildSettings, part: Path, device: Device | None, version
 
 
 def _capabilities(settings: BuildSettings) -> tuple[str, ...]:
-    return settings.compute_capabilities or ("8.9",)
+    """Those asked for, else the local card's, else 8.9's. Raises MismatchError for a local card of another kind."""
+    if settings.compute_capabilities:
+        return settings.compute_capabilities
+    here: list[str] = machine.cuda_driver()["compute_capabilities"]
+    if here and here[0] not in RTX_CAPABILITIES:
+        raise MismatchError(
+            f"the GPU here has compute capability {here[0]}, for which TensorRT for RTX does not build; use "
+            "--flavour tensorrt here, or name the cards by --compute-capability"
+        )
+    return ((here or ["8.9"])[0],)
 
 
 def _timing_cache(device: Device, version: str) -> Path:
     """Timings belong to one device and one version of the library; they lie in the user's cache folder."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfiin"
+    home = cache_folder()
     home.mkdir(parents=True, exist_ok=True)
     name = "".join(
         letter if letter.isalnum() else "-" for letter in f"{device.name} {device.compute_capability}"
@@ -339,6 +361,7 @@ def _provenance(
         plugin_inside=settings.plugin_inside,
         options=options,
         seconds=found.seconds,
+        machine=processor.machine(),
     )
 
 

@@ -39,6 +39,11 @@ def publish(path: Path) -> Iterator[Path]:
             part.unlink()
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept for this user: $XDG_CACHE_HOME/sfiin, or ~/.cache/sfiin."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfiin"
+
+
 def settle(part: Path, path: Path) -> None:
     """Give a complete file its final name, once it is on the disk. Raises OSError."""
     _flush(part)

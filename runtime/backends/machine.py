@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import sfiin
-from sfiin.runtime.backends import cuda, side_by_side
+from sfiin.runtime.backends import cuda, providers, side_by_side
 from sfiin.runtime.backends.plan import Device, Flavour
-from sfiin.runtime.backends.session import OLDEST_WITH_DFT, PROVIDERS, import_onnxruntime
+from sfiin.runtime.backends.providers import PROVIDERS, Provider
+from sfiin.runtime.backends.session import OLDEST_WITH_DFT, import_onnxruntime
 from sfiin.runtime.contract import NEEDS
 from sfiin.runtime.errors import SfiinError, UnavailableError
 from sfiin.runtime.extras import install
@@ -155,14 +156,14 @@ def gpu() -> Device:
     return Device(found["devices"][0], found["compute_capabilities"][0])
 
 
-def backend(name: str) -> dict[str, Any]:
+def backend(name: Provider) -> dict[str, Any]:
     """Whether `sfiin run --provider NAME` can run an ONNX model here, and if not, why."""
     onnxruntime = _onnxruntime()
     why = onnxruntime["why"]
     if not why and PROVIDERS[name] not in onnxruntime["providers"]:
         why = f"onnxruntime here has no {PROVIDERS[name]}; {install(_BACKEND_EXTRA[name])}"
     if not why and name != "cpu":
-        why = cuda_driver()["why"]
+        why = cuda_driver()["why"] or providers.why_not(import_onnxruntime(), name) or None
     return {"usable": not why, "why": why}
 
 
@@ -233,7 +234,7 @@ def _plans(libraries: Sequence[str]) -> dict[str, Any]:
     why = why or cuda_driver()["why"]
     if not why:
         try:
-            cuda.require()
+            cuda.open_cuda()
         except UnavailableError as error:
             why = str(error)
     library = f"{installed[0]} {version(installed[0])}" if installed else None

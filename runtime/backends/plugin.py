@@ -29,14 +29,14 @@ def beside(plan: Path) -> Path:
 def provide(runtime: Any, build: Build, library: Path, plan: Path | None = None) -> None:
     """Give a `Runtime` of TensorRT what a plan needs of the plugin, before it reads the plan.
 
-    Raises as `load`. A plan that brings the library itself is allowed to run code of its own, where nobody else
-    may write it.
+    Raises as `load`. A version-compatible plan brings code of its own, TensorRT's lean runtime and perhaps the
+    plugin's library; it is allowed to run that where nobody else may write the plan.
     """
-    if build.plugin_inside:
+    if build.version_compatible or build.plugin_inside:
         inside = plan or library.with_suffix("")
         with trust.opened_code(inside, "a plan that brings its own code"):
             runtime.engine_host_code_allowed = True
-    elif build.plugin:
+    if build.plugin and not build.plugin_inside:
         load(runtime, library, build.plugin)
 
 

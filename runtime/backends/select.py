@@ -19,7 +19,7 @@ from typing import Literal
 from sfiin.runtime import signatures
 from sfiin.runtime.backends import machine, plan
 from sfiin.runtime.backends.native import NativeSession
-from sfiin.runtime.backends.session import OnnxSession, Provider, Session
+from sfiin.runtime.backends.session import OnnxSession, Session
 from sfiin.runtime.backends.triton_client import TritonSession, is_address
 from sfiin.runtime.errors import CheckFailedError, InputError, MismatchError, UnavailableError
 
@@ -71,15 +71,23 @@ def _opened(model: Path, choice: Choice, threads: int) -> Session:
 
 
 def _open_model(model: Path, choice: Choice, threads: int) -> Session:
-    provider = best_provider() if choice == "auto" else choice
-    if provider == "native":
+    if choice == "native":
         return NativeSession(model, threads)
-    if choice == "auto" and provider == "cpu":
-        return _on_cpu(model, threads)
-    return OnnxSession(model, provider, threads)
+    if choice != "auto":
+        return OnnxSession(model, choice, threads)
+    why = machine.backend("cuda")["why"]
+    if not why:
+        try:
+            return OnnxSession(model, "cuda", threads)
+        except UnavailableError as error:
+            why = str(error)
+    session = _on_cpu(model, threads)
+    if not machine.cuda_driver()["why"]:
+        session.notes.append(f"on the CPU, for ONNX Runtime cannot use the GPU here: {why}")
+    return session
 
 
-def _on_cpu(model: Path, threads: int) -> Session:
+def _on_cpu(model: Path, threads: int) -> NativeSession | OnnxSession:
     """By the native kernels, or by ONNX Runtime, whose notes then say why."""
     try:
         return NativeSession(model, threads)
@@ -91,8 +99,3 @@ def _on_cpu(model: Path, threads: int) -> Session:
         raise UnavailableError(f"{error}; nor can the native kernels run it: {why}") from None
     session.notes.append(f"ONNX Runtime ran the model, which takes longer than the native kernels: {why}")
     return session
-
-
-def best_provider() -> Provider:
-    """ONNX Runtime's provider: the GPU where it and a driver are there for it, else the CPU."""
-    return "cuda" if machine.backend("cuda")["usable"] else "cpu"

@@ -6,24 +6,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfiin.runtime import vouching
-from sfiin.runtime.backends import side_by_side
+from sfiin.runtime.backends import providers, side_by_side
+from sfiin.runtime.backends.providers import PROVIDERS, Provider
 from sfiin.runtime.backends.side_by_side import Batch, SideBySide
 from sfiin.runtime.contract import NEEDS, Contract
 from sfiin.runtime.errors import CheckFailedError, InputError, SfiinError, UnavailableError
 from sfiin.runtime.extras import install
-
-Provider = Literal["cpu", "cuda", "tensorrt"]
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
 
 OLDEST_ONNXRUNTIME = (1, 23)
 """The newest that Python 3.10 has, as on JetPack 6; models without a DFT run in it as in later ones."""
@@ -124,18 +118,14 @@ class OnnxSession:
         self._tiles = None if alone else SideBySide(self._run_piece, self.at_once, self._batch or 1)
         # Weights that lie outside the model are found by its path only.
         source = str(model.path) if model.external else model.data
+        providers.require_loads(ort, provider)
         try:
-            # What TensorRT does not take goes to CUDA, and what CUDA does not have to the CPU, which is
-            # always there.
-            wanted = [PROVIDERS[provider], *([PROVIDERS["cuda"]] if provider == "tensorrt" else [])]
+            wanted = providers.wanted(provider)
             self._session: Any = ort.InferenceSession(source, options, providers=wanted)
         except load_errors() as error:
             raise _why_not(model.path, self._contract, error) from None
         if PROVIDERS[provider] not in self._session.get_providers():
-            raise UnavailableError(
-                f"ONNX Runtime could not start its {PROVIDERS[provider]}, most likely for a missing CUDA library; "
-                "'sfiin doctor' says what is here, --provider cpu does without"
-            )
+            raise providers.refusal(provider, "it did not start, and did not say why")
 
     @property
     def contract(self) -> Contract:

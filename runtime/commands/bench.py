@@ -130,15 +130,15 @@ def _suite(paths: Sequence[Path], how: BenchOptions, silent: bool) -> BenchResul
     import dataclasses
 
     from sfiin.runtime.backends import machine, plan
+    from sfiin.runtime.backends.providers import PROVIDERS
     from sfiin.runtime.bench.verdict import merged
     from sfiin.runtime.errors import UnavailableError
     from sfiin.runtime.models import shipped
 
     found: list[BenchResult] = []
-    known: tuple[Choice, ...] = ("cpu", "cuda", "tensorrt")
-    usable = [name for name in known if machine.backend(name)["usable"]]
+    usable = [name for name in PROVIDERS if machine.backend(name)["usable"]]
     for path in paths or [path for path, _ in shipped()]:
-        backends: list[Choice] = ["auto"] if plan.is_plan(path) else usable
+        backends: list[Choice] = ["auto"] if plan.is_plan(path) else [*usable]
         found += [_one([path], dataclasses.replace(how, provider=name), silent) for name in backends]
     if not found:
         raise UnavailableError("no backend here runs a model; 'sfiin doctor' says why")

@@ -244,6 +244,57 @@ def test_the_flavour_is_what_can_build_here(
             default_flavour()
 
 
+@pytest.mark.parametrize(
+    ("settings", "flags"),
+    [
+        ({}, []),
+        ({"refit": True}, ["REFIT"]),
+        ({"strip": True}, ["STRIP_PLAN", "REFIT"]),
+        (
+            {"strip": True, "refit": True, "version_compatible": True},
+            ["VERSION_COMPATIBLE", "STRIP_PLAN", "REFIT"],
+        ),
+    ],
+)
+def test_a_stripped_plan_takes_other_weights_than_its_own(
+    settings: dict[str, bool], flags: list[str]
+) -> None:
+    """STRIP_PLAN alone implies REFIT_IDENTICAL, under which other weights are undefined."""
+    assert BuildSettings("tensorrt", **settings).flags == flags  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("here", "asked", "built_for"),
+    [
+        ([], (), ("8.9",)),
+        (["12.0"], (), ("12.0",)),
+        (["12.0"], ("8.6",), ("8.6",)),
+        (["8.7"], ("8.9",), ("8.9",)),
+    ],
+)
+def test_tensorrt_for_rtx_builds_for_the_card_here(
+    monkeypatch: Any, here: list[str], asked: tuple[str, ...], built_for: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(machine, "cuda_driver", lambda: {"compute_capabilities": here})
+    settings = dataclasses.replace(RTX, compute_capabilities=asked)
+    assert plan_builder._request(settings, Path("part"), None, "1.7")["compute_capabilities"] == list(
+        built_for
+    )
+
+
+def test_tensorrt_for_rtx_does_not_build_for_another_kind_of_gpu_by_default(monkeypatch: Any) -> None:
+    monkeypatch.setattr(machine, "cuda_driver", lambda: {"compute_capabilities": ["9.0"]})
+    monkeypatch.setattr(plan_builder, "find_spec", lambda _name: True)
+    with pytest.raises(MismatchError, match=r"has compute capability 9\.0, for which .* --flavour tensorrt"):
+        require_possible(RTX)
+
+
+def test_a_jetson_has_no_hardware_compatibility(monkeypatch: Any) -> None:
+    monkeypatch.setattr(machine, "jetson", lambda: "Jetson AGX Orin")
+    with pytest.raises(MismatchError, match="--hardware-compatibility: TensorRT has none on a Jetson"):
+        require_possible(BuildSettings("tensorrt", hardware_compatibility="ampere_plus"))
+
+
 def test_tensorrt_needs_itself_and_a_gpu(monkeypatch: Any) -> None:
     monkeypatch.setattr(plan_builder, "find_spec", lambda _name: None)
     for flavour, said in (("tensorrt", "comes with JetPack"), ("rtx", "pip install tensorrt-rtx-cu13")):
@@ -375,8 +426,8 @@ def test_the_names_that_the_builder_is_told_by_are_the_librarys() -> None:
     import tensorrt_rtx as trt
 
     assert trt_worker.network_flags(trt) == 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    for name in plan_builder._OPTIONS:
-        assert hasattr(trt.BuilderFlag, name)
+    for names in plan_builder._FLAGS.values():
+        assert all(hasattr(trt.BuilderFlag, name) for name in names)
     for level in ("NONE", "SAME_COMPUTE_CAPABILITY", "AMPERE_PLUS"):
         assert hasattr(trt.HardwareCompatibilityLevel, level)
     for capability in plan_builder.RTX_CAPABILITIES:

@@ -117,6 +117,28 @@ def test_any_block_any_way(
     assert error(m, p, np.float32, limit, threads, seed) <= max(1e-5, 10 * rounding)
 
 
+KIB = 1 << 10
+
+
+@pytest.mark.parametrize(
+    ("gpu", "channels", "side", "block", "every", "width", "together"),
+    [
+        ("Orin, sm_87", 8, 128, 163, 164, 2, 2),  # of 4 columns, 134 KiB, one block alone would run
+        ("Orin, sm_87", 8, 256, 163, 164, 2, 1),  # two of one column would, but read 8 bytes at a time
+        ("RTX 4090, sm_89", 8, 128, 99, 100, 2, 1),
+        ("RTX 4090, sm_89", 4, 128, 99, 100, 2, 2),
+        ("RTX 4090, sm_89", 8, 512, 99, 100, 0, 0),
+        ("H100, sm_90", 8, 128, 227, 228, 2, 3),
+        ("H100, sm_90", 4, 64, 227, 228, 4, 6),
+        ("a GPU that tells nothing", 8, 128, 48, 48, 1, 1),
+    ],
+)
+def test_two_blocks_run_together_where_columns_are_few_enough(
+    gpu: str, channels: int, side: int, block: int, every: int, width: int, together: int
+) -> None:
+    assert host.columns(channels, side, block * KIB, every * KIB) == (width, together), gpu
+
+
 def test_both_ways_give_the_same_to_the_bit() -> None:
     m, p = np.random.default_rng(6).normal(size=(2, 2, 8, 80, 96)).astype(np.float32)
     inputs = [m, p, *(array.astype(np.float32) for array in weights(8))]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sfiin.runtime.backends import cuda, machine
+from sfiin.runtime.backends.fake_device import FakeCuda
 from sfiin.runtime.errors import UnavailableError
 
 DRIVER = r"""
@@ -103,6 +104,12 @@ def test_the_way_on_each_jetpack(tmp_path: Path, text: str | None, jetpack: str 
         (set(), "no driver", False, "tensorrt is not installed"),
         ({"tensorrt_lean"}, "no driver", False, "no driver"),
         ({"tensorrt", "cuda", "cuda.bindings"}, None, True, None),
+        (
+            {"tensorrt", "pycuda"},
+            None,
+            False,
+            "no device layer works here: pycuda: the GPU: cuInit: CUDA_ERROR_UNKNOWN",
+        ),
     ],
 )
 def test_whether_plans_run_here(
@@ -114,6 +121,12 @@ def test_whether_plans_run_here(
 ) -> None:
     monkeypatch.setattr(machine, "find_spec", lambda name: name in installed or None)
     monkeypatch.setattr(cuda, "find_spec", lambda name: name in installed or None)
+    monkeypatch.setattr(cuda, "CudaBindings", FakeCuda)
+
+    def unusable() -> FakeCuda:
+        raise cuda.CudaError("the GPU: cuInit: CUDA_ERROR_UNKNOWN")
+
+    monkeypatch.setattr(cuda, "PyCuda", unusable)
     monkeypatch.setattr(machine, "cuda_driver", lambda: {"why": driver_why})
     monkeypatch.setattr(machine, "version", lambda _name: "10.3.0")
     found = machine.plans()["tensorrt"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,13 @@ def test_a_sidecar_that_is_no_json_is_refused(tmp_path: Path, text: str) -> None
         ({"version_compatible": True}, "10.1.0.1", ORIN, "tensorrt"),
         ({"version_compatible": True}, "11.0.0.1", ORIN, "tensorrt"),
         ({}, "10.3.0.26", ADA, "compute_capabilities"),
-        ({"hardware_compatibility": "ampere_plus"}, "10.3.0.26", ADA, None),
+        (
+            {"hardware_compatibility": "ampere_plus", "compute_capabilities": ("8.6",)},
+            "10.3.0.26",
+            ADA,
+            None,
+        ),
+        ({"hardware_compatibility": "ampere_plus"}, "10.3.0.26", ADA, "compute_capabilities"),
         (
             {"hardware_compatibility": "ampere_plus"},
             "10.3.0.26",
@@ -147,11 +154,31 @@ def test_a_sidecar_that_is_no_json_is_refused(tmp_path: Path, text: str) -> None
         ),
         ({"hardware_compatibility": "same_compute_capability"}, "10.3.0.26", ADA, "compute_capabilities"),
         ({"compute_capabilities": ("8.6", "8.9")}, "10.3.0.26", ADA, None),
+        (
+            {"hardware_compatibility": "ampere_plus", "compute_capabilities": ("8.6",)},
+            "10.3.0.26",
+            ORIN,
+            "compute_capabilities",
+        ),
+        (
+            {"hardware_compatibility": "ampere_plus", "compute_capabilities": ("8.6",)},
+            "10.3.0.26",
+            Device("Thor", "11.0"),
+            "compute_capabilities",
+        ),
+        ({"machine": "aarch64"}, "10.3.0.26", ORIN, "machine"),
+        ({"machine": "x86_64"}, "10.3.0.26", ORIN, None),
     ],
 )
 def test_where_a_plan_runs(
-    tmp_path: Path, changes: dict[str, object], version: str, device: Device, field: str | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, object],
+    version: str,
+    device: Device,
+    field: str | None,
 ) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     path = write_plan(tmp_path)
     build = build_of(path, **changes)
     if field is None:

@@ -369,6 +369,83 @@ def test_a_plan_with_the_plugin_gets_its_library_or_brings_it(
         opened(planned(), FakeCuda(), small_model, has_plugin=True)
 
 
+@pytest.fixture
+def for_rtx(planned: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Sidecar]:
+    """A plan of TensorRT for RTX, and a cache folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return planned(flavour="rtx")
+
+
+def test_tensorrt_for_rtx_captures_by_itself_and_compiles_once(
+    for_rtx: tuple[Path, Sidecar], small_model: Path, reference: OnnxSession, tmp_path: Path
+) -> None:
+    """What one process compiled the next one takes from the cache; there is no capture of ours."""
+    for compiled in (2, 0):
+        device = FakeCuda()
+        library = FakeTensorRT(device, small_model, rtx=True)
+        session = TensorRTSession(*for_rtx, device, library)
+        for count in (4, 3, 4):
+            np.testing.assert_array_equal(session.run(*tiles(count)), reference.run(*tiles(count)))
+        # Not closed: a process may be killed.
+        assert library.compiled == compiled
+        assert library.config.cuda_graph_strategy == "whole graph"
+        assert library.config.dynamic_shapes_kernel_specialization_strategy == "eager"
+        assert "begin_capture" not in {call.name for call in device.calls}
+        assert session.notes == []
+        session.close()
+        assert not device.living
+    (kept,) = (tmp_path / "cache" / "sfiin").iterdir()
+    assert kept.name.startswith(f"kernels-{session.sha256[:16]}-")
+
+
+def test_without_graphs_tensorrt_for_rtx_captures_none(
+    for_rtx: tuple[Path, Sidecar], small_model: Path
+) -> None:
+    device = FakeCuda(has_graphs=False)  # which is nothing to it
+    library = FakeTensorRT(device, small_model, rtx=True)
+    with TensorRTSession(*for_rtx, device, library, graphs=False) as session:
+        assert library.config.cuda_graph_strategy == "disabled"
+        assert session.notes == []
+
+
+def test_a_cache_that_is_of_no_use_is_left_and_one_of_others_is_refused(
+    for_rtx: tuple[Path, Sidecar], small_model: Path, tmp_path: Path
+) -> None:
+    def compiled() -> tuple[int, list[str]]:
+        device = FakeCuda()
+        library = FakeTensorRT(device, small_model, rtx=True)
+        with TensorRTSession(*for_rtx, device, library) as session:
+            session.run(*tiles(2))
+            return library.compiled, session.notes
+
+    assert compiled() == (1, [])
+    (kept,) = (tmp_path / "cache" / "sfiin").iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(b"rubbish")
+    assert compiled() == (1, [])
+    assert kept.read_bytes() == whole
+    kept.chmod(0o666)
+    anew, notes = compiled()
+    assert anew == 1
+    assert "compiled anew" in notes[0]
+    assert "may be written by others" in notes[0]
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    _, notes = compiled()
+    assert len(notes) == 1
+    assert "cannot be kept for the next process" in notes[0]
+
+
+def test_tensorrt_for_rtx_has_what_is_asked_of_it() -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    assert {"DISABLED", "WHOLE_GRAPH_CAPTURE"} <= set(dir(trt.CudaGraphStrategy))
+    assert "EAGER" in dir(trt.DynamicShapesKernelSpecializationStrategy)
+    asked = {"create_runtime_cache", "set_runtime_cache", "cuda_graph_strategy"}
+    assert {*asked, "dynamic_shapes_kernel_specialization_strategy"} <= set(dir(trt.IRuntimeConfig))
+    assert {"serialize", "deserialize"} <= set(dir(trt.IRuntimeCache))
+    assert "runtime_config: " in trt.ICudaEngine.create_execution_context.__doc__
+
+
 def test_a_plan_without_weights_is_refused(planned: Any) -> None:
     path, _ = planned(stripped=True, refittable=True)
     with pytest.raises(MismatchError, match="stripped: it holds no weights; put them in with 'sfiin refit'"):
@@ -410,7 +487,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
     if device:
         found = {"devices": [device.name], "compute_capabilities": [device.compute_capability], "why": None}
     monkeypatch.setattr(machine, "cuda_driver", lambda: found)
-    monkeypatch.setattr(cuda, "require", lambda: "cuda-bindings")
+    monkeypatch.setattr(cuda, "require", lambda: ["cuda-bindings"])
     path, sidecar = planned(**changes)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     if error is None:
