@@ -113,7 +113,7 @@ def train(
             help="Choose by the pairs there, and train on all of --data.",
         ),
     ] = None,
-    steps: Steps = 20000,
+    steps: Annotated[int, typer.Option(min=0, help="Batches to learn from.")] = 20000,
     batch: Batch = 4,
     patch: Patch = 128,
     rate: Rate = 8e-4,
@@ -122,6 +122,25 @@ def train(
         Literal["scale", "detail"],
         typer.Option(help="The loss's unit: the sensor's scale, or what each patch lacks of detail."),
     ] = "scale",
+    crisp: Annotated[
+        float,
+        typer.Option(min=0, help="The weight of fine contrast in the loss: without, detail comes out faint."),
+    ] = 0.0,
+    last_layer: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="In the end, fit the last convolution to N patches of each sensor by least squares; with --steps 0, "
+            "that alone.",
+        ),
+    ] = 0,
+    sharpen: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="By which share --last-layer raises the fine detail that it aims at."
+        ),
+    ] = 0.0,
     seed: Annotated[
         int, typer.Option(min=0, help="Determines the weights at the start and the patches.")
     ] = 0,
@@ -148,6 +167,8 @@ def train(
     """
     state, curve = _beside(output, overwrite, resume)
     _four(channels)
+    if not (steps or last_layer):
+        raise typer.BadParameter("must be 1 or more, but with --last-layer", param_hint="--steps")
     requires("train", "torch", "safetensors", "scipy")
     import torch
 
@@ -171,10 +192,12 @@ def train(
         given = [name for name in ("architecture", *shape) if _is_given(context, name)]
         if given:
             raise typer.BadParameter(f"the network is the one in {init}", param_hint=f"--{given[0]}")
-        network, found = _from_checkpoint(init, sensor if _is_given(context, "sensor") else None)
+        network, found = _from_checkpoint(init, sensor if _is_given(context, "sensor") else None, patch)
     else:
         network, found = _untrained(sensor, architecture, shape if architecture == "sfiin" else {})
-    config = train.TrainingConfig(steps, batch, patch, rate, weight, seed, validate_every, precision, unit)
+    config = train.TrainingConfig(
+        steps, batch, patch, rate, weight, seed, validate_every, precision, unit, crisp, last_layer, sharpen
+    )
     origin: dict[str, Any] = {"reduction": list(reduction)} | ({"init": init.name} if init else {})
     origin |= {"drawing": drawing} if drawing else {}
     origin |= {"leave_out": list(leave_out)} if leave_out else {}
@@ -235,12 +258,15 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _from_checkpoint(init: Path, sensor: str | None) -> tuple[PanSharpener, Sensor]:
-    """The network to go on with, and its sensor: the shipped one of its name, if no other is given."""
+def _from_checkpoint(init: Path, sensor: str | None, patch: int) -> tuple[PanSharpener, Sensor]:
+    """The network to go on with on patches of that side, and its sensor: the shipped one of its name, if no other
+    is given."""
     from sfiin.data import sensors
     from sfiin.model import checkpoint
+    from sfiin.model.tile_size import for_tile
 
-    network = checkpoint.load(init).network
+    loaded = checkpoint.load(init)
+    network = for_tile(loaded.network, loaded.training, (patch, patch))
     name = network.sensor.name
     found = sensors.find(sensor) if sensor else sensors.known(name)
     if found is None:

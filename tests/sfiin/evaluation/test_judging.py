@@ -38,6 +38,23 @@ def test_a_pointwise_model_does_not_see_the_tiles(tile: Tile) -> None:
     np.testing.assert_allclose(fused, repeat(it.ms[None], it.pan[None])[0], rtol=1e-5)
 
 
+def test_an_image_below_a_tile_is_mirrored() -> None:
+    it = pair(32, 32)
+    seen: list[Image] = []
+
+    def fuse(ms: Image, pan: Image) -> Image:
+        seen.append(pan)
+        return repeat(ms, pan)
+
+    tile = Tile(96, 64, 8)
+    assert judging.fuse_whole(Model("m", SENSORS["vhr4"].profile, tile, fuse), it.ms, it.pan).shape[1:] == (
+        32,
+        32,
+    )
+    across = np.concatenate([it.pan, it.pan[:, :, ::-1]], 2)
+    np.testing.assert_array_equal(seen[0][0], np.concatenate([across, across[:, ::-1], across], 1))
+
+
 def test_scores_are_those_of_the_methods() -> None:
     it = pair()
     assert it.truth is not None
