@@ -93,12 +93,13 @@ def train(
     """
     state, curve = _beside(output, overwrite, resume)
     shape.check()
+    learning.check()
     requires("train", "torch", "safetensors", "scipy")
     from sfiin.model import checkpoint
     from sfiin.training import train
 
     _set_torch(device, learning.seed, threads)
-    network, found = _begun(context, init, sensor, shape)
+    network, found = _begun(context, init, sensor, shape, learning.patch)
     origin = {"reduction": list(reduction)} | ({"init": init.name} if init else {}) | material.origin
     said = Said(
         given_by(material.bands, material.bits),
@@ -136,7 +137,7 @@ def _set_torch(device: Literal["cpu", "cuda"], seed: int, threads: int) -> None:
 
 
 def _begun(
-    context: typer.Context, init: Path | None, sensor: str, shape: NetworkOptions
+    context: typer.Context, init: Path | None, sensor: str, shape: NetworkOptions, patch: int
 ) -> tuple[PanSharpener, Sensor]:
     """The network to train, from a checkpoint or new, and its sensor."""
     if init is None:
@@ -144,7 +145,7 @@ def _begun(
     given = [name for name in vars(shape) if _is_given(context, name)]
     if given:
         raise typer.BadParameter(f"the network is the one in {init}", param_hint=f"--{given[0]}")
-    return _from_checkpoint(init, sensor if _is_given(context, "sensor") else None)
+    return _from_checkpoint(init, sensor if _is_given(context, "sensor") else None, patch)
 
 
 def _material(
@@ -201,12 +202,15 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _from_checkpoint(init: Path, sensor: str | None) -> tuple[PanSharpener, Sensor]:
-    """The network to go on with, and its sensor: the shipped one of its name, if no other is given."""
+def _from_checkpoint(init: Path, sensor: str | None, patch: int) -> tuple[PanSharpener, Sensor]:
+    """The network to go on with on patches of that side, and its sensor: the shipped one of its name, if no other
+    is given."""
     from sfiin.data import sensors
     from sfiin.model import checkpoint
+    from sfiin.model.tile_size import for_tile
 
-    network = checkpoint.load(init).network
+    loaded = checkpoint.load(init)
+    network = for_tile(loaded.network, loaded.training, (patch, patch))
     name = network.sensor.name
     found = sensors.find(sensor) if sensor else sensors.known(name)
     if found is None:

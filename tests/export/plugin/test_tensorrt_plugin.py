@@ -220,7 +220,7 @@ def test_its_host_side_lives_as_tensorrt_would_have_it(
 ) -> None:
     """Over a runtime whose streams are threads, with the kernels compiled for this machine."""
     program = tmp_path / "live"
-    folders = [
+    folders: list[str | Path] = [
         "-isystem",
         newest(before),
         "-isystem",

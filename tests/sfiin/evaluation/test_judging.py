@@ -38,6 +38,21 @@ def test_a_pointwise_model_does_not_see_the_tiles(tile: Tile) -> None:
     np.testing.assert_allclose(fused, repeat(given.ms[None], given.pan[None])[0], rtol=1e-5)
 
 
+def test_an_image_below_a_tile_is_mirrored() -> None:
+    small = pair(32, 32)
+    seen: list[Image] = []
+
+    def fuse(ms: Image, pan: Image) -> Image:
+        seen.append(pan)
+        return repeat(ms, pan)
+
+    tile = Tile(96, 64, 8)
+    model = JudgedModel("m", SENSORS["vhr4"].profile, tile, fuse)
+    assert judging.fuse_whole(model, small.ms, small.pan).shape[1:] == (32, 32)
+    across = np.concatenate([small.pan, small.pan[:, :, ::-1]], 2)
+    np.testing.assert_array_equal(seen[0][0], np.concatenate([across, across[:, ::-1], across], 1))
+
+
 def test_scores_are_those_of_the_methods() -> None:
     given = pair()
     assert given.truth is not None

@@ -116,6 +116,19 @@ def test_pairs_of_other_bands_lend_their_share() -> None:
     assert (len(ms), len(truth)) == (4, 4)
 
 
+def test_groups_are_sensors_by_their_weight_and_those_that_lend_have_their_share() -> None:
+    chosen = Drawing(lent=0.25, weight_of={"QuickBird": 3.0, "IKONOS": 3.0, "WorldView-2": 9.0})
+    eight = pair(bands=8, sensor="WorldView-2")
+    found = drawing.varied([pair(), pair(seed=2), pair(sensor="IKONOS"), eight], chosen, 4, SENSOR)
+    groups = drawing.groups(found)
+    assert [(group.name, group.weight, len(group.sources)) for group in groups] == [
+        ("QuickBird", 3.0, 2),
+        ("IKONOS", 3.0, 1),
+        ("WorldView-2, lent", pytest.approx(2.0), 1),
+    ]
+    assert [(group.name, group.weight) for group in drawing.groups([pair()])] == [("QuickBird", 1.0)]
+
+
 def test_the_seed_determines_the_batch() -> None:
     sources = drawing.varied([pair(), pair(seed=2)], Drawing(keep=0.5), 4, SENSOR)
     first, second, other = (draw(sources, 32, 3, seed) for seed in ((0, 1), (0, 1), (0, 2)))
