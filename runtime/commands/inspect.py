@@ -112,7 +112,7 @@ def _is_delivery(path: Path) -> bool:
 def _delivery(path: Path) -> dict[str, Any]:
     """A provider's delivery: what is PAN and MS, and which shipped model fits."""
     from sfiin.runtime.scenes.deliveries import find
-    from sfiin.runtime.station.runner import fitting
+    from sfiin.runtime.station.fitting import fitting
 
     found = find(path)
     try:
