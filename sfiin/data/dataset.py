@@ -22,6 +22,9 @@ from sfiin.runtime.errors import InputError
 OVERSHOOT = 1.1
 """By how much values may exceed a sensor's peak: filters overshoot at edges."""
 
+FARTHEST = 6.0
+"""How many times as bright as MS PAN may be, or the other way; scenes of nine sensors stay below 3."""
+
 _BITS = (8, 10, 11, 12, 14, 16)
 
 
@@ -66,8 +69,7 @@ def read(folder: Path, profile: SensorProfile, given: Given | None = None) -> Da
     pairs = [pair for pair in found if (len(pair.ms), pair.ratio) == (len(profile.bands), profile.ratio)]
     if not pairs:
         raise InputError(none_fits(folder, found, profile))
-    notes = list(dict.fromkeys(note for pair in pairs for note in pair.meta.get("notes", ())))
-    return meant(pairs, profile, given or Given(), str(folder), notes)
+    return meant(pairs, profile, given or Given(), str(folder))
 
 
 def none_fits(folder: Path, found: Sequence[Pair], profile: SensorProfile) -> str:
@@ -80,11 +82,14 @@ def none_fits(folder: Path, found: Sequence[Pair], profile: SensorProfile) -> st
     return f"{folder}: {wanted} (of 0 pairs there); {reading.describe(folder)}"
 
 
-def meant(
-    pairs: Sequence[Pair], profile: SensorProfile, given: Given, where: str, notes: Sequence[str] = ()
-) -> DataSet:
+def meant(pairs: Sequence[Pair], profile: SensorProfile, given: Given, where: str) -> DataSet:
     """The pairs as the sensor has them, and what of it was guessed. Raises InputError for a range that cannot be."""
-    said = list(notes)
+    said: list[str] = []
+    for pair in pairs:
+        if not all(np.isfinite(image).all() for image in _images(pair)):
+            raise InputError(
+                f"{where}: {pair.name}: holds values that are not finite; leave it out, or fill them"
+            )
     ordered = [_in_order(pair, profile, given) for pair in pairs]
     if given.bands is None and not all("bands" in pair.meta for pair in pairs):
         said.append(
@@ -98,8 +103,10 @@ def meant(
     result = []
     for pair in ordered:
         peak = guessed if id(pair) in silent else _peak(pair, given)
+        _require_one_range(pair, where)
         result.append(_in_range(pair, float(peak or profile.peak), where))
-    return DataSet(result, tuple(said))
+    said += [note for pair in result for note in pair.meta.get("notes", ())]
+    return DataSet(result, tuple(dict.fromkeys(said)))
 
 
 def fitted(pair: Pair, profile: SensorProfile) -> Pair:
@@ -163,13 +170,12 @@ def _guess(pairs: Sequence[Pair], profile: SensorProfile, where: str) -> tuple[i
 
 def _in_range(pair: Pair, peak: float, where: str) -> Pair:
     found = _range([pair])
-    if not np.isfinite([found.low, found.high]).all():
-        raise InputError(
-            f"{where}: {pair.name}: holds values that are not finite; leave it out, or fill them"
-        )
     meta: dict[str, Any] = {**pair.meta, "peak": peak}
     if found.fractions:
-        meta["notes"] = (*meta.get("notes", ()), f"fractions of 0 to 1 were taken times {peak:g}")
+        meta["notes"] = (
+            *meta.get("notes", ()),
+            f"{where}: fractions of 0 to 1 were taken times {peak:g}, the peak (--bits)",
+        )
         return dataclasses.replace(fitting.scaled(pair, peak), meta=meta)
     if found.negative or found.high > 2 * peak:
         raise InputError(
@@ -177,6 +183,20 @@ def _in_range(pair: Pair, peak: float, where: str) -> Pair:
             "give their range with --bits, or bring them to digital numbers"
         )
     return dataclasses.replace(pair, meta=meta)
+
+
+def _require_one_range(pair: Pair, where: str) -> None:
+    """Raise InputError for a pair whose images cannot be in one range: MS and truth are of equal brightness."""
+    images = {"PAN": pair.pan, "MS": pair.ms} | ({} if pair.truth is None else {"the truth": pair.truth})
+    means = {name: float(image.mean(dtype=np.float64)) for name, image in images.items()}
+    for name, other, most in (("MS", "the truth", 2.0), ("PAN", "MS", FARTHEST)):
+        if other in means and min(means[name], means[other]) > 0:
+            factor = means[name] / means[other]
+            if not 1 / most <= factor <= most:
+                raise InputError(
+                    f"{where}: {pair.name}: {name} and {other} are in different ranges: their means are "
+                    f"{means[name]:.4g} and {means[other]:.4g}; bring both to the sensor's digital numbers"
+                )
 
 
 def _range(pairs: Sequence[Pair]) -> _Range:

@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from sfiin.data import reading, sensors
+from sfiin.data import images, reading, sensors
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.quality.degradation import OTHER_MS_GAIN, OTHER_PAN_GAIN, TAPS, bicubic_reduce, degrade
 from sfiin.runtime.scenes.scene import Scene, open_scene
@@ -197,7 +197,7 @@ def has_scenes(folder: Path) -> bool:
 
 
 def _scenes(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob("*/pan.tif") if (path.parent / "ms.tif").exists())
+    return sorted(path.parent for path in folder.glob("*/pan.tif") if images.is_scene(path.parent))
 
 
 def reduced(pair: Pair, reduction: Reduction = "given", sensor: sensors.Sensor | None = None) -> Pair:
