@@ -78,22 +78,38 @@ class Layer:
         return bool(self.alphas) or any(unmasked.isdisjoint(each) for each in flags)
 
     def load(self, window: Window) -> tuple[Image, Mask]:
-        """Pixels in DN, and where each is valid, both (bands, height, width)."""
-        image, valid = self.load_raw(window)
+        """Pixels in DN, with gaps filled, and where each is valid, both (bands, height, width).
+
+        What alpha hides is often an image all the same, such as below a cloud mask: where its values are
+        within those around it, it says more of what surrounds the valid pixels than a filling does.
+        """
+        image, declared, shown = self._read(window)
+        valid = declared & shown
         if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
             self.outliers.sift(image, valid, int(window.row_off), int(window.col_off), self.file.name)
-        return image, valid
+        if valid.all():
+            return image, valid
+        hidden = declared & ~shown
+        bands = zip(image, valid, hidden, strict=True)
+        return np.stack([fill(band, good | _alike(band, good, under)) for band, good, under in bands]), valid
 
     def load_raw(self, window: Window) -> tuple[Image, Mask]:
-        """The same, with what no sensor delivers."""
+        """Pixels in DN as they are, and where each is valid, with what no sensor delivers."""
+        image, declared, shown = self._read(window)
+        return image, declared & shown
+
+    def _read(self, window: Window) -> tuple[Image, Mask, Mask]:
+        """Pixels in DN, where they are declared to be valid (bands, height, width), and where alpha shows
+        them (1, height, width)."""
         try:
             image: Image = self.file.read(self.bands, window=window, out_dtype=np.float32)
             valid: Mask = np.isfinite(image)
             # GDAL's own use of alpha depends on the number of bands.
             if MaskFlags.alpha not in self.file.mask_flag_enums[self.bands[0] - 1]:
                 valid &= self.file.read_masks(self.bands, window=window) > 0
+            shown: Mask = np.ones_like(valid[:1])
             for alpha in self.alphas:
-                valid &= self.file.read(alpha, window=window) > 0
+                shown &= self.file.read(alpha, window=window) > 0
         except RasterioIOError as error:
             raise SceneError(
                 f"{self.file.name}: damaged or cut short ({reason(error)}); fetch it again"
@@ -101,7 +117,7 @@ class Layer:
         if self.gain != 1:
             with np.errstate(over="ignore"):
                 image = image * np.float32(self.gain)
-        return image, valid
+        return image, valid, shown
 
 
 def sample(layer: Layer) -> Image:
@@ -114,6 +130,15 @@ def sample(layer: Layer) -> Image:
     size = (min(_SAMPLE_SIDE, width), min(_SAMPLE_SIDE, height))
     samples = [layer.load_raw(Window(left, top, *size)) for top in tops for left in lefts]
     return np.concatenate([image[valid] for image, valid in samples])
+
+
+def _alike(band: Image, valid: Mask, hidden: Mask) -> Mask:
+    """Where a hidden pixel is neither 0 nor beyond the valid ones."""
+    if not hidden.any() or not valid.any():
+        return np.zeros_like(valid)
+    seen = band[valid]
+    alike: Mask = hidden & (band != 0) & (band >= seen.min()) & (band <= seen.max())
+    return alike
 
 
 def fill(image: Image, valid: Mask) -> Image:

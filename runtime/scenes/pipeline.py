@@ -117,8 +117,8 @@ def sharpen(
     told = _about(session, scene, tiles, batch) | {"files": inputs.digests, "more": dict(about or {})}
     with journal(out, told) as book:
         done = book.rows
-        level = saturation.levels(scene)
-        product = _Product(scene, book.part, level, form, _tags(session))
+        levels = saturation.levels(scene)
+        product = _Product(scene, book.part, levels, form, _tags(session))
         with Behind(ROWS_BEHIND) as behind:
             rows = _Rows(scene, tiles, book, product, behind)
             rows.replay()
@@ -130,7 +130,8 @@ def sharpen(
             *scene.notes,
             *inputs.notes,
             *scene.found(),
-            *saturation.notes(scene.bands, level),
+            *saturation.notes(scene.bands, levels.most),
+            *saturation.pan_notes(scene, product.pan),
             *([book.begun] if book.begun else []),
         )
         seconds = time.perf_counter() - began
@@ -199,7 +200,11 @@ class _Rows:
             behind,
         )
         self._strip = _Strip(scene, tiles)
-        self._heights = [b - a for a, b in pairwise((*tiles.rows, tiles.height))]
+        self._heights, self._widths = (
+            [b - a for a, b in pairwise((*starts, length))]
+            for starts, length in ((tiles.rows, tiles.height), (tiles.cols, tiles.width))
+        )
+        self._pan = saturation.Peak()
 
     def replay(self) -> None:
         """Write what the journal kept, and take up the strip where it was."""
@@ -227,14 +232,21 @@ class _Rows:
                     self._passed(waiting.popleft(), progress)
                 it = waiting.popleft()
                 for j, image, ms, good in zip(it.columns, fused, it.ms, it.valid, strict=True):
-                    held = saturation.kept(image, ms, self._product.level, self._scene.gain)
+                    held = saturation.kept(image, ms, self._product.levels.most, self._scene.gain)
                     self._strip.add(it.row, j, held, good)
+                self._look(it)
                 self._passed(it, progress)
                 if self._at_end(it) and it.row + 1 < len(self._tiles.rows) and stop():
                     return False
         while waiting:
             self._passed(waiting.popleft(), progress)
         return True
+
+    def _look(self, it: _Batch) -> None:
+        """See PAN's own pixels of each tile, without those that the next ones see."""
+        for j, pan, good in zip(it.columns, it.pan, it.valid, strict=True):
+            own = slice(self._heights[it.row]), slice(self._widths[j])
+            self._pan.add(pan[0][own][good[own]])
 
     def _at_end(self, it: _Batch) -> bool:
         return it.columns[-1] + 1 == len(self._tiles.cols)
@@ -256,13 +268,15 @@ class _Rows:
             image, valid = self._strip.take(self._heights[it.row])
             if it.row == 0:
                 image, valid = image[:, self._scene.lead[0] :], valid[self._scene.lead[0] :]
-            left = self._strip.left()
-            self._behind.do(lambda: self._finished(image, valid, left))
+            left, pan, self._pan = self._strip.left(), self._pan, saturation.Peak()
+            self._behind.do(lambda: self._finished(image, valid, left, pan))
         if progress:
             progress(it.row * len(self._tiles.cols) + it.columns[-1] + 1, len(self._tiles))
 
-    def _finished(self, image: NDArray[np.float32], valid: NDArray[np.bool_], left: Arrays) -> None:
-        row = self._product.converted(image, valid)
+    def _finished(
+        self, image: NDArray[np.float32], valid: NDArray[np.bool_], left: Arrays, pan: saturation.Peak
+    ) -> None:
+        row = self._product.converted(image, valid) | {"pan": np.array([pan.value, pan.count])}
         self._book.keep(row, left)
         self._product.write(row)
 
@@ -324,11 +338,11 @@ class _Product:
     """
 
     def __init__(
-        self, scene: Scene, part: Path, level: NDArray[np.float64], form: Form, tags: Mapping[str, str]
+        self, scene: Scene, part: Path, levels: saturation.Levels, form: Form, tags: Mapping[str, str]
     ) -> None:
-        self.level = level
+        self.levels, self.pan = levels, saturation.Peak()
         low, high = scene.limits
-        self._limits = [(low, min(high, float(most))) for most in level]
+        self._limits = [(low, min(high, float(most))) for most in levels.most]
         self.nodata = 0
         self.clipped = dict.fromkeys(scene.bands, 0)
         self._scene, self._part, self._form = scene, part, form
@@ -347,9 +361,11 @@ class _Product:
         image = image if self._scene.gain == 1 else image / np.float32(self._scene.gain)
         bands = np.empty(image.shape, self._scene.dtype)
         clipped = []
-        for band, values, limits in zip(bands, image, self._limits, strict=True):
+        for band, values, limits, least in zip(bands, image, self._limits, self.levels.least, strict=True):
             band[...], outside = _convert(values, self._scene.dtype, limits)
             clipped.append(int((outside & valid).sum()))
+            if np.isfinite(least):
+                np.maximum(band, self._scene.dtype.type(least), out=band)
             if nodata is not None:
                 band[band == nodata] = _beside(nodata, self._scene.dtype, self._scene.limits[1])
                 band[~valid] = nodata
@@ -358,6 +374,7 @@ class _Product:
     def write(self, row: Arrays) -> None:
         """Take the next rows, as `converted` makes them."""
         self.nodata += int(row["nodata"])
+        self.pan.join(float(row["pan"][0]), int(row["pan"][1]))
         for name, count in zip(self._scene.bands, row["clipped"], strict=True):
             self.clipped[name] += int(count)
         self._waiting.append(row["bands"])

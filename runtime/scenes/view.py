@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from sfiin.runtime.scenes.cubic import cubic
 from sfiin.runtime.scenes.drift import Drift
 from sfiin.runtime.scenes.grid import Axis
-from sfiin.runtime.scenes.layer import Image, Layer, Mask, fill
+from sfiin.runtime.scenes.layer import Image, Layer, Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +45,7 @@ class View:
     def _load(self, window: Window) -> tuple[Image, Mask]:
         """A window of the files, with gaps filled, and where all bands are valid."""
         image, valid = map(np.concatenate, zip(*(layer.load(window) for layer in self.layers), strict=True))
-        everywhere: Mask = np.logical_and.reduce(valid)
-        if not everywhere.all():
-            image = np.stack([fill(band, good) for band, good in zip(image, valid, strict=True)])
-        return image, everywhere
+        return image, np.logical_and.reduce(valid)
 
     def _read_drifted(self, drift: Drift, row: int, col: int, height: int, width: int) -> tuple[Image, Mask]:
         """As `read`, each pixel from where its content lies, by cubic convolution."""
