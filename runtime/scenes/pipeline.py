@@ -7,6 +7,7 @@ of tiles is kept in a journal (`sfiin.runtime.scenes.journal`), from which a run
 from __future__ import annotations
 
 import dataclasses
+import errno
 import time
 import zlib
 from collections import deque
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
@@ -30,6 +32,7 @@ from sfiin.runtime.scenes.concurrency import Behind, ahead
 from sfiin.runtime.scenes.identity import Identity
 from sfiin.runtime.scenes.journal import Arrays, Journal, journal
 from sfiin.runtime.scenes.product import Compression, Kind, creation_options, finish
+from sfiin.runtime.scenes.raster import create
 from sfiin.runtime.scenes.scene import Scene, open_raster
 from sfiin.runtime.scenes.tiles import TilePlan, plan
 
@@ -119,7 +122,7 @@ def sharpen(
         done = book.rows
         levels = saturation.levels(scene)
         product = _Product(scene, book.part, levels, form, _tags(session))
-        with Behind(ROWS_BEHIND) as behind:
+        with closing(product), Behind(ROWS_BEHIND) as behind:
             rows = _Rows(scene, tiles, book, product, behind)
             rows.replay()
             complete = rows.compute(session, batch, progress, stop)
@@ -302,7 +305,8 @@ class _Strip:
 
     def add(self, i: int, j: int, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Add tile (i, j), which begins at the strip's first row."""
-        if not np.isfinite(image).all():
+        # A sum is finite unless a number is not, or the numbers are beyond all that a sensor delivers.
+        if not np.isfinite(image.sum()) and not np.isfinite(image).all():
             at = f"row {self.tiles.rows[i]}, column {self.tiles.cols[j]}"
             raise SfiinError(
                 f"the model's result is not finite for the tile at {at}; its weights are damaged"
@@ -333,8 +337,8 @@ class _Strip:
 class _Product:
     """The GeoTIFF, written in whole rows of its blocks, and the counts of what was lost.
 
-    Between two rows of blocks it is closed: GDAL would otherwise write blocks in an order that depends on
-    what else is in its cache.
+    It stays open: GDAL compresses what it adds to a file that it has opened again at another level. Whole
+    blocks of all bands are written as they come, so that their order does not depend on GDAL's cache.
     """
 
     def __init__(
@@ -351,6 +355,7 @@ class _Product:
         )
         self._tags = {**tags, **scene.tags}
         self._waiting: list[NDArray[Any]] = []
+        self._file: Any = None
         self._row = 0
         self._written: list[tuple[Window, int]] = []
 
@@ -387,17 +392,22 @@ class _Product:
 
     def _append(self, rows: NDArray[Any]) -> None:
         window = Window(0, self._row, rows.shape[2], rows.shape[1])
-        with (
-            open_raster(self._part, "r+")
-            if self._row
-            else open_raster(self._part, "w", **self._profile) as product
-        ):
-            if not self._row:
-                self._scene.metadata.write(product)
-                product.update_tags(**self._tags)
-            product.write(rows, window=window)
+        with rasterio.Env():  # a thread's own, and another thread may close the file
+            if self._file is None:
+                self._file = create(self._part, **self._profile)
+                self._scene.metadata.write(self._file)
+                self._file.update_tags(**self._tags)
+            elif not self._part.exists():
+                raise FileNotFoundError(errno.ENOENT, "it went while it was being written", str(self._part))
+            self._file.write(rows, window=window)
         self._written.append((window, zlib.crc32(np.ascontiguousarray(rows).data)))
         self._row += rows.shape[1]
+
+    def close(self) -> None:
+        """Close the file, complete or not."""
+        if self._file is not None:
+            with rasterio.Env():
+                self._file.close()
 
     def complete(self) -> None:
         """Read the file back, as GDAL does not tell when its last writes fail, and finish it. Raises
@@ -439,8 +449,8 @@ def _convert(
     if dtype.kind == "f":
         return values.astype(dtype), np.zeros(values.shape, np.bool_)
     # float32 has no 2**32 - 1; float64 has.
-    rounded = np.rint(values.astype(np.float64))
-    held = np.clip(rounded, *limits)
+    rounded = np.rint(values if dtype.itemsize <= 2 else values.astype(np.float64))
+    held = np.clip(rounded, *(rounded.dtype.type(limit) for limit in limits))
     return held.astype(dtype), held != rounded
 
 

@@ -58,6 +58,13 @@ def open_raster(path: Name, mode: str = "r", **profile: Any) -> Iterator[Any]:
             yield file
 
 
+def create(path: Path, **profile: Any) -> Any:
+    """A new raster, open for writing, without warnings about what it lacks; the caller closes it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path, "w", **profile)
+
+
 def _contents(file: Any) -> str:
     """What is in a container that has no bands of its own."""
     inside = list(file.subdatasets)
