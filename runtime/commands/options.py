@@ -188,6 +188,9 @@ Log = Annotated[
     ),
 ]
 
+Existing = Literal["refuse", "overwrite", "version"]
+"""What is done about another product of the same name; `sfiin.runtime.station.done` has the same."""
+
 Event = dict[str, Any]
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}

@@ -23,6 +23,7 @@ from sfiin.runtime.scenes.outliers import Outliers
 from sfiin.runtime.scenes.raster import reason
 
 _SAMPLES, _SAMPLE_SIDE = 4, 128  # windows per axis, pixels
+_SEARCHED = 4 << 20  # bytes at once
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -85,13 +86,30 @@ class Layer:
         """
         image, declared, shown = self._read(window)
         valid = declared & shown
-        if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
+        if self.outliers.possible:
             self.outliers.sift(image, valid, int(window.row_off), int(window.col_off), self.file.name)
         if valid.all():
             return image, valid
         hidden = declared & ~shown
         bands = zip(image, valid, hidden, strict=True)
         return np.stack([fill(band, good | _alike(band, good, under)) for band, good, under in bands]), valid
+
+    def search(self) -> None:
+        """Look in all of the file for values that no sensor delivers. Raises SceneError as `load`."""
+        if not self.outliers.possible:
+            return
+        high = self.file.block_shapes[0][0]
+        line = self.file.width * len(self.bands) * np.dtype(self.dtypes[0]).itemsize
+        lines = max(1, _SEARCHED // (line * high)) * high
+        for top in range(0, self.file.height, lines):
+            window = Window(0, top, self.file.width, min(lines, self.file.height - top))
+            try:
+                values = self.file.read(self.bands, window=window)
+            except RasterioIOError as error:
+                raise _damaged(self.file, error) from error
+            ends = np.array([values.min(), values.max()], np.float32) * np.float32(self.gain)
+            if not self.outliers.is_light(ends).all():  # as it is for a NaN
+                self.load(window)
 
     def load_raw(self, window: Window) -> tuple[Image, Mask]:
         """Pixels in DN as they are, and where each is valid, with what no sensor delivers."""
@@ -111,9 +129,7 @@ class Layer:
             for alpha in self.alphas:
                 shown &= self.file.read(alpha, window=window) > 0
         except RasterioIOError as error:
-            raise SceneError(
-                f"{self.file.name}: damaged or cut short ({reason(error)}); fetch it again"
-            ) from error
+            raise _damaged(self.file, error) from error
         if self.gain != 1:
             with np.errstate(over="ignore"):
                 image = image * np.float32(self.gain)
@@ -130,6 +146,10 @@ def sample(layer: Layer) -> Image:
     size = (min(_SAMPLE_SIDE, width), min(_SAMPLE_SIDE, height))
     samples = [layer.load_raw(Window(left, top, *size)) for top in tops for left in lefts]
     return np.concatenate([image[valid] for image, valid in samples])
+
+
+def _damaged(file: Any, error: BaseException) -> SceneError:
+    return SceneError(f"{file.name}: damaged or cut short ({reason(error)}); fetch it again")
 
 
 def _alike(band: Image, valid: Mask, hidden: Mask) -> Mask:

@@ -31,6 +31,7 @@ from sfiin.runtime.scenes import beside, identity, saturation
 from sfiin.runtime.scenes.concurrency import Behind, ahead
 from sfiin.runtime.scenes.identity import Identity
 from sfiin.runtime.scenes.journal import Arrays, Journal, journal
+from sfiin.runtime.scenes.names import title
 from sfiin.runtime.scenes.product import Compression, Kind, creation_options, finish
 from sfiin.runtime.scenes.raster import create
 from sfiin.runtime.scenes.scene import Scene, open_raster
@@ -120,6 +121,7 @@ def sharpen(
     told = _about(session, scene, tiles, batch) | {"files": inputs.digests, "more": dict(about or {})}
     with journal(out, told) as book:
         done = book.rows
+        scene = scene.sifted(wholly=bool(done))
         levels = saturation.levels(scene)
         product = _Product(scene, book.part, levels, form, _tags(session))
         with closing(product), Behind(ROWS_BEHIND) as behind:
@@ -164,6 +166,8 @@ def _about(session: Session, scene: Scene, tiles: TilePlan, batch: int) -> dict[
     return {
         "gain": scene.gain,
         "ms": scene.placement,
+        "bands": [[title(file.name), index] for file, index in scene.ms_bands],
+        "nodata": repr(scene.nodata),
         "model": session.contract.to_json(),
         "bytes": getattr(session, "sha256", ""),
         "session": type(session).__qualname__,

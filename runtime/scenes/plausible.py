@@ -50,7 +50,7 @@ def check_kinds(layers: Sequence[Layer]) -> None:
 def check_scale(layer: Layer, values: Image, sensor: SensorProfile) -> None:
     """Raise MismatchError for values, some of the layer's, that are no DN of the sensor."""
     name = layer.file.name
-    likely = values[(values >= layer.outliers.low) & (values <= layer.outliers.high)]
+    likely = values[layer.outliers.is_light(values)]
     most = float(likely.max()) if likely.size else 0.0
     fractions = np.dtype(layer.dtypes[0]).kind == "f" or layer.gain != 1
     if fractions and likely.size and most <= _REFLECTANCE < sensor.scale:
@@ -58,8 +58,9 @@ def check_scale(layer: Layer, values: Image, sensor: SensorProfile) -> None:
             f"scale: {name} holds fractions up to {most:.3g} (reflectance?), the model wants digital "
             f"numbers up to {sensor.peak}; give the product in digital numbers, or --gain, how many make 1"
         )
-    # A few hot pixels do not make another sensor.
-    bright = float(np.percentile(values, 99))
+    # A few hot pixels do not make another sensor, nor do many that say of themselves that they are no data.
+    values = values[values < layer.outliers.fill]
+    bright = float(np.percentile(values, 99)) if values.size else 0.0
     if bright > _EXCESS * sensor.peak:
         raise MismatchError(
             f"bits: {name} holds values around {bright:.0f}, the model wants {sensor.bits} bits "

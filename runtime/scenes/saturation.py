@@ -74,7 +74,7 @@ class Peak:
 
 def levels(scene: Scene) -> Levels:
     """The bands' levels. All of MS is read once. Raises SceneError for a damaged file."""
-    found = [_levels(file, index) for file, index in scene.ms_bands]
+    found = [_levels(file, index, scene.brightest) for file, index in scene.ms_bands]
     return Levels(*np.array(found, np.float64).T)
 
 
@@ -84,7 +84,7 @@ def declared_bits(file: Any, index: int) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _levels(file: Any, index: int) -> tuple[float, float]:
+def _levels(file: Any, index: int, brightest: float) -> tuple[float, float]:
     kind = np.dtype(file.dtypes[index - 1])
     if kind.kind not in "ui":
         return np.inf, -np.inf
@@ -100,6 +100,7 @@ def _levels(file: Any, index: int) -> tuple[float, float]:
                 f"{title(file.name)}: damaged or cut short ({reason(error)}); fetch it again"
             ) from error
         values = values if nodata is None else values[values != nodata]
+        values = values[values <= brightest]
         if values.size:
             peak.add(values)
             least = min(least, float(values.min()))

@@ -94,6 +94,30 @@ class Scene:
         return tuple(note for layer in layers for note in layer.outliers.notes(title(layer.file.name)))
 
     @property
+    def brightest(self) -> float:
+        """The largest of MS' numbers that a sensor delivers."""
+        return min(layer.outliers.high for layer in self._ms.layers) / self.gain
+
+    def sifted(self, *, wholly: bool = False) -> Scene:
+        """The same scene, whose product can mark what no sensor delivers, where its files hold such values.
+
+        They are looked for in all of the files where there is no nodata value yet, or `wholly`, so that `found`
+        knows them all. Raises SceneError for a damaged file, or for such values where they are refused.
+        """
+        if self.nodata is not None and not wholly:
+            return self
+        layers = [layer for raster in (self._pan, self._ms) for layer in raster.layers]
+        for layer in layers:
+            layer.search()
+        met = [layer.outliers.extreme for layer in layers if layer.outliers.count]
+        if self.nodata is not None or not met:
+            return self
+        numbers = sorted((round(value / self.gain) for value in met), key=abs)
+        top = self.limits[1]
+        fits = [number for number in numbers if _fits(number, self.dtype) and number <= top]
+        return dataclasses.replace(self, nodata=float(fits[-1] if fits else 0))
+
+    @property
     def parts(self) -> list[str]:
         """The names of all files that GDAL reads for the scene, with what lies beside them."""
         layers = [layer for raster in (self._pan, self._ms) for layer in raster.layers]
@@ -224,7 +248,7 @@ def open_scene(
     `stated` is what a vendor's metadata say in the files' place. With `any_ratio`, MS of another ratio than the
     sensor's is brought to it by resampling
     (`sfiin.runtime.scenes.bands`). `gain` is how many DN make one of the files' numbers: 1 for files that hold
-    DN, the DN of reflectance 1 for reflectance. Of floats, values that no sensor delivers are no data, or an
+    DN, the DN of reflectance 1 for reflectance. Values that no sensor delivers are no data, or an
     error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`); a row of blocks must fit into `memory` bytes.
 
     Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError when they are not
@@ -239,14 +263,15 @@ def open_scene(
         for file in (pan_file, *files):
             limits.check_file(file, memory)
 
-        def sifted() -> Outliers:
-            return Outliers.of(sensor.peak, refuse_outliers)
+        def outliers(file: Any) -> Outliers:
+            kind = file.dtypes[0]
+            return Outliers.of(sensor.peak, refuse_outliers, np.float32 if "complex" in kind else kind, gain)
 
-        pan_layer = Layer.of(pan_file, bands.images(pan_file, 1), gain, sifted(), 1)
+        pan_layer = Layer.of(pan_file, bands.images(pan_file, 1), gain, outliers(pan_file), 1)
         plausible.check_pan(pan_layer, files)
         choice = bands.choose(bands.look(files, stated), sensor.bands, chosen)
         ms_layers = [
-            Layer.of(file, [band.index for band in group], gain, sifted())
+            Layer.of(file, [band.index for band in group], gain, outliers(file))
             for file, group in itertools.groupby(choice.bands, key=lambda band: band.file)
         ]
         plausible.check_kinds([pan_layer, *ms_layers])

@@ -19,15 +19,16 @@ import errno
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 import sfiin
-from sfiin.runtime.errors import OutputError
+from sfiin.runtime.errors import InputError, OutputError
 from sfiin.runtime.files import read_small, sha256, write_fresh
 from sfiin.runtime.scenes.identity import Input
+from sfiin.runtime.station.run_report import RunReport
 
 Existing = Literal["refuse", "overwrite", "version"]
 """What is done about another product of the same name."""
@@ -60,13 +61,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Standing:
-    """What was found at `output`; `missing` are companions to make, `document` the report of the run that
-    made it."""
+    """What was found at `output`; `missing` are companions to make, `report` is of the run that made it, where
+    that is "equal" or "unfinished"."""
 
     output: Path
     state: Literal["absent", "unfinished", "equal", "other"]
     missing: tuple[str, ...] = ()
-    document: dict[str, Any] = field(default_factory=dict)
+    report: RunReport | None = None
     why: str = ""
 
 
@@ -107,19 +108,17 @@ def look(output: Path, run: Run, wanted: Mapping[str, bool]) -> Standing:
             taken = next((path for path in beside.values() if path.exists()), None)
             return Standing(output, "absent") if taken is None else Standing(output, "other", why=str(taken))
         digest = _Lazy(output)
-        document = _read(path_of(output))
-        if _is_of(document, run, digest):
+        if report := _report(_read(path_of(output)), run, digest):
             missing = tuple(name for name, path in beside.items() if not path.exists())
-            return Standing(output, "equal", missing, document.get("report", {}))
-        draft = _read(_draft(output))
-        if _is_of(draft, run, digest):
-            return Standing(output, "unfinished", tuple(beside), draft.get("report", {}))
+            return Standing(output, "equal", missing, report)
+        if report := _report(_read(_draft(output)), run, digest):
+            return Standing(output, "unfinished", tuple(beside), report)
     except OSError as error:
         raise OutputError(f"{output}: cannot be read ({error.strerror}); check the disk") from error
     return Standing(output, "other", why=str(output))
 
 
-def draft(output: Path, part: Path, run: Run, document: Mapping[str, Any]) -> None:
+def draft(output: Path, part: Path, run: Run, report: RunReport) -> None:
     """Write down what is about to be published: `part`, as `output`. Raises OSError."""
     content = {
         "sfiin": sfiin.__version__,
@@ -128,13 +127,13 @@ def draft(output: Path, part: Path, run: Run, document: Mapping[str, Any]) -> No
         "model": asdict(run.model),
         "options": dict(run.options),
         "product": _entry(part) | {"name": output.name},
-        "report": dict(document),
+        "report": report.document(),
     }
     path_of(output).unlink(missing_ok=True)  # of what is replaced
     write_fresh(_draft(output), json.dumps(content))
 
 
-def finish(output: Path, run: Run, wanted: Mapping[str, bool], document: Mapping[str, Any]) -> None:
+def finish(output: Path, run: Run, wanted: Mapping[str, bool], report: RunReport) -> None:
     """Write the document, now that all is there. Raises OutputError."""
     try:
         known = _read(_draft(output)) or _read(path_of(output))
@@ -144,7 +143,7 @@ def finish(output: Path, run: Run, wanted: Mapping[str, bool], document: Mapping
             for name, entry in known.get("companions", {}).items()
             if name not in beside and (output.parent / entry["name"]).is_file()
         }
-        known |= {"run": run.key, "companions": kept | beside, "report": dict(document)}
+        known |= {"run": run.key, "companions": kept | beside, "report": report.document()}
         write_fresh(path_of(output), json.dumps(known, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         _draft(output).unlink(missing_ok=True)
     except OSError as error:
@@ -164,12 +163,17 @@ class _Lazy:
         return self._digest
 
 
-def _is_of(document: Mapping[str, Any], run: Run, digest: _Lazy) -> bool:
-    """Whether a document is of this run and tells the truth about the product."""
+def _report(document: Mapping[str, Any], run: Run, digest: _Lazy) -> RunReport | None:
+    """The report of a document that is of this run and tells the truth about the product, else None."""
     product = document.get("product")
-    return (
-        document.get("run") == run.key and isinstance(product, dict) and product.get("sha256") == str(digest)
-    )
+    if document.get("run") != run.key or not isinstance(product, dict):
+        return None
+    if product.get("sha256") != str(digest):
+        return None
+    try:
+        return RunReport.of(document.get("report"))
+    except InputError:
+        return None  # another version's, or damaged: what cannot be read vouches for nothing
 
 
 def _entry(path: Path) -> dict[str, Any]:

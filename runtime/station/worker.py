@@ -90,11 +90,9 @@ class Worker:
         self._inbox = bool(setup["inbox"])
         try:
             limit_memory(setup["memory"])
-            from sfiin.runtime.scenes.pipeline import Form
             from sfiin.runtime.station.runner import Settings, Station
 
-            settings = setup["settings"]
-            self._station = Station(Settings(**settings | {"form": Form(**settings["form"])}))
+            self._station = Station(Settings.of(setup["settings"]))
             if setup["model"]:
                 self._model = Path(setup["model"])
                 self._station.open(self._model)
@@ -141,7 +139,7 @@ class Worker:
         assert self._station is not None
         job = self._job(request)
         report = self._station.run(job, self._progress, self._stop.is_set)
-        return {"event": "done", "output": report["output"], "report": report}
+        return {"event": "done", "output": report.output, "report": report.document()}
 
     def _job(self, request: Event) -> Job:
         from sfiin.runtime.scenes.access import Access

@@ -7,10 +7,46 @@ from pathlib import Path
 
 import pytest
 
+from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.errors import OutputError
 from sfiin.runtime.scenes.identity import Input
 from sfiin.runtime.station import done
 from sfiin.runtime.station.done import Run
+from sfiin.runtime.station.run_report import Alignment, Drift, Memory, Reading, RunReport, SeamLines
+
+REPORT = RunReport(
+    output="o.tif",
+    pan="pan.tif",
+    ms=("ms.tif",),
+    model="net.onnx",
+    model_sha256="cc",
+    precision="fp32",
+    sensor=SensorProfile("vhr", ("blue", "green"), 4, 11, 2047.0),
+    gain=1.0,
+    bands=("blue", "green"),
+    size=(8, 8),
+    lead=(0, 0),
+    reading=Reading(None, ("blue", None), any_ratio=False),
+    method=None,
+    overlap=32,
+    tiles=3,
+    pixels=64,
+    nodata=0,
+    clipped={"blue": 1, "green": 0},
+    seconds=0.5,
+    megapixels_per_second=1.0,
+    resumed=0,
+    notes=("a note",),
+    shift=Alignment(
+        *(0.5, -0.25, 0.1, 3, 4, 4, True, False, 0.75, 128.0),
+        Drift(((0.5, -0.25), (0.0, 0.1)), (8, 8)),
+        *("aligned", "PAN lies there", ""),
+    ),
+    acquired=None,
+    memory=Memory(1, 2, 3, 6, 5),
+    guard={"again": 0, "tiles": {"net.onnx": 3}},
+    seams=(SeamLines("rows", None, None, 0, shows=False),),
+)
 
 WANTED = {"quicklook": True, "stac": False, "report": False}
 
@@ -28,14 +64,14 @@ def published(out: Path, which: Run) -> None:
     """A product with its draft, as it is when a run is killed just after its appearance."""
     part = out.with_name("part")
     part.write_bytes(b"pixels")
-    done.draft(out, part, which, {"tiles": 3})
+    done.draft(out, part, which, REPORT)
     part.rename(out)
 
 
 def finished(out: Path, which: Run) -> None:
     published(out, which)
     out.with_suffix(".png").write_bytes(b"picture")
-    done.finish(out, which, WANTED, {"tiles": 3})
+    done.finish(out, which, WANTED, REPORT)
 
 
 def state(out: Path, which: Run) -> str:
@@ -46,9 +82,9 @@ def test_the_states_of_a_run(out: Path) -> None:
     assert state(out, run()) == "absent"
     published(out, run())
     found = done.look(out, run(), WANTED)
-    assert (found.state, found.missing, found.document) == ("unfinished", ("quicklook",), {"tiles": 3})
+    assert (found.state, found.missing, found.report) == ("unfinished", ("quicklook",), REPORT)
     out.with_suffix(".png").write_bytes(b"picture")
-    done.finish(out, run(), WANTED, {"tiles": 3})
+    done.finish(out, run(), WANTED, REPORT)
     assert state(out, run()) == "equal"
     assert sorted(path.name for path in out.parent.iterdir()) == ["o.done.json", "o.png", "o.tif"]
     out.with_suffix(".png").unlink()
@@ -84,7 +120,7 @@ def test_a_draft_of_a_product_that_never_appeared_says_nothing(out: Path) -> Non
     """An older product is there, and the run that was to replace it was killed before it could."""
     out.write_bytes(b"older pixels")
     out.with_name("part").write_bytes(b"pixels")
-    done.draft(out, out.with_name("part"), run(), {})
+    done.draft(out, out.with_name("part"), run(), REPORT)
     assert state(out, run()) == "other"
 
 
@@ -116,8 +152,18 @@ def test_a_document_that_makes_no_sense_is_none(out: Path, content: str | None) 
     assert state(out, run()) == "other"
 
 
+def test_a_report_that_cannot_be_read_vouches_for_nothing(out: Path) -> None:
+    finished(out, run())
+    path = done.path_of(out)
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"report": document["report"] | {"tiles": "three"}}))
+    assert state(out, run()) == "other"
+    path.write_text(json.dumps(document))
+    assert state(out, run()) == "equal"
+
+
 def test_what_was_made_before_stays_in_the_document(out: Path) -> None:
     finished(out, run())
     out.with_suffix(".html").write_bytes(b"page")
-    done.finish(out, run(), {"report": True}, {"tiles": 3})
+    done.finish(out, run(), {"report": True}, REPORT)
     assert set(json.loads(done.path_of(out).read_text())["companions"]) == {"quicklook", "report"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,11 @@ from typing import Any
 
 import pytest
 
+from sfiin.runtime import signatures
+from sfiin.runtime.errors import MismatchError
 from sfiin.runtime.station import isolation
 from sfiin.runtime.station.isolation import LostError, RefusedError, Worker
+from sfiin.runtime.station.runner import Settings
 
 ECHO = """
 import json, os, sys, time
@@ -96,13 +100,14 @@ def test_progress_is_no_hang_but_time_is_bounded(worker: Worker) -> None:
 
 
 def test_told_to_stop_it_has_a_while(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "GRACE", 0.5)
     stop = Event()
+    monkeypatch.setattr(isolation, "GRACE", 20.0)
     Timer(0.3, stop.set).start()
     asked = "assert json.loads(sys.stdin.readline()) == {'stop': True}; say(event='stopped'); time.sleep(9)"
     assert worker.ask({"python": asked}, stop) == {"event": "stopped"}
     worker.recycle()
     stop.clear()
+    monkeypatch.setattr(isolation, "GRACE", 0.5)
     Timer(0.3, stop.set).start()
     answer = worker.ask({"python": "time.sleep(60)"}, stop)
     assert answer["event"] == "stopped"
@@ -121,11 +126,7 @@ def test_one_that_is_lost_at_its_start_may_do_better(worker: Worker, tmp_path: P
 
 
 def setup(**changes: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from sfiin.runtime.station.runner import Settings
-
-    base = {"settings": asdict(Settings(threads=1)), "model": None, "inbox": True, "memory": None}
+    base = {"settings": Settings(threads=1).document(), "model": None, "inbox": True, "memory": None}
     return base | changes
 
 
@@ -136,6 +137,29 @@ def test_a_model_that_cannot_be_opened_is_refused_at_the_start(tmp_path: Path) -
     ):
         worker.start()
     assert error.value.exit_code == 3
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_a_model_that_nobody_signed_is_refused_where_a_signature_is_wanted(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    pytest.importorskip("model_signing")
+    key = signatures.make_keys(tmp_path / "k.pem")
+    settings = Settings(threads=1, signed_by=key if how == "option" else None)
+    if how == "environment":
+        monkeypatch.setenv(signatures.SETTING, str(key))
+    folder = tmp_path / "models"
+    folder.mkdir()
+    model = shutil.copy(small_model, folder)
+    with (
+        Worker(setup(model=str(model), settings=settings.document())) as worker,
+        pytest.raises(RefusedError, match=r"signature: model\.sig cannot be read") as error,
+    ):
+        worker.start()
+    assert error.value.exit_code == MismatchError.exit_code
+    signatures.sign(folder, tmp_path / "k.pem")
+    with Worker(setup(model=str(model), settings=settings.document())) as worker:
+        worker.start()
 
 
 def test_it_has_no_driver_that_leads_elsewhere(tmp_path: Path) -> None:
