@@ -19,7 +19,7 @@ SUFFIXES = (".tif", ".tiff", ".gtif", ".gtiff")
 
 _AFTER_NAME = re.compile(r"(\.(aux|ovr|msk|rrd|aux\.xml|xml|vat\.dbf|vat\.cpg|lock|tfw|wld))+")
 _AFTER_STEM = re.compile(
-    r"\.(aux|rrd|tfw|tifw|tiffw|wld|tab|prj|rpb|imd|pvl|rpc|eph|att|pass)|[._-]rpc\.(txt|xml)|_rpcs?\.txt|_metadata\.(txt|xml)|\.(xml|dim)"
+    r"\.(aux|rrd|tfw|tifw|tiffw|wld|tab|prj|rpb|imd|pvl|rpc|eph|att|pass)|[._-]rpc\.(txt|xml)|_rpcs?\.txt|_mtl\.txt|_metadata\.(txt|xml)|\.(xml|dim)"
 )
 
 

@@ -15,7 +15,6 @@ from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, Raster
 
 from sfiin.runtime.errors import SceneError
 from sfiin.runtime.scenes import access, names
-from sfiin.runtime.scenes.grid import is_located
 from sfiin.runtime.scenes.names import Name
 
 _SHOWN = 8
@@ -108,6 +107,11 @@ def describe(path: Name) -> dict[str, Any]:
             "pixel_size": (file.res[1], file.res[0]) if located else None,
             "nodata": file.nodata,
         }
+
+
+def is_located(file: Any) -> bool:
+    """Whether an open raster has a geotransform."""
+    return not file.transform.is_identity
 
 
 def reason(error: BaseException) -> str:

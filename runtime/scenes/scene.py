@@ -32,6 +32,7 @@ from sfiin.runtime.scenes.layer import Image, Layer, Mask, sample
 from sfiin.runtime.scenes.metadata import Metadata
 from sfiin.runtime.scenes.names import Name, title
 from sfiin.runtime.scenes.outliers import Outliers
+from sfiin.runtime.scenes.place import NOWHERE, Relief
 from sfiin.runtime.scenes.raster import describe, open_raster
 from sfiin.runtime.scenes.view import View
 
@@ -241,6 +242,7 @@ def open_scene(
     stated: Sequence[str | None] | None = None,
     any_ratio: bool = False,
     memory: int | None = None,
+    relief: Relief = NOWHERE,
 ) -> Iterator[Scene]:
     """Open PAN and MS, the latter one file or several.
 
@@ -249,7 +251,8 @@ def open_scene(
     sensor's is brought to it by resampling
     (`sfiin.runtime.scenes.bands`). `gain` is how many DN make one of the files' numbers: 1 for files that hold
     DN, the DN of reflectance 1 for reflectance. Values that no sensor delivers are no data, or an
-    error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`); a row of blocks must fit into `memory` bytes.
+    error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`); a row of blocks must fit into `memory` bytes;
+    RPCs meet the ground at `relief`.
 
     Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError when they are not
     what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`. Raises InputError for a
@@ -275,7 +278,7 @@ def open_scene(
             for file, group in itertools.groupby(choice.bands, key=lambda band: band.file)
         ]
         plausible.check_kinds([pan_layer, *ms_layers])
-        grid = common_grid(pan_layer.file, files, sensor.ratio, any_ratio)
+        grid = common_grid(pan_layer.file, files, sensor.ratio, any_ratio, relief)
         zeros = []
         for layer in (pan_layer, *ms_layers):
             values = sample(layer)

@@ -41,6 +41,7 @@ from sfiin.runtime.scenes.journal import discard
 from sfiin.runtime.scenes.limits import check_tiles
 from sfiin.runtime.scenes.names import Name, gdal, is_local
 from sfiin.runtime.scenes.pipeline import Form, Progress, Report, sharpen
+from sfiin.runtime.scenes.place import Relief
 from sfiin.runtime.scenes.raster import open_raster
 from sfiin.runtime.scenes.scene import Scene, open_scene
 from sfiin.runtime.scenes.tiles import TilePlan, plan
@@ -82,7 +83,8 @@ class Settings:
     against MS above `max_shift` PAN pixels, looked for within `search`, is refused, or corrected with
     `coregister`, and with `require_alignment` one that could not be told is refused, too; `bands` says which
     of MS' bands the model's are, None for what the files state; `method` names a classical method in place of
-    a model; `acquired` is the time of acquisition for `stac`, None for what the files state; `existing` says
+    a model, `mtf` how the sensor blurs for it (`sfiin.runtime.quality.mtf`); RPCs place MS at a `height` in metres
+    or over a `dem`; `acquired` is the time of acquisition for `stac`, None for what the files state; `existing` says
     what is done about another product of the same name; with `refuse_outliers`, values that no sensor
     delivers are an error instead of no data.
     """
@@ -101,6 +103,9 @@ class Settings:
     require_alignment: bool = False
     bands: str | None = None
     method: str | None = None
+    mtf: str | None = None
+    height: float | None = None
+    dem: str | None = None
     quicklook: bool = False
     stac: bool = False
     acquired: str | None = None
@@ -124,6 +129,12 @@ class Settings:
         )
 
     @property
+    def relief(self) -> Relief:
+        """Where the ground lies, for RPCs. Raises InputError for a height and a DEM, SceneError for a DEM that is
+        none."""
+        return Relief.of(self.height, self.dem)
+
+    @property
     def companions(self) -> dict[str, bool]:
         """What is wanted beside the product, by name."""
         return {"quicklook": self.quicklook, "stac": self.stac, "report": self.report}
@@ -138,6 +149,9 @@ class Settings:
             "search": self.search,
             "bands": self.bands,
             "method": self.method,
+            "mtf": self.mtf,
+            "height": self.height,
+            "dem": self.dem,
             "refuse_outliers": self.refuse_outliers,
             **dataclasses.asdict(self.form),
         }
@@ -162,6 +176,7 @@ class Station:
         self._settings = settings
         self._shelf = Shelf(settings.provider, settings.threads, settings.signed_by)
         self._base = 0
+        settings.relief.check()
         product.require(settings.form.kind, settings.form.compress)
         self._render = reports.renderer("scene") if settings.report else None
 
@@ -325,12 +340,13 @@ class Station:
                         stated=job.stated,
                         any_ratio=settings.method is not None,
                         memory=settings.memory,
+                        relief=settings.relief,
                     )
                 )
                 check_tiles(*scene.extent, tile, contract.sensor.ratio)
                 shift = estimate(scene, settings.search)
             scene = self._aligned(scene, shift)
-            session = session or classical.ClassicalSession(settings.method or "", scene)
+            session = session or classical.ClassicalSession(settings.method or "", scene, settings.mtf)
             tiles = plan(*scene.extent, tile, contract.sensor.ratio)
             yield _Prepared(model, session, scene, shift, tiles, chosen)
 
