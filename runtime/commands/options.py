@@ -72,7 +72,12 @@ OneMs = Annotated[
     list[str] | None,
     typer.Option("--ms", metavar="FILE", help="The multispectral image; once per file where it is several."),
 ]
-OneOutput = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")]
+OneOutput = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="The file to write; or a URL, such as s3://bucket/sharp.tif."
+    ),
+]
 SceneFolder = Annotated[
     Path | None,
     typer.Option(

@@ -45,7 +45,7 @@ from sfiin.runtime.scenes.place import Relief
 from sfiin.runtime.scenes.raster import open_raster
 from sfiin.runtime.scenes.scene import Scene, open_scene
 from sfiin.runtime.scenes.tiles import TilePlan, plan
-from sfiin.runtime.station import budget, companions, done
+from sfiin.runtime.station import budget, companions, done, remote
 from sfiin.runtime.station.done import Existing
 from sfiin.runtime.station.fitting import fitting
 from sfiin.runtime.station.run_report import Alignment, Memory, Prediction, Reading, RunReport
@@ -62,7 +62,8 @@ class Job:
     """One scene: its files, where the product goes, and the model, None for a shipped one that fits.
 
     `access` says which files may be opened (None: all that a user names); `stated` is what a vendor's metadata
-    say of MS' bands, `acquired` of the time.
+    say of MS' bands, `acquired` of the time. With `upload`, a URL, the product goes there
+    (`sfiin.runtime.station.remote`), and `output` is its name alone.
     """
 
     pan: Name
@@ -72,6 +73,12 @@ class Job:
     access: Access | None = None
     stated: tuple[str | None, ...] | None = None
     acquired: str | None = None
+    upload: str | None = None
+
+    @property
+    def target(self) -> str:
+        """What a user calls the product."""
+        return self.upload or str(self.output)
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,11 @@ class Station:
         what other scenes need stays open.
         """
         settings = self._settings
+        beside.check_name(job.output)
+        if job.upload:
+            with remote.staged(job.upload, settings.existing == "overwrite") as place:
+                report = self.run(dataclasses.replace(job, output=place, upload=None), progress, stop)
+            return dataclasses.replace(report, output=job.upload)
         self._refuse_own_files(job)
         job, model, inputs = self._identified(job)
         stated = {"stated": list(job.stated)} if job.stated else {}
@@ -428,7 +440,6 @@ class Station:
     @staticmethod
     def _refuse_own_files(job: Job) -> None:
         check_target(job.output)
-        beside.check_name(job.output)
         inputs = [Path(gdal(name)) for name in (job.pan, *job.ms) if is_local(name)]
         if any(path.exists() and job.output.exists() and path.samefile(job.output) for path in inputs):
             raise OutputError(f"{job.output}: is one of the scene's own files; give another name")
