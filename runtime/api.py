@@ -29,6 +29,7 @@ from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError, SceneError
 from sfiin.runtime.scenes.names import named
 from sfiin.runtime.scenes.product import Compression, Kind
+from sfiin.runtime.station.remote import split
 from sfiin.runtime.station.run_report import RunReport
 from sfiin.runtime.station.runner import Job, Settings, Station
 
@@ -208,6 +209,9 @@ def sharpen_files(
     require_alignment: bool = False,
     bands: str | None = None,
     method: Method | None = None,
+    mtf: str | None = None,
+    height: float | None = None,
+    dem: str | None = None,
     quicklook: bool = False,
     stac: bool = False,
     acquired: str | None = None,
@@ -235,7 +239,8 @@ def sharpen_files(
     )
     several = [ms] if isinstance(ms, (str, os.PathLike)) else list(ms)
     found = [named(os.fspath(name)) for name in (pan, *several)]
-    job = Job(found[0], tuple(found[1:]), Path(out), None if model is None else _model(model))
+    place, upload = split(os.fspath(out))
+    job = Job(found[0], tuple(found[1:]), place, None if model is None else _model(model), upload=upload)
     with Station(_settings(options)) as station:
         return Report.of(station.run(job, progress))
 

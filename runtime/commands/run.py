@@ -54,19 +54,21 @@ def run(
     _one(job, settings, dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 
-def _job(scene: Path | None, pan: str | None, ms: list[str], output: Path, model: Path | None) -> Job:
+def _job(scene: Path | None, pan: str | None, ms: list[str], output: str, model: Path | None) -> Job:
     """A job from two images, or from a delivery."""
     from sfiin.runtime.scenes import deliveries
     from sfiin.runtime.scenes.names import is_local, named
+    from sfiin.runtime.station.remote import split
     from sfiin.runtime.station.runner import Job
 
+    place, upload = split(output)
     if pan is not None and ms:
-        return Job(named(pan), tuple(map(named, ms)), output, model)
+        return Job(named(pan), tuple(map(named, ms)), place, model, upload=upload)
     if pan is not None and not (is_local(pan) and deliveries.is_delivery(pan)):
         raise typer.BadParameter("--ms is wanted, too, or a delivery's folder", param_hint="--pan")
     found = deliveries.find(scene or Path(pan or ""), trust=True)
     acquired = found.acquired.isoformat() if found.acquired else None
-    return Job(found.pan, found.ms, output, model, None, found.bands, acquired)
+    return Job(found.pan, found.ms, place, model, None, found.bands, acquired, upload)
 
 
 def _one(job: Job, settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:

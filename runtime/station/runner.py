@@ -41,10 +41,11 @@ from sfiin.runtime.scenes.journal import discard
 from sfiin.runtime.scenes.limits import check_tiles
 from sfiin.runtime.scenes.names import Name, gdal, is_local
 from sfiin.runtime.scenes.pipeline import Form, Progress, Sharpened, sharpen
+from sfiin.runtime.scenes.place import Relief
 from sfiin.runtime.scenes.raster import open_raster
 from sfiin.runtime.scenes.scene import Scene, open_scene
 from sfiin.runtime.scenes.tiles import TilePlan, plan
-from sfiin.runtime.station import budget, companions, done
+from sfiin.runtime.station import budget, companions, done, remote
 from sfiin.runtime.station.done import Existing
 from sfiin.runtime.station.fitting import fitting
 from sfiin.runtime.station.run_report import Alignment, Memory, Prediction, Reading, RunReport
@@ -61,7 +62,8 @@ class Job:
     """One scene: its files, where the product goes, and the model, None for a shipped one that fits.
 
     `access` says which files may be opened (None: all that a user names); `stated` is what a vendor's metadata
-    say of MS' bands, `acquired` of the time.
+    say of MS' bands, `acquired` of the time. With `upload`, a URL, the product goes there
+    (`sfiin.runtime.station.remote`), and `output` is its name alone.
     """
 
     pan: Name
@@ -71,6 +73,12 @@ class Job:
     access: Access | None = None
     stated: tuple[str | None, ...] | None = None
     acquired: str | None = None
+    upload: str | None = None
+
+    @property
+    def target(self) -> str:
+        """What a user calls the product."""
+        return self.upload or str(self.output)
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,8 @@ class Settings:
     against MS above `max_shift` PAN pixels, looked for within `search`, is refused, or corrected with
     `coregister`, and with `require_alignment` one that could not be told is refused, too; `bands` says which
     of MS' bands the model's are, None for what the files state; `method` names a classical method in place of
-    a model; `acquired` is the time of acquisition for `stac`, None for what the files state; `existing` says
+    a model, `mtf` how the sensor blurs for it (`sfiin.runtime.quality.mtf`); RPCs place MS at a `height` in metres
+    or over a `dem`; `acquired` is the time of acquisition for `stac`, None for what the files state; `existing` says
     what is done about another product of the same name; with `refuse_outliers`, values that no sensor
     delivers are an error instead of no data.
     """
@@ -101,6 +110,9 @@ class Settings:
     require_alignment: bool = False
     bands: str | None = None
     method: str | None = None
+    mtf: str | None = None
+    height: float | None = None
+    dem: str | None = None
     quicklook: bool = False
     stac: bool = False
     acquired: str | None = None
@@ -124,6 +136,12 @@ class Settings:
         )
 
     @property
+    def relief(self) -> Relief:
+        """Where the ground lies, for RPCs. Raises InputError for a height and a DEM, SceneError for a DEM that is
+        none."""
+        return Relief.of(self.height, self.dem)
+
+    @property
     def companions(self) -> dict[str, bool]:
         """What is wanted beside the product, by name."""
         return {"quicklook": self.quicklook, "stac": self.stac, "report": self.report}
@@ -138,6 +156,9 @@ class Settings:
             "search": self.search,
             "bands": self.bands,
             "method": self.method,
+            "mtf": self.mtf,
+            "height": self.height,
+            "dem": self.dem,
             "refuse_outliers": self.refuse_outliers,
             **dataclasses.asdict(self.form),
         }
@@ -162,6 +183,7 @@ class Station:
         self._settings = settings
         self._shelf = Shelf(settings.provider, settings.threads, settings.signed_by)
         self._base = 0
+        settings.relief.check()
         product.require(settings.form.kind, settings.form.compress)
         self._render = reports.renderer("scene") if settings.report else None
 
@@ -175,6 +197,11 @@ class Station:
         what other scenes need stays open.
         """
         settings = self._settings
+        beside.check_name(job.output)
+        if job.upload:
+            with remote.staged(job.upload, settings.existing == "overwrite") as place:
+                report = self.run(dataclasses.replace(job, output=place, upload=None), progress, stop)
+            return dataclasses.replace(report, output=job.upload)
         self._refuse_own_files(job)
         job, model, inputs = self._identified(job)
         stated = {"stated": list(job.stated)} if job.stated else {}
@@ -329,12 +356,13 @@ class Station:
                         stated=job.stated,
                         any_ratio=settings.method is not None,
                         memory=settings.memory,
+                        relief=settings.relief,
                     )
                 )
                 check_tiles(*scene.extent, tile, contract.sensor.ratio)
                 shift = estimate(scene, settings.search)
             scene = self._aligned(scene, shift)
-            session = session or classical.ClassicalSession(settings.method or "", scene)
+            session = session or classical.ClassicalSession(settings.method or "", scene, settings.mtf)
             tiles = plan(*scene.extent, tile, contract.sensor.ratio)
             yield _Prepared(model, session, scene, shift, tiles, chosen)
 
@@ -419,7 +447,6 @@ class Station:
     @staticmethod
     def _refuse_own_files(job: Job) -> None:
         check_target(job.output)
-        beside.check_name(job.output)
         inputs = [Path(gdal(name)) for name in (job.pan, *job.ms) if is_local(name)]
         if any(path.exists() and job.output.exists() and path.samefile(job.output) for path in inputs):
             raise OutputError(f"{job.output}: is one of the scene's own files; give another name")

@@ -147,12 +147,14 @@ class Worker:
         from sfiin.runtime.scenes.access import Access
         from sfiin.runtime.scenes.names import named
         from sfiin.runtime.station.delivery import delivery
+        from sfiin.runtime.station.remote import split
         from sfiin.runtime.station.runner import Job
 
         if "job" in request:
             job = request["job"]
             model = Path(job["model"]) if job["model"] else self._model
-            return Job(named(job["pan"]), tuple(map(named, job["ms"])), Path(job["output"]), model)
+            place, upload = split(job["output"])
+            return Job(named(job["pan"]), tuple(map(named, job["ms"])), place, model, upload=upload)
         folder = Path(request["scene"])
         access = Access(folder) if self._inbox else None
         if access:

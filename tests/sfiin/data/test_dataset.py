@@ -85,7 +85,7 @@ def test_fractions_become_digital_numbers_and_that_is_said(tmp_path: Path, sampl
     ],
 )
 def test_a_range_that_cannot_be_is_refused_with_its_numbers(
-    tmp_path: Path, samples: list[Sample], factors: dict[str, float], text: str
+    tmp_path: Path, samples: list[Sample], factors: dict[str, Any], text: str
 ) -> None:
     with np.errstate(invalid="ignore"):
         write(tmp_path, samples, **factors)
