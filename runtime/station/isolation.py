@@ -83,14 +83,19 @@ class WorkerProcess:
         command = [sys.executable, "-m", "sfiin.runtime.station.worker", str(writing)]
         if self._setup["inbox"]:
             command.append("inbox")
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=[writing, *([] if held is None else [held])],
-        )
-        os.close(writing)
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=[writing, *([] if held is None else [held])],
+            )
+        except OSError as error:  # no memory, no processes left
+            os.close(reading)
+            raise LostError(f"the worker cannot be started ({error.strerror})", 1) from None
+        finally:
+            os.close(writing)
         self._replies = _Lines(reading)
         self._said = _Tail()
         assert self._process.stderr is not None

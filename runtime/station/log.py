@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime, timezone
+from io import FileIO
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from sfiin.runtime.errors import OutputError
 from sfiin.runtime.station.events import Event
@@ -29,13 +30,14 @@ class Log:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._file: TextIO | None = None
+        self._file: BinaryIO | FileIO | None = None
         self._own = False
         if path is not None and str(path) == "-":
-            self._file = sys.stderr
+            self._file = sys.stderr.buffer
         elif path is not None:
             try:
-                self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
+                # Without a buffer, which would meet a full disk again at the end.
+                self._file = path.open("ab", buffering=0)
             except OSError as error:
                 raise OutputError(f"{path}: cannot be written ({error.strerror}); check the folder") from None
             self._own = True
@@ -49,7 +51,7 @@ class Log:
             "level": _LEVELS.get(event.event, "info"),
         }
         try:
-            self._file.write(json.dumps(head | event.document()) + "\n")
+            self._file.write(json.dumps(head | event.document()).encode() + b"\n")
             self._file.flush()
         except OSError:
             return

@@ -33,7 +33,7 @@ import numpy as np
 import rasterio
 from rasterio.transform import Affine
 
-PATIENCE = 150
+PATIENCE = 600
 """Seconds in which a round must have come to its end."""
 
 SCENES, MISFORTUNES = 6, 8
