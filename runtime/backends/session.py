@@ -62,6 +62,10 @@ class Pipelined(Session, Protocol):
 class Watched(Session, Protocol):
     """A session that looks after itself, such as a flight's guard."""
 
+    def begin(self) -> None:
+        """A scene begins; what was done before is no part of its record."""
+        ...
+
     def vouch(self) -> Mapping[str, Any]:
         """What was done since the last call, once the session has proven itself; for a run's document.
 

@@ -25,7 +25,7 @@ from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.flight import bundle
 from sfiin.runtime.flight.checks import Limits, measure
-from sfiin.runtime.flight.guard import Guard, Link
+from sfiin.runtime.flight.guard import Guard, Link, Rhythm
 from sfiin.runtime.quality.classical import METHODS
 
 LIMITS = "limits.json"
@@ -55,7 +55,9 @@ class MethodSession:
         """Nothing is held."""
 
 
-def open_bundle(folder: Path, choice: Choice = "auto", threads: int = 0) -> Guard:
+def open_bundle(
+    folder: Path, choice: Choice = "auto", threads: int = 0, rhythm: Rhythm | None = None
+) -> Guard:
     """Open an unpacked bundle, such as a slot's.
 
     Raises InputError for one that is not sound, CheckFailedError where none of its artefacts can be opened
@@ -64,7 +66,12 @@ def open_bundle(folder: Path, choice: Choice = "auto", threads: int = 0) -> Guar
     manifest = bundle.read_unpacked(folder)
     contract = plan.contract_of(folder / manifest.artefacts[0])
     links = [*_links(folder, manifest, contract, choice, threads), _method(contract, LAST)]
-    return Guard(links, limits(folder, contract))
+    return Guard(links, limits(folder, contract), rhythm)
+
+
+def names(manifest: bundle.Manifest) -> tuple[str, ...]:
+    """The links of a bundle's chain by name, the one that is added to every chain included."""
+    return (*(link.partition(":")[2] for link in manifest.chain), LAST)
 
 
 def limits(folder: Path, contract: Contract) -> Limits:

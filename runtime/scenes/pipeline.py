@@ -65,8 +65,8 @@ class Sharpened:
     `seconds`.
 
     `clipped` counts, by band, valid values that the product's data type could not hold; `resumed` is how many
-    of the rows of tiles an earlier run had done, and `notes` say what else a user should know, a sentence
-    each.
+    of the rows of tiles an earlier run had done, `skipped` the numbers of tiles, row after row, that have no
+    data and were not computed, and `notes` say what else a user should know, a sentence each.
     """
 
     tiles: int
@@ -76,6 +76,7 @@ class Sharpened:
     seconds: float
     resumed: int = 0
     notes: tuple[str, ...] = ()
+    skipped: tuple[int, ...] = ()
 
 
 def sharpen(
@@ -141,7 +142,9 @@ def sharpen(
         )
         seconds = time.perf_counter() - began
         pixels = scene.height * scene.width
-        report = Sharpened(len(tiles), pixels, product.nodata, product.clipped, seconds, done, notes)
+        report = Sharpened(
+            len(tiles), pixels, product.nodata, product.clipped, seconds, done, notes, tuple(rows.skipped)
+        )
         _require_range(report, scene)
         inputs.check()
         if publish:
@@ -208,6 +211,7 @@ class _Rows:
             behind,
         )
         self._strip = _Strip(scene, tiles)
+        self.skipped: list[int] = []
         self._heights, self._widths = (
             [b - a for a, b in pairwise((*starts, length))]
             for starts, length in ((tiles.rows, tiles.height), (tiles.cols, tiles.width))
@@ -272,6 +276,8 @@ class _Rows:
 
     def _passed(self, it: _Batch, progress: Progress | None) -> None:
         """A batch has gone through the strip; with the last one of a row its lines are complete."""
+        if not it.valid.any():
+            self.skipped += [it.row * len(self._tiles.cols) + j for j in it.columns]
         if self._at_end(it):
             image, valid = self._strip.take(self._heights[it.row])
             if it.row == 0:

@@ -24,6 +24,7 @@ Kind = Literal[
     "progress",
     "stopped",
     "crashed",
+    "tested",
     # what a watcher tells
     "look",
     "begin",
@@ -49,7 +50,7 @@ class Event:
     `traceback` and `said` (what native libraries printed) are for the log. `waiting` scenes lie in the inbox;
     `count` came to an end, `done` and `failed` of them; in "progress", `done` of `total` tiles are, with
     `memory` bytes. It is the scene's `attempt`, or there were so many `attempts`; a pause is of `seconds`, the
-    `times`th in a row.
+    `times`th in a row. `guard` is what a bundle's guard says of itself.
     """
 
     event: Kind
@@ -72,6 +73,7 @@ class Event:
     attempts: int | None = field(default=None, metadata=LEFT_OUT)
     seconds: float | None = field(default=None, metadata=LEFT_OUT)
     times: int | None = field(default=None, metadata=LEFT_OUT)
+    guard: Mapping[str, Any] | None = field(default=None, metadata=LEFT_OUT)
 
     def document(self) -> dict[str, Any]:
         """As the values that JSON knows."""

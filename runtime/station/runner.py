@@ -33,6 +33,7 @@ from sfiin.runtime.errors import (
     SfiinError,
 )
 from sfiin.runtime.files import check_target
+from sfiin.runtime.flight.guard import Guard, Rhythm
 from sfiin.runtime.scenes import bands, beside, ground, identity, limits, product, stac
 from sfiin.runtime.scenes.access import Access, restricted
 from sfiin.runtime.scenes.alignment import LIMIT, SEARCH, Shift, corrected, estimate
@@ -45,7 +46,7 @@ from sfiin.runtime.scenes.place import Relief
 from sfiin.runtime.scenes.raster import open_raster
 from sfiin.runtime.scenes.scene import Scene, open_scene
 from sfiin.runtime.scenes.tiles import TilePlan, plan
-from sfiin.runtime.station import budget, companions, done, remote
+from sfiin.runtime.station import budget, companions, done, remote, watched
 from sfiin.runtime.station.done import Existing
 from sfiin.runtime.station.fitting import fitting
 from sfiin.runtime.station.run_report import Alignment, Memory, Prediction, Reading, RunReport
@@ -179,9 +180,9 @@ class _Prepared:
 class Station:
     """Open models, and the way of a scene through them. Close it, or use it as a context."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, rhythm: Rhythm | None = None) -> None:
         self._settings = settings
-        self._shelf = Shelf(settings.provider, settings.threads, settings.signed_by)
+        self._shelf = Shelf(settings.provider, settings.threads, settings.signed_by, rhythm)
         self._base = 0
         settings.relief.check()
         product.require(settings.form.kind, settings.form.compress)
@@ -227,6 +228,8 @@ class Station:
     ) -> RunReport:
         settings = self._settings
         with self._prepared(job, model) as ready:
+            if isinstance(ready.session, Watched):
+                discard(job.output)  # nothing vouches for rows of a session that is no more
             beside.refuse(job.output, settings.existing == "overwrite", ready.scene.parts)
             memory = self._budget(ready.session, ready.scene, ready.tiles)
             if settings.stac:
@@ -239,6 +242,8 @@ class Station:
                 reported.append(self._reported(job, ready, report, memory))
                 done.draft(job.output, part, run, reported[-1])
 
+            if isinstance(ready.session, Watched):
+                ready.session.begin()
             with (
                 rasterio.Env(GDAL_CACHEMAX=memory.cache),
                 _untrusted_removed(job.output),
@@ -393,6 +398,14 @@ class Station:
         """Open a model before it is needed. Raises as `open_session`."""
         self._shelf.get(model)
 
+    def prove(self, model: Path) -> Mapping[str, Any]:
+        """What a model that looks after itself says of itself (`Guard.prove`). Raises as `open_session`, MismatchError
+        for one that does not."""
+        session = self._shelf.get(model).session
+        if not isinstance(session, Guard):
+            raise MismatchError(f"{model}: no bundle's manifest; only a bundle has a self-test")
+        return session.prove()
+
     def contract(self, model: Path) -> Contract:
         """What a model promises. Raises as `open_session`."""
         return self._shelf.get(model).session.contract
@@ -454,6 +467,7 @@ class Station:
     def _reported(self, job: Job, ready: _Prepared, report: Sharpened, memory: budget.Budget) -> RunReport:
         session, scene, contract = ready.session, ready.scene, ready.session.contract
         acquired = "/".join(time.isoformat() for time in scene.metadata.acquired or ()) or job.acquired
+        guard = watched.record(session, report) if isinstance(session, Watched) else None
         return RunReport(
             output=str(job.output),
             pan=str(job.pan),
@@ -476,12 +490,17 @@ class Station:
             seconds=report.seconds,
             megapixels_per_second=report.pixels / 1e6 / max(report.seconds, 1e-9),
             resumed=report.resumed,
-            notes=(*report.notes, *getattr(session, "notes", ()), *ground.notes(scene, contract)),
+            notes=(
+                *report.notes,
+                *getattr(session, "notes", ()),
+                *ground.notes(scene, contract),
+                *watched.notes(guard or {}),
+            ),
             shift=self._shift(ready.shift),
             acquired=acquired,
             memory=Memory.of(memory, budget.peak()),
             backend=getattr(session, "backend", ""),
-            guard=dict(session.vouch()) if isinstance(session, Watched) else None,
+            guard=guard,
         )
 
 

@@ -4,10 +4,12 @@ further.
 It is started by `sfiin.runtime.station.isolation` as `python -m sfiin.runtime.station.worker FD`. Requests
 come by standard input and replies go to the file descriptor FD, a JSON document a line:
 
-    {"settings": {...}, "model": ..., "inbox": bool, "memory": ...}     first; answered by ready or refused
+    {"settings": {...}, "model": ..., "inbox": bool, "memory": ...}     first; answered by ready or refused; with
+                                                      "rhythm", how often a bundle's guard tests itself
     {"look": folder}                                  answered by complete, or by incomplete with a reason
     {"scene": folder, "name": ..., "outbox": ...}     a scene of an inbox
     {"job": {"pan": ..., "ms": [...], "output": ...}} a scene of a list
+    {"test": true}                                    answered by tested, of a bundle
     {"stop": true}                                    at any time: finish the row at hand
 
 The last answer to a scene is done, with its report, failed, whose `blame` is the scene's, the station's or
@@ -31,7 +33,7 @@ from threading import Event as Flag
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
-from sfiin.runtime.errors import OutputError, SfiinError, StoppedError, UnavailableError
+from sfiin.runtime.errors import OutputError, SfiinError, StoppedError, UnavailableError, UntrustedError
 from sfiin.runtime.station.events import Blame, Event
 
 if TYPE_CHECKING:
@@ -91,9 +93,11 @@ class Worker:
         self._inbox = bool(setup["inbox"])
         try:
             limit_memory(setup["memory"])
+            from sfiin.runtime.flight.guard import Rhythm
             from sfiin.runtime.station.runner import Settings, Station
 
-            self._station = Station(Settings.of(setup["settings"]))
+            rhythm = Rhythm(**setup["rhythm"]) if setup.get("rhythm") else None
+            self._station = Station(Settings.of(setup["settings"]), rhythm)
             if setup["model"]:
                 self._model = Path(setup["model"])
                 self._station.open(self._model)
@@ -112,6 +116,8 @@ class Worker:
                     self._station.open(self._model)
                 except SfiinError as error:
                     return failure(error).with_(blame="station")
+            if "test" in request and self._model and self._station:
+                return Event("tested", guard=self._station.prove(self._model))
             return self._work(request)
         except StoppedError as error:
             return Event("stopped", error=str(error))
@@ -201,7 +207,7 @@ def blame(error: BaseException) -> Blame:
     """
     from sfiin.runtime.scenes.identity import ChangedError
 
-    if isinstance(error, ChangedError):
+    if isinstance(error, (ChangedError, UntrustedError)):
         return "unknown"
     if isinstance(error, UnavailableError):
         return "station"
