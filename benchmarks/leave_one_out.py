@@ -1,11 +1,12 @@
 """Does the recipe hold on a sensor that it never saw? Short trainings that each leave one out, judged on it.
 
-    python benchmarks/leave_one_out.py --imagery DIR -o benchmarks/leave-one-out.json [--sensor NAME] [--steps N]
+    python benchmarks/leave_one_out.py --imagery DIR -o benchmarks/leave-one-out.json [--sensor NAME]
     python benchmarks/leave_one_out.py -o benchmarks/leave-one-out.json --table
 
-Each network begins untrained and learns from `DIR/train` without the sensor's pairs, with the drawing and the loss of
-`sfiin-vhr4`; it is judged on all of the sensor's pairs, `train` and `check`, the middle of each. So few steps say what
-the recipe is worth off home, not what the shipped weights, which saw all of `train`, are worth.
+Each network begins untrained and learns from `DIR/train` without the sensor's pairs, with the drawing and the
+loss of `sfiin-vhr4`; it is judged on all of the sensor's pairs, `train` and `check`, the middle of each. So
+few steps say what the recipe is worth off home, not what the shipped weights, which saw all of `train`, are
+worth.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def table(document: Mapping[str, Any], shown: Sequence[str] = SHOWN) -> str:
     lines = [f"| left out | steps | {' | '.join(shown)} |", "|---" * (len(shown) + 2) + "|"]
     for sensor, report in document.items():
         ways = {mean["way"]: mean["methods"] for mean in report["means"]}
-        cells = [f"{ways['given'][it]['psnr']:.2f} / {ways['matched'][it]['psnr']:.2f}" for it in shown]
+        cells = [
+            f"{ways['given'][method]['psnr']:.2f} / {ways['matched'][method]['psnr']:.2f}" for method in shown
+        ]
         lines.append(f"| {sensor} | {report['steps']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

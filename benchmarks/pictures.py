@@ -2,10 +2,11 @@
 
     python benchmarks/pictures.py MODEL PAIR.npz -o PICTURE.png [--at ROW COL] [--side 240]
 
-One strip, each image as large as it is: PAN, MS (pixels repeated), GS, MTF-GLP-HPM, SFIIN. Colours share one stretch,
-that of MS. `docs/pictures/landsat-8.png` is of a CC-0 scene:
+One strip, each image as large as it is: PAN, MS (pixels repeated), GS, MTF-GLP-HPM, SFIIN. Colours share one
+stretch, that of MS. `docs/pictures/landsat-8.png` is of a CC-0 scene:
 
-    python benchmarks/pictures.py runtime/models/sfiin-landsat.onnx L8_momotombo_1.npz -o docs/pictures/landsat-8.png
+    python benchmarks/pictures.py runtime/models/sfiin-landsat.onnx L8_momotombo_1.npz \
+        -o docs/pictures/landsat-8.png
 """
 
 from __future__ import annotations

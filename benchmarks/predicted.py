@@ -2,10 +2,11 @@
 
     python benchmarks/predicted.py -o benchmarks/predicted.json       # needs no GPU; --table FILE prints one
 
-Written down before anything is measured, so that the first measurement judges it. A kernel takes the longer of its
-bytes over the memory's bandwidth and its operations over the arithmetic's rate, both as the vendor states them, and
-no less than LAUNCH. What a compiler does is between two bounds: `single`, every layer of the graph a kernel of its own;
-`fused`, pointwise layers join the kernel that made their input, where nobody else reads that.
+Written down before anything is measured, so that the first measurement judges it. A kernel takes the longer
+of its bytes over the memory's bandwidth and its operations over the arithmetic's rate, both as the vendor
+states them, and no less than LAUNCH. What a compiler does is between two bounds: `single`, every layer of the
+graph a kernel of its own; `fused`, pointwise layers join the kernel that made their input, where nobody else
+reads that.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Gpu:
-    """Operations (10^12 a second, FP32 outside the tensor cores: TF32 is off), bandwidth (10^9 bytes a second), shared
-    memory of a block and of a multiprocessor (KiB)."""
+    """Operations (10^12 a second, FP32 outside the tensor cores: TF32 is off), bandwidth (10^9 bytes a
+    second), shared memory of a block and of a multiprocessor (KiB)."""
 
     name: str
     fp32: float
@@ -182,7 +183,8 @@ def kernels(model: onnx.ModelProto, shapes: Shapes, gpu: Gpu, *, fused: bool) ->
 
 
 def real_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The graph's nodes without those that only give the same memory another name, whose readers read the first."""
+    """The graph's nodes without those that only give the same memory another name, whose readers read the
+    first."""
     first: dict[str, str] = {}
     found = []
     for given in model.graph.node:

@@ -196,7 +196,8 @@ def require_possible(settings: BuildSettings) -> Device | None:
         return None
     if settings.hardware_compatibility != "none" and machine.jetson():
         raise MismatchError(
-            "--hardware-compatibility: TensorRT has none on a Jetson; leave it out, and build on each kind of board"
+            "--hardware-compatibility: TensorRT has none on a Jetson; leave it out, and build on each kind "
+            "of board"
         )
     if settings.compute_capabilities:
         raise MismatchError(
@@ -315,7 +316,8 @@ def _request(settings: BuildSettings, part: Path, device: Device | None, version
 
 
 def _capabilities(settings: BuildSettings) -> tuple[str, ...]:
-    """Those asked for, else the local card's, else 8.9's. Raises MismatchError for a local card of another kind."""
+    """Those asked for, else the local card's, else 8.9's. Raises MismatchError for a local card of another
+    kind."""
     if settings.compute_capabilities:
         return settings.compute_capabilities
     here: list[str] = machine.cuda_driver()["compute_capabilities"]

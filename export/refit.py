@@ -1,10 +1,10 @@
 """How do new weights get into a plan without building it again? By a model that holds them, and TensorRT's
 refitter.
 
-The model is one that was exported elsewhere as the plan's own was, so that a device needs neither PyTorch nor ONNX
-Runtime; or a checkpoint, which is exported here with all that the plan's contract says (tile, lowering, opset).
-Either way every weight comes under the name that it has in the plan. The new plan is checked on the new weights'
-golden tiles before it appears.
+The model is one that was exported elsewhere as the plan's own was, so that a device needs neither PyTorch nor
+ONNX Runtime; or a checkpoint, which is exported here with all that the plan's contract says (tile, lowering,
+opset). Either way every weight comes under the name that it has in the plan. The new plan is checked on the
+new weights' golden tiles before it appears.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from sfiin.runtime.files import check_target, publish, sha256
 
 
 def refit(path: Path, weights: Path, out: Path) -> Parity | None:
-    """Write `out`, the plan with the weights of a model (.onnx) or a checkpoint, its sidecar and golden tiles; or
-    nothing.
+    """Write `out`, the plan with the weights of a model (.onnx) or a checkpoint, its sidecar and golden
+    tiles; or nothing.
 
-    Returns its distance from the golden tiles. Raises InputError or ContractError for what is no plan or no model,
-    MismatchError for a plan that cannot be refitted or weights of another network, UnavailableError for a
-    library or a GPU that is missing, or torch for a checkpoint, CheckFailedError when the library refuses the
-    weights or the result is too far from the golden tiles, OutputError.
+    Returns its distance from the golden tiles. Raises InputError or ContractError for what is no plan or no
+    model, MismatchError for a plan that cannot be refitted or weights of another network, UnavailableError
+    for a library or a GPU that is missing, or torch for a checkpoint, CheckFailedError when the library
+    refuses the weights or the result is too far from the golden tiles, OutputError.
     """
     check_target(out)
     sidecar = plan.read(path)
@@ -97,14 +97,14 @@ def require_alike(model: Path, contract: Contract, path: Path, there: Contract) 
     for name in ("network", "sensor", "tile", "lowering", "precision", "opset", "block"):
         if getattr(contract, name) != getattr(there, name):
             raise MismatchError(
-                f"{model}: {name}: {getattr(contract, name)}, but {getattr(there, name)} in {path}; export it as the "
-                "plan's model was, or build a plan for it"
+                f"{model}: {name}: {getattr(contract, name)}, but {getattr(there, name)} in {path}; export "
+                "it as the plan's model was, or build a plan for it"
             )
 
 
 def require_same_network(path: Path, sidecar: Sidecar, weights: Path) -> None:
-    """Raise MismatchError, naming the field, unless a checkpoint is of a plan's network; UnavailableError without
-    torch."""
+    """Raise MismatchError, naming the field, unless a checkpoint is of a plan's network; UnavailableError
+    without torch."""
     requires(
         "export", "torch", what=f"a checkpoint ({weights.name}; a model exported elsewhere, .onnx, does not)"
     )

@@ -73,7 +73,8 @@ class CheckFailedError(SfiinError):
 
 
 class UntrustedError(CheckFailedError):
-    """A session did not pass its self-test: what it made since the last one is thrown away, and to be done again."""
+    """A session did not pass its self-test: what it made since the last one is thrown away, and to be done
+    again."""
 
 
 class AlignmentError(SfiinError):

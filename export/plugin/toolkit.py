@@ -12,14 +12,15 @@ USUAL = Path("/usr/local/cuda")
 
 
 def nvcc() -> Path:
-    """nvcc: on PATH, else of $CUDA_HOME, $CUDA_PATH or /usr/local/cuda. Raises UnavailableError without one."""
+    """nvcc: on PATH, else of $CUDA_HOME, $CUDA_PATH or /usr/local/cuda. Raises UnavailableError without
+    one."""
     homes = [Path(home) for name in ("CUDA_HOME", "CUDA_PATH") if (home := os.environ.get(name))]
     folders = [os.environ.get("PATH", os.defpath), *(str(home / "bin") for home in (*homes, USUAL))]
     found = shutil.which("nvcc", path=os.pathsep.join(folders))
     if found is None:
         raise UnavailableError(
-            "nvcc, which compiles the plugin's kernels, is not installed; it is in CUDA's toolkit. It was looked for "
-            f"on PATH and in bin/ of $CUDA_HOME, $CUDA_PATH and {USUAL}"
+            "nvcc, which compiles the plugin's kernels, is not installed; it is in CUDA's toolkit. It was "
+            f"looked for on PATH and in bin/ of $CUDA_HOME, $CUDA_PATH and {USUAL}"
         )
     return Path(found)
 

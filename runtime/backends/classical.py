@@ -1,9 +1,9 @@
 """How is a scene sharpened without a model? By a classical method, behind the session protocol.
 
 The methods are those of `sfiin.runtime.quality.classical`, whose statistics here are the scene's and not a
-tile's, taken once from windows spread over it, so that tiles agree. Each tile sees enough beyond what it hands
-over for the filters' reach. Any bands, and any ratio of 1.5 or more: one that is no integer is brought to the
-next one by resampling MS. MTFs are the sensor's (`sfiin.runtime.quality.mtf`).
+tile's, taken once from windows spread over it, so that tiles agree. Each tile sees enough beyond what it
+hands over for the filters' reach. Any bands, and any ratio of 1.5 or more: one that is no integer is brought
+to the next one by resampling MS. MTFs are the sensor's (`sfiin.runtime.quality.mtf`).
 
 What is linear is done at MS' size and enlarged once: the intensity, and a band less its part of that.
 """
@@ -66,7 +66,8 @@ class ClassicalSession:
     """A method and the statistics of the one scene that it is for."""
 
     def __init__(self, method: str, scene: Scene, gains: str | None = None) -> None:
-        """`gains` are the MTF's, as `mtf.of_scene` reads them, None for the sensor's own. Raises InputError."""
+        """`gains` are the MTF's, as `mtf.of_scene` reads them, None for the sensor's own. Raises
+        InputError."""
         self._method = method
         self._contract = contract(method, scene.sensor)
         self._mtf = mtf.of_scene(scene.datasets, scene.sensor.bands, gains)
@@ -142,8 +143,8 @@ def identity(method: str) -> str:
 def sensor(pan: Any, found: Sequence[Band], chosen: str | None = None) -> tuple[SensorProfile, str]:
     """The profile of open images, by which a scene of any sensor can be opened, and which bands to take.
 
-    `found` are MS' bands, `chosen` a list as `--bands` has it. Raises MismatchError for a ratio that no method
-    is for, InputError for a choice that is none, SceneError for MS without bands.
+    `found` are MS' bands, `chosen` a list as `--bands` has it. Raises MismatchError for a ratio that no
+    method is for, InputError for a choice that is none, SceneError for MS without bands.
     """
     if not found:
         raise SceneError("MS has no band that is an image")
@@ -152,7 +153,8 @@ def sensor(pan: Any, found: Sequence[Band], chosen: str | None = None) -> tuple[
     ratio = float(coarse.res[1] / pan.res[1] if located else pan.height / coarse.height)
     if not _LEAST_RATIO <= ratio <= _MOST_RATIO:
         raise MismatchError(
-            f"ratio: MS' pixels are {ratio:.3g} times PAN's; methods are for {_LEAST_RATIO:g} to {_MOST_RATIO}"
+            f"ratio: MS' pixels are {ratio:.3g} times PAN's; methods are for {_LEAST_RATIO:g} to "
+            f"{_MOST_RATIO}"
         )
     numbers = _numbers(found, chosen)
     names = [found[number - 1].word or f"band{number}" for number in numbers]
@@ -269,7 +271,8 @@ def reduced(pan: Image, ratio: int, gain: float) -> Image:
 
 @functools.lru_cache(maxsize=16)
 def _reducing(side: int, ratio: int, gain: float) -> Image:
-    """The low-pass, one pixel in `ratio`, as a matrix (side / ratio, side); beyond the edge its pixel repeats."""
+    """The low-pass, one pixel in `ratio`, as a matrix (side / ratio, side); beyond the edge its pixel
+    repeats."""
     taps = mtf_taps(gain, ratio, ratio % 2 == 1)
     first = np.arange(side // ratio)[:, None] * ratio - (len(taps) // 2 - ratio // 2)
     matrix = np.zeros((side // ratio, side))

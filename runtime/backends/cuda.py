@@ -118,8 +118,8 @@ class Cuda(Protocol):
 
 
 def open_cuda() -> Cuda:
-    """The first device layer that is installed and works here. Raises UnavailableError, with what to install or
-    with what each came to, when there is none."""
+    """The first device layer that is installed and works here. Raises UnavailableError, with what to install
+    or with what each came to, when there is none."""
     failures: list[str] = []
     layers = (_opened(name, failures) for name in require())
     found = next((layer for layer in layers if layer), None)
@@ -153,10 +153,11 @@ def require() -> list[str]:
 
 
 class CudaBindings:
-    """The CUDA driver by NVIDIA's cuda-bindings, in the first device's primary context, which TensorRT uses as well.
+    """The CUDA driver by NVIDIA's cuda-bindings, in the first device's primary context, which TensorRT uses
+    as well.
 
-    The driver's interface, not the runtime's: a cuda-bindings of one major version then works on the driver of
-    another, as far as the driver has the functions below, all of which are of CUDA 11 and before. Raises
+    The driver's interface, not the runtime's: a cuda-bindings of one major version then works on the driver
+    of another, as far as the driver has the functions below, all of which are of CUDA 11 and before. Raises
     UnavailableError where module or driver cannot be used, CudaError where the driver refuses.
     """
 
@@ -272,7 +273,8 @@ class CudaBindings:
         return int(handle)
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        """A function's result, in the device's context: the driver wants it made current once in each thread."""
+        """A function's result, in the device's context: the driver wants it made current once in each
+        thread."""
         if not getattr(self._here, "current", False):
             self._done(self._driver.cuCtxSetCurrent(self._context), "cuCtxSetCurrent")
             self._here.current = True
@@ -398,8 +400,8 @@ class PyCuda:
         """Nothing to give back: pycuda has no graphs."""
 
     def _call(self, function: Any, *arguments: Any) -> Any:
-        """A function's result. In a thread that has no context it gets one for the call: pycuda ends the process when
-        a thread ends and has left one behind."""
+        """A function's result. In a thread that has no context it gets one for the call: pycuda ends the
+        process when a thread ends and has left one behind."""
         own = self._driver.Context.get_current() is None
         try:
             if own:

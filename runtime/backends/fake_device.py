@@ -227,8 +227,8 @@ class FakeTensorRT:
     `types` gives inputs and outputs other types than float32; `refuses` makes `deserialize_cuda_engine` give
     None, `stalls` makes every launch report failure, `uncapturable` only those inside a capture. With
     `has_plugin` a runtime takes the plan only after a library has been loaded into its registry, or if it
-    lets the plan bring its own. With `rtx` contexts come by a runtime configuration, as in TensorRT for RTX, and
-    `compiled` counts the kernels that no cache had.
+    lets the plan bring its own. With `rtx` contexts come by a runtime configuration, as in TensorRT for RTX,
+    and `compiled` counts the kernels that no cache had.
     """
 
     float32, float16, uint8, int32 = "float32", "float16", "uint8", "int32"

@@ -38,8 +38,8 @@ _MAGIC: Mapping[bytes, Flavour] = {b"ftrt": "tensorrt", b"vtrt": "rtx"}
 _VERSION_AT = 24
 
 JETSONS = ("5.3", "6.2", "7.2", "8.7", "10.1", "11.0")
-"""Compute capabilities of Jetsons, for which TensorRT has no hardware compatibility (Developer Guide, "Hardware
-Compatibility"); Thor's was 10.1 before CUDA 13."""
+"""Compute capabilities of Jetsons, for which TensorRT has no hardware compatibility (Developer Guide,
+"Hardware Compatibility"); Thor's was 10.1 before CUDA 13."""
 
 MOST_TILES = 4096
 """Tiles of a plan's largest batch at most."""
@@ -70,8 +70,8 @@ class Build:
     file and of the plan, `plugin` that of the plugin's library, "" where the plan needs none, which is
     `plugin_inside` the plan or beside it (`sfiin.runtime.backends.plugin`); `options` holds the builder's
     other settings; `seconds` is what building took. `checked` holds `relative_l2` and `peak_share` of the
-    golden tiles on a device, and is empty as long as none has run them. `machine` is the processor's architecture
-    that it was built on, "" where that is not known.
+    golden tiles on a device, and is empty as long as none has run them. `machine` is the processor's
+    architecture that it was built on, "" where that is not known.
     """
 
     flavour: Flavour
@@ -202,8 +202,8 @@ def require_runs(plan: Path, build: Build, flavour: Flavour, version: str, devic
 
     A plan runs with the library of its own version (major.minor.patch), a version-compatible one also with
     later ones of the same major; on a device of a compute capability it was built for, and with hardware
-    compatibility on more, but never across to a Jetson or another processor (TensorRT Developer Guide, "Version
-    Compatibility" and "Hardware Compatibility").
+    compatibility on more, but never across to a Jetson or another processor (TensorRT Developer Guide,
+    "Version Compatibility" and "Hardware Compatibility").
     """
     remedy = "build it here from the ONNX model with 'sfiin build'"
     if flavour != build.flavour:

@@ -1,8 +1,8 @@
 """Which of ONNX Runtime's execution providers can start here, and how is each set up?
 
-A GPU package lists CUDA and TensorRT whatever the machine has. The libraries behind them are loaded when a session is
-made, and where one is missing ONNX Runtime says so on stderr and takes the CPU. So they are loaded beforehand, and the
-loader's own words are the reason.
+A GPU package lists CUDA and TensorRT whatever the machine has. The libraries behind them are loaded when a
+session is made, and where one is missing ONNX Runtime says so on stderr and takes the CPU. So they are loaded
+beforehand, and the loader's own words are the reason.
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ def refusal(provider: Provider, why: str) -> UnavailableError:
     """The error for a provider that is in the package and cannot start."""
     needs = "TensorRT 10, CUDA and cuDNN" if provider == "tensorrt" else "CUDA and cuDNN"
     return UnavailableError(
-        f"ONNX Runtime's {PROVIDERS[provider]} cannot start: {why}. It needs the {needs} that its package was built "
-        f"with ({install('gpu')}); --provider cpu does without"
+        f"ONNX Runtime's {PROVIDERS[provider]} cannot start: {why}. It needs the {needs} that its package "
+        f"was built with ({install('gpu')}); --provider cpu does without"
     )
 
 
 def why_not(ort: Any, provider: Provider) -> str:
-    """Why a provider's library cannot be loaded, in the loader's words; "" if it can, or is not a file here."""
+    """Why a provider's library cannot be loaded, in the loader's words; "" if it can, or is not a file
+    here."""
     return _loads(Path(ort.__file__).parent / "capi", provider, getattr(ort, "preload_dlls", None))
 
 

@@ -1,9 +1,10 @@
 """How does TensorRT for RTX run a plan without compiling it anew in each process?
 
-Its plans hold kernels half done, which are finished for the card when they are first wanted. Told so by a runtime
-configuration it does that for each shape before the first run rather than behind it (until then it would run fallback
-kernels), keeps what it made in a cache, and captures CUDA graphs by itself, once the right kernels are there. So there
-is no capture of ours. The cache is a file in the user's cache folder, one for each plan, card and version.
+Its plans hold kernels half done, which are finished for the card when they are first wanted. Told so by a
+runtime configuration it does that for each shape before the first run rather than behind it (until then it
+would run fallback kernels), keeps what it made in a cache, and captures CUDA graphs by itself, once the right
+kernels are there. So there is no capture of ours. The cache is a file in the user's cache folder, one for
+each plan, card and version.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from sfiin.runtime.files import cache_folder, publish
 class Kernels:
     """An engine's execution context, and the cache of the kernels that were compiled for it.
 
-    `trt` is the library's module, `key` names plan, card and version; `graphs`: whether the library may capture
-    CUDA graphs. `context` is None where the library makes none. `notes` gets what the user should know.
+    `trt` is the library's module, `key` names plan, card and version; `graphs`: whether the library may
+    capture CUDA graphs. `context` is None where the library makes none. `notes` gets what the user should
+    know.
     """
 
     def __init__(self, trt: Any, engine: Any, key: str, notes: list[str], *, graphs: bool) -> None:
@@ -52,7 +54,8 @@ class Kernels:
             self._notes.extend([note] if note not in self._notes else [])
 
     def _read(self) -> bytes:
-        """What was kept, given to the cache; nothing where there is none, or it is not to be trusted or of use."""
+        """What was kept, given to the cache; nothing where there is none, or it is not to be trusted or of
+        use."""
         if not self._file.is_file():
             return b""
         try:

@@ -1,11 +1,11 @@
 """Which backend runs a model here? One protocol for all of them, chosen by the file and by the machine.
 
-| file  | `auto`                                            | or by name                                              |
-|-------|---------------------------------------------------|---------------------------------------------------------|
-| .onnx | ONNX Runtime on the GPU where it has one; else    | `native`; `cpu`, `cuda`, `tensorrt`: ONNX Runtime's     |
-|       | the native kernels where they know the model;     | execution providers                                     |
-|       | else ONNX Runtime on the CPU                      |                                                         |
-| plan  | TensorRT, or TensorRT for RTX, natively           | `tensorrt`                                              |
+| file  | `auto`                                         | or by name                           |
+|-------|------------------------------------------------|--------------------------------------|
+| .onnx | ONNX Runtime on the GPU where it has one; else | `native`; ONNX Runtime's execution   |
+|       | the native kernels where they know the model;  | providers `cpu`, `cuda`, `tensorrt`  |
+|       | else ONNX Runtime on the CPU                   |                                      |
+| plan  | TensorRT, or TensorRT for RTX, natively        | `tensorrt`                           |
 
 A model's name may also be the address of one that a Triton server runs (`grpc://HOST:PORT/NAME`). A file is
 taken for what its first bytes say that it is, whatever its name.
@@ -31,10 +31,10 @@ def open_session(
 ) -> Session:
     """Open a model or a plan. `threads` bounds those on a CPU (0: the backend's choice).
 
-    With a `key`, or one that the environment names (`sfiin.runtime.signatures.SETTING`), the model's folder must
-    be signed with it, and what runs must be what was signed. Raises as `signatures.verify`, `OnnxSession` and
-    `sfiin.runtime.backends.tensorrt_session.open_plan`, InputError for a missing file, MismatchError for a plan
-    that is asked to run elsewhere than in TensorRT; for an address as
+    With a `key`, or one that the environment names (`sfiin.runtime.signatures.SETTING`), the model's folder
+    must be signed with it, and what runs must be what was signed. Raises as `signatures.verify`,
+    `OnnxSession` and `sfiin.runtime.backends.tensorrt_session.open_plan`, InputError for a missing file,
+    MismatchError for a plan that is asked to run elsewhere than in TensorRT; for an address as
     `sfiin.runtime.backends.triton_client.TritonSession`, and MismatchError where a key is wanted.
     """
     if is_address(model):

@@ -78,12 +78,12 @@ class OnnxSession:
     """A model in ONNX Runtime.
 
     The file is read once, judged (`sfiin.runtime.vouching`), and what was judged is what runs; with `check`
-    off it is taken as it is. `notes` holds what is to be said of it, `sha256` the digest of its bytes.
-    On a CPU `threads` tiles are computed at once (0: as many as the process may use CPUs), each by one thread;
-    `at_once` is their number, `backend` what runs them. Raises InputError for a file
-    that is no ONNX model, ContractError for one without a valid contract, MismatchError or CheckFailedError
-    for one whose contract does not vouch for it, UnavailableError without onnxruntime or the provider, or for
-    a model of the lowering `plugin`.
+    off it is taken as it is. `notes` holds what is to be said of it, `sha256` the digest of its bytes. On a
+    CPU `threads` tiles are computed at once (0: as many as the process may use CPUs), each by one thread;
+    `at_once` is their number, `backend` what runs them. Raises InputError for a file that is no ONNX model,
+    ContractError for one without a valid contract, MismatchError or CheckFailedError for one whose contract
+    does not vouch for it, UnavailableError without onnxruntime or the provider, or for a model of the
+    lowering `plugin`.
     """
 
     def __init__(
@@ -108,8 +108,9 @@ class OnnxSession:
         ort = import_onnxruntime()
         if model.contract.lowering == "dft" and _version(ort) < OLDEST_WITH_DFT:
             raise UnavailableError(
-                f"{model.path}: its Fourier transforms are ONNX DFT, which onnxruntime {ort.__version__} refuses or "
-                f"gets wrong; it needs {_text(OLDEST_WITH_DFT)} or later, or a model of --fourier matmul"
+                f"{model.path}: its Fourier transforms are ONNX DFT, which onnxruntime {ort.__version__} "
+                f"refuses or gets wrong; it needs {_text(OLDEST_WITH_DFT)} or later, or a model of --fourier "
+                "matmul"
             )
         self._contract, self._batch = model.contract, model.batch
         self._types = {name: vouching.FED[dtype] for name, dtype in model.types.items()}

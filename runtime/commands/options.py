@@ -161,7 +161,8 @@ Height = Annotated[
     typer.Option(
         "--height",
         metavar="METRES",
-        help="The ground's height above the ellipsoid, at which RPCs place MS on PAN; else PAN's mean height.",
+        help="The ground's height above the ellipsoid, at which RPCs place MS on PAN; else PAN's mean "
+        "height.",
     ),
 ]
 Dem = Annotated[

@@ -5,14 +5,14 @@ A `Guard` is a session whose every tile is checked before it is given away. What
 1. the tile again, in the same session: a passing upset of memory or logic is gone then;
 2. the tile in the next session of the chain, and so on to the last, which cannot fail: interpolated MS;
 3. a session that had a tile taken from it is opened anew before the next one; the second time it is left for
-   good, and the next of the chain is the one to begin with. What it had given away before is not trusted unless
-   it still passes its self-test.
+   good, and the next of the chain is the one to begin with. What it had given away before is not trusted
+   unless it still passes its self-test.
 
-Before the first tile, every so many tiles and seconds, after each alarm, and before a product is published a session
-proves itself on the golden tiles of its artefact: to the bit against what it gave when it was opened, where its backend
-gives the same bits each time, and always within the gate of its contract. A flip of any weight shows there, since every
-weight takes part in every tile. NaN and infinity alone would show next to nothing: they are about one in a hundred
-silent errors.
+Before the first tile, every so many tiles and seconds, after each alarm, and before a product is published a
+session proves itself on the golden tiles of its artefact: to the bit against what it gave when it was opened,
+where its backend gives the same bits each time, and always within the gate of its contract. A flip of any
+weight shows there, since every weight takes part in every tile. NaN and infinity alone would show next to
+nothing: they are about one in a hundred silent errors.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ from sfiin.runtime.golden import GoldenTiles
 Tiles = NDArray[np.float32]
 
 _FAILED = (
-    "the session did not pass its self-test on the golden tiles; it was opened anew, what it made is thrown away, and the "
-    "scene is to be done again"
+    "the session did not pass its self-test on the golden tiles; it was opened anew, what it made is thrown "
+    "away, and the scene is to be done again"
 )
 
 
 @dataclass(frozen=True)
 class Link:
-    """A session that a chain may fall back on: its name, how it is opened, and its golden tiles, None without.
+    """A session that a chain may fall back on: its name, how it is opened, and its golden tiles, None
+    without.
 
     `same_bits`: whether the backend gives the same bits for the same tile each time.
     """
@@ -57,9 +58,9 @@ class Link:
 
 @dataclass(frozen=True)
 class Rhythm:
-    """How often a session is to prove itself while it works: after so many `tiles`, after so many `seconds`, and then
-    after each alarm, too. With 0 and 0 only before a product is published. `first` is the place in the chain to begin
-    with."""
+    """How often a session is to prove itself while it works: after so many `tiles`, after so many `seconds`,
+    and then after each alarm, too. With 0 and 0 only before a product is published. `first` is the place in
+    the chain to begin with."""
 
     tiles: int = 0
     seconds: float = 0.0
@@ -68,7 +69,8 @@ class Rhythm:
 
 @dataclass
 class Log:
-    """What a guard did since the log was last taken. `origins` names, tile after tile, the link that made it."""
+    """What a guard did since the log was last taken. `origins` names, tile after tile, the link that made
+    it."""
 
     origins: list[str] = field(default_factory=list)
     alarms: Counter[Alarm | str] = field(default_factory=Counter)
@@ -109,8 +111,8 @@ class Guard:
     def run(self, ms: Tiles, pan: Tiles) -> Tiles:
         """Fuse a batch of tiles; shapes and units as in `Session.run`.
 
-        Raises UntrustedError where it was time for a self-test and the session did not pass it; else only what the
-        last link raises.
+        Raises UntrustedError where it was time for a self-test and the session did not pass it; else only
+        what the last link raises.
         """
         start, alarms_before = self._at, self._log.alarms.total()
         results = self._attempt(start, ms, pan)
@@ -138,8 +140,8 @@ class Guard:
     def self_test(self) -> bool:
         """Prove every session that made tiles since the last test, and the one in use; whether all passed.
 
-        One that does not is opened anew, or replaced. What it made since the last test that it passed is not to be
-        trusted then.
+        One that does not is opened anew, or replaced. What it made since the last test that it passed is not
+        to be trusted then.
         """
         passed = not self._doubted
         self._log.tests += 1
@@ -165,11 +167,12 @@ class Guard:
         return False
 
     def prove(self) -> Mapping[str, Any]:
-        """What was done since the last call, as a document, and whether the session has `passed` a self-test now.
+        """What was done since the last call, as a document, and whether the session has `passed` a self-test
+        now.
 
-        It holds the `chain`, tiles by the link that made them, alarms by kind, tiles computed `again`, self-`tests`, links that
-        were `left`, the link that the next tile begins with (`at`), and `origins`: link and number of tiles, one run
-        of tiles after another, in the order in which they were computed.
+        It holds the `chain`, tiles by the link that made them, alarms by kind, tiles computed `again`,
+        self-`tests`, links that were `left`, the link that the next tile begins with (`at`), and `origins`:
+        link and number of tiles, one run of tiles after another, in the order in which they were computed.
         """
         passed, log = self.self_test(), self.take_log()
         return {
@@ -295,8 +298,8 @@ def run_lengths(names: Iterable[str]) -> list[list[str | int]]:
 
 
 def laid_out(runs: Sequence[Sequence[Any]], skipped: Iterable[int], tiles: int) -> list[list[str | int]]:
-    """The origins of all tiles of a scene, row after row, from those of the computed ones: runs as `run_lengths`
-    gives them, with "none" for those that were `skipped`, by their numbers."""
+    """The origins of all tiles of a scene, row after row, from those of the computed ones: runs as
+    `run_lengths` gives them, with "none" for those that were `skipped`, by their numbers."""
     computed = (name for name, count in runs for _ in range(count))
     left_out = set(skipped)
     return run_lengths("none" if number in left_out else next(computed) for number in range(tiles))

@@ -125,8 +125,8 @@ def _said(text: str, bands: Sequence[str]) -> Mtf:
     right = len(gains) in (1, len(bands)) and len(pan) <= 1 and all(0 < gain < 1 for gain in (*gains, *pan))
     if not right:
         raise InputError(
-            f"--mtf {text}: give a sensor ({', '.join(_SENSORS)}), or gains at Nyquist between 0 and 1: one, or one "
-            f"for each of {', '.join(bands)}, and pan=GAIN"
+            f"--mtf {text}: give a sensor ({', '.join(_SENSORS)}), or gains at Nyquist between 0 and 1: one, "
+            f"or one for each of {', '.join(bands)}, and pan=GAIN"
         )
     each = tuple(gains if len(gains) == len(bands) else gains * len(bands))
     return Mtf(each, pan[0] if pan else OTHER_PAN_GAIN, f"the MTF is {text}, by --mtf")

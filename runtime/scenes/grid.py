@@ -123,8 +123,8 @@ def common_grid(
 ) -> Grid:
     """The common grid of open rasters: PAN's, and those of the MS bands, which must share one grid.
 
-    With `any_ratio` MS is resampled to the ratio; RPCs meet the ground at `relief`. Raises SceneError when they
-    cannot be aligned, MismatchError when their pixel sizes have another ratio.
+    With `any_ratio` MS is resampled to the ratio; RPCs meet the ground at `relief`. Raises SceneError when
+    they cannot be aligned, MismatchError when their pixel sizes have another ratio.
     """
     ms = files[0]
     for file in files[1:]:

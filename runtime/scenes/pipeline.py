@@ -233,35 +233,35 @@ class _Rows:
         waiting: deque[_Batch] = deque()
 
         def wanted(batches: Iterator[_Batch]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-            for it in batches:
-                waiting.append(it)
-                if it.valid.any():  # where there is nothing to see there is nothing to compute, either
-                    yield it.ms, it.pan
+            for ready in batches:
+                waiting.append(ready)
+                if ready.valid.any():  # where there is nothing to see there is nothing to compute, either
+                    yield ready.ms, ready.pan
 
         with closing(ahead(self._batches(batch), BATCHES_AHEAD)) as batches:
             for fused in _fused(session, wanted(batches)):
                 while not waiting[0].valid.any():
                     self._passed(waiting.popleft(), progress)
-                it = waiting.popleft()
-                for j, image, ms, good in zip(it.columns, fused, it.ms, it.valid, strict=True):
+                done = waiting.popleft()
+                for j, image, ms, good in zip(done.columns, fused, done.ms, done.valid, strict=True):
                     held = saturation.kept(image, ms, self._product.levels.most, self._scene.gain)
-                    self._strip.add(it.row, j, held, good)
-                self._look(it)
-                self._passed(it, progress)
-                if self._at_end(it) and it.row + 1 < len(self._tiles.rows) and stop():
+                    self._strip.add(done.row, j, held, good)
+                self._look(done)
+                self._passed(done, progress)
+                if self._at_end(done) and done.row + 1 < len(self._tiles.rows) and stop():
                     return False
         while waiting:
             self._passed(waiting.popleft(), progress)
         return True
 
-    def _look(self, it: _Batch) -> None:
+    def _look(self, batch: _Batch) -> None:
         """See PAN's own pixels of each tile, without those that the next ones see."""
-        for j, pan, good in zip(it.columns, it.pan, it.valid, strict=True):
-            own = slice(self._heights[it.row]), slice(self._widths[j])
+        for j, pan, good in zip(batch.columns, batch.pan, batch.valid, strict=True):
+            own = slice(self._heights[batch.row]), slice(self._widths[j])
             self._pan.add(pan[0][own][good[own]])
 
-    def _at_end(self, it: _Batch) -> bool:
-        return it.columns[-1] + 1 == len(self._tiles.cols)
+    def _at_end(self, batch: _Batch) -> bool:
+        return batch.columns[-1] + 1 == len(self._tiles.cols)
 
     def _batches(self, batch: int) -> Iterator[_Batch]:
         tiles, columns = self._tiles, range(len(self._tiles.cols))
@@ -274,18 +274,18 @@ class _Rows:
                 read = zip(*(self._scene.read(*window) for window in windows), strict=True)
                 yield _Batch(i, chosen, *map(np.stack, read))
 
-    def _passed(self, it: _Batch, progress: Progress | None) -> None:
+    def _passed(self, batch: _Batch, progress: Progress | None) -> None:
         """A batch has gone through the strip; with the last one of a row its lines are complete."""
-        if not it.valid.any():
-            self.skipped += [it.row * len(self._tiles.cols) + j for j in it.columns]
-        if self._at_end(it):
-            image, valid = self._strip.take(self._heights[it.row])
-            if it.row == 0:
+        if not batch.valid.any():
+            self.skipped += [batch.row * len(self._tiles.cols) + j for j in batch.columns]
+        if self._at_end(batch):
+            image, valid = self._strip.take(self._heights[batch.row])
+            if batch.row == 0:
                 image, valid = image[:, self._scene.lead[0] :], valid[self._scene.lead[0] :]
             left, pan, self._pan = self._strip.left(), self._pan, saturation.Peak()
             self._behind.do(lambda: self._finished(image, valid, left, pan))
         if progress:
-            progress(it.row * len(self._tiles.cols) + it.columns[-1] + 1, len(self._tiles))
+            progress(batch.row * len(self._tiles.cols) + batch.columns[-1] + 1, len(self._tiles))
 
     def _finished(
         self, image: NDArray[np.float32], valid: NDArray[np.bool_], left: Arrays, pan: saturation.Peak

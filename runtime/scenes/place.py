@@ -42,8 +42,8 @@ _WHOLE = 0.1  # PAN pixels from a whole one within which RPCs are taken to mean 
 
 @dataclass(frozen=True)
 class Relief:
-    """Where the ground lies, for RPCs: at `height` metres above the ellipsoid, or over a `dem`, any name that GDAL
-    opens; at neither, at an image's own mean height."""
+    """Where the ground lies, for RPCs: at `height` metres above the ellipsoid, or over a `dem`, any name that
+    GDAL opens; at neither, at an image's own mean height."""
 
     height: float | None = None
     dem: Name | None = None

@@ -1,8 +1,8 @@
 """Can these files be PAN and MS of the sensor, by their bands, kinds and numbers?
 
 Digital numbers (DN) go into the model. Where files hold other numbers, such as reflectance, `gain` says how
-many DN make one; without it, floats that are fractions and numbers beyond twice the sensor's peak are refused,
-not guessed at.
+many DN make one; without it, floats that are fractions and numbers beyond twice the sensor's peak are
+refused, not guessed at.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def check_scale(layer: Layer, values: Image, sensor: SensorProfile) -> None:
     if bright > _EXCESS * sensor.peak:
         raise MismatchError(
             f"bits: {name} holds values around {bright:.0f}, the model wants {sensor.bits} bits "
-            f"(up to {sensor.peak}); use a model for this sensor, or the product in its original digital numbers, "
-            "or --gain, how many of them make 1"
+            f"(up to {sensor.peak}); use a model for this sensor, or the product in its original digital "
+            "numbers, or --gain, how many of them make 1"
         )
 
 

@@ -129,7 +129,8 @@ def pan_notes(scene: Scene, peak: Peak) -> tuple[str, ...]:
     if not own.is_saturated(declared_bits(file, 1)):
         return ()
     return (
-        f"PAN is saturated: {own.count} pixels at {own.value:.0f}; there the product has MS' colours, but lacks detail",
+        f"PAN is saturated: {own.count} pixels at {own.value:.0f}; there the product has MS' colours, but "
+        "lacks detail",
     )
 
 

@@ -1,9 +1,9 @@
 """What do a PAN and MS pair hold, and how are windows of them read on their common grid
 (sfiin.runtime.scenes.grid)?
 
-A scene's pixel is valid where PAN and all MS bands are (`sfiin.runtime.scenes.layer`). A product marks what is
-not valid by MS' nodata; else, for floats, by NaN; else by PAN's nodata; else, if a file can lack pixels at all,
-by 0; of these, the first that its type holds.
+A scene's pixel is valid where PAN and all MS bands are (`sfiin.runtime.scenes.layer`). A product marks what
+is not valid by MS' nodata; else, for floats, by NaN; else by PAN's nodata; else, if a file can lack pixels at
+all, by 0; of these, the first that its type holds.
 
 A product has MS' data type, or the smallest that holds all bands' types. It has MS' number of bits per sample
 (NBITS, such as 11 in UInt16) if all MS bands declare fewer than the type's and nodata fits in them.
@@ -48,8 +48,8 @@ class Scene:
     `nodata` marks, in a product, pixels that PAN or any MS band lacks (None when neither file can lack any).
     `gain` is how many DN make one of the files' numbers. `crs` is None and `transform` the identity when the
     files have no geotransform. `metadata` is what a product takes over, `tags` what else is written into it;
-    `notes` say what a user should know about the pair, a sentence each. `lead` is how many rows and columns of
-    the grid lie before the product's first, so that it begins with a whole MS pixel.
+    `notes` say what a user should know about the pair, a sentence each. `lead` is how many rows and columns
+    of the grid lie before the product's first, so that it begins with a whole MS pixel.
     """
 
     sensor: SensorProfile
@@ -102,8 +102,9 @@ class Scene:
     def sifted(self, *, wholly: bool = False) -> Scene:
         """The same scene, whose product can mark what no sensor delivers, where its files hold such values.
 
-        They are looked for in all of the files where there is no nodata value yet, or `wholly`, so that `found`
-        knows them all. Raises SceneError for a damaged file, or for such values where they are refused.
+        They are looked for in all of the files where there is no nodata value yet, or `wholly`, so that
+        `found` knows them all. Raises SceneError for a damaged file, or for such values where they are
+        refused.
         """
         if self.nodata is not None and not wholly:
             return self
@@ -247,12 +248,11 @@ def open_scene(
     """Open PAN and MS, the latter one file or several.
 
     Which of MS' bands are the sensor's goes by what the files say, else by position; `chosen` overrides it,
-    `stated` is what a vendor's metadata say in the files' place. With `any_ratio`, MS of another ratio than the
-    sensor's is brought to it by resampling
-    (`sfiin.runtime.scenes.bands`). `gain` is how many DN make one of the files' numbers: 1 for files that hold
-    DN, the DN of reflectance 1 for reflectance. Values that no sensor delivers are no data, or an
-    error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`); a row of blocks must fit into `memory` bytes;
-    RPCs meet the ground at `relief`.
+    `stated` is what a vendor's metadata say in the files' place. With `any_ratio`, MS of another ratio than
+    the sensor's is brought to it by resampling (`sfiin.runtime.scenes.bands`). `gain` is how many DN make one
+    of the files' numbers: 1 for files that hold DN, the DN of reflectance 1 for reflectance. Values that no
+    sensor delivers are no data, or an error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`); a row
+    of blocks must fit into `memory` bytes; RPCs meet the ground at `relief`.
 
     Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError when they are not
     what the sensor delivers; the message names `bands`, `ratio`, `bits` or `scale`. Raises InputError for a

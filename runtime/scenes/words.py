@@ -12,9 +12,10 @@
 | `nir2`    | Maxar "N2"                                                                                  |
 
 Sources: Maxar, "Imagery Support Data (ISD) Documentation" (bands of IMD files); Airbus, "Pleiades Neo User
-Guide" and "Pleiades Imagery User Guide" (band identifiers of DIMAP); Planet, "Imagery Product Specifications";
-USGS, "Landsat 8-9 Collection 2 Level 1 Data Format Control Book"; GDAL's colour interpretations (3.10).
-Letters and numbers mean something only together with those of the other bands (`of_letters`).
+Guide" and "Pleiades Imagery User Guide" (band identifiers of DIMAP); Planet, "Imagery Product
+Specifications"; USGS, "Landsat 8-9 Collection 2 Level 1 Data Format Control Book"; GDAL's colour
+interpretations (3.10). Letters and numbers mean something only together with those of the other bands
+(`of_letters`).
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ _SEVERAL = (  # tried in order, on words divided by single blanks
     ),
     (
         "nir",
-        r"(nir|near infra ?red|near ir|nearinfrared|infra ?red|proche infra ?rouge|pir|nahes infrarot|nahinfrarot"
-        r"|infrarrojo( cercano)?|infravermelho( proximo)?|infrarosso( vicino)?|vnir|nir narrow|narrow nir"
-        r"|nabij infrarood|bliska podczerwien|nara infrarod|naer infrarod|nær infrarød|lahi infrapuna|yakin kizilotesi"
-        r"|blizke infracervene|kozeli infravoros) ?(1|08)?",
+        r"(nir|near infra ?red|near ir|nearinfrared|infra ?red|proche infra ?rouge|pir|nahes "
+        r"infrarot|nahinfrarot|infrarrojo( cercano)?|infravermelho( proximo)?|infrarosso( vicino)?|vnir|nir "
+        r"narrow|narrow nir|nabij infrarood|bliska podczerwien|nara infrarod|naer infrarod|nær infrarød|lahi "
+        r"infrapuna|yakin kizilotesi|blizke infracervene|kozeli infravoros) ?(1|08)?",
     ),
     ("green1", r"green i|green1"),
     ("blue", r"blue|blu|bleu|blau|azul|blauw|niebieski|bla|blaa|sininen|mavi|modra|modre|kek|albastru"),

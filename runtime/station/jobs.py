@@ -59,7 +59,9 @@ def read(path: Path, model: Path | None = None) -> list[Job]:
                     f"{path}: has no column {' and '.join(missing)}; the first line names the columns "
                     "pan, ms, output and, if wanted, model"
                 )
-            jobs = dict((table.line_num + 1, _job(row, path.parent, model)) for row in table)  # noqa: C402 - the key changes
+            jobs: dict[int, Job] = {}
+            for row in table:
+                jobs[table.line_num + 1] = _job(row, path.parent, model)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (csv.Error, UnicodeDecodeError) as error:

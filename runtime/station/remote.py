@@ -3,7 +3,8 @@
 `s3://`, `gs://` and `az://` (and GDAL's `/vsis3/`, `/vsigs/`, `/vsiaz/`) go through obstore; any other URL
 through fsspec, where that and what it needs are installed. What lies beside the product goes first and the
 product last, each by one request that makes it appear as a whole. Without `overwrite` an object that is there
-is refused: before the work, and once more by the request itself (`If-None-Match`) where it is not sent in parts.
+is refused: before the work, and once more by the request itself (`If-None-Match`) where it is not sent in
+parts.
 
 Credentials are the environment's (`AWS_...`, `GOOGLE_...`, `AZURE_...`), or boto3's where that is installed;
 no message shows them.
@@ -59,8 +60,8 @@ def url_of(name: str) -> str:
 
 
 def split(output: str) -> tuple[Path, str | None]:
-    """An output's name as a file of this machine, and None; or the name that it gets here, and its URL. Raises
-    OutputError."""
+    """An output's name as a file of this machine, and None; or the name that it gets here, and its URL.
+    Raises OutputError."""
     if is_remote(output):
         url = url_of(output)
         return Path(PurePosixPath(url).name), url
@@ -69,7 +70,8 @@ def split(output: str) -> tuple[Path, str | None]:
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """One folder of a store: what is in it, and how a file gets there. Raises OutputError where it refuses."""
+    """One folder of a store: what is in it, and how a file gets there. Raises OutputError where it
+    refuses."""
 
     url: str
     key: str
@@ -87,7 +89,8 @@ class Store:
         return cls(url, key, _opened(scheme.lower(), bucket))
 
     def siblings(self) -> list[str]:
-        """The names of what is in the object's folder and begins as the object's name without its suffix does."""
+        """The names of what is in the object's folder and begins as the object's name without its suffix
+        does."""
         folder, name = str(PurePosixPath(self.key).parent), PurePosixPath(self.key).stem
         with _explained(self.url):
             if self.own is None:

@@ -62,8 +62,8 @@ TRIED = 5
 class Job:
     """One scene: its files, where the product goes, and the model, None for a shipped one that fits.
 
-    `access` says which files may be opened (None: all that a user names); `stated` is what a vendor's metadata
-    say of MS' bands, `acquired` of the time. With `upload`, a URL, the product goes there
+    `access` says which files may be opened (None: all that a user names); `stated` is what a vendor's
+    metadata say of MS' bands, `acquired` of the time. With `upload`, a URL, the product goes there
     (`sfiin.runtime.station.remote`), and `output` is its name alone.
     """
 
@@ -91,10 +91,10 @@ class Settings:
     against MS above `max_shift` PAN pixels, looked for within `search`, is refused, or corrected with
     `coregister`, and with `require_alignment` one that could not be told is refused, too; `bands` says which
     of MS' bands the model's are, None for what the files state; `method` names a classical method in place of
-    a model, `mtf` how the sensor blurs for it (`sfiin.runtime.quality.mtf`); RPCs place MS at a `height` in metres
-    or over a `dem`; `acquired` is the time of acquisition for `stac`, None for what the files state; `existing` says
-    what is done about another product of the same name; with `refuse_outliers`, values that no sensor
-    delivers are an error instead of no data.
+    a model, `mtf` how the sensor blurs for it (`sfiin.runtime.quality.mtf`); RPCs place MS at a `height` in
+    metres or over a `dem`; `acquired` is the time of acquisition for `stac`, None for what the files state;
+    `existing` says what is done about another product of the same name; with `refuse_outliers`, values that
+    no sensor delivers are an error instead of no data.
     """
 
     provider: Choice = "auto"
@@ -138,8 +138,8 @@ class Settings:
 
     @property
     def relief(self) -> Relief:
-        """Where the ground lies, for RPCs. Raises InputError for a height and a DEM, SceneError for a DEM that is
-        none."""
+        """Where the ground lies, for RPCs. Raises InputError for a height and a DEM, SceneError for a DEM
+        that is none."""
         return Relief.of(self.height, self.dem)
 
     @property
@@ -399,8 +399,8 @@ class Station:
         self._shelf.get(model)
 
     def prove(self, model: Path) -> Mapping[str, Any]:
-        """What a model that looks after itself says of itself (`Guard.prove`). Raises as `open_session`, MismatchError
-        for one that does not."""
+        """What a model that looks after itself says of itself (`Guard.prove`). Raises as `open_session`,
+        MismatchError for one that does not."""
         session = self._shelf.get(model).session
         if not isinstance(session, Guard):
             raise MismatchError(f"{model}: no bundle's manifest; only a bundle has a self-test")
@@ -438,7 +438,8 @@ class Station:
         return Alignment.of(shift, self._settings.max_shift, "" if how == "no" else how)
 
     def _warm_up(self, session: Session, scene: Scene, tiles: TilePlan) -> float:
-        """Median seconds of one of the scene's batches, after a first one, as many at once as the session can."""
+        """Median seconds of one of the scene's batches, after a first one, as many at once as the session
+        can."""
         taken, at_once = [], getattr(session, "at_once", 1)
         side = tiles.tile.height, tiles.tile.width
         for i in range(TRIED):
@@ -510,8 +511,8 @@ def require_safe(overlap: int | None, session: Session, force: bool) -> None:
     if overlap is not None and overlap < safe and not force:
         edge = int(session.contract.influence["edge"])
         raise MismatchError(
-            f"--overlap {overlap}: a tile's border shows {edge} pixels deep in this model, so neighbours must share "
-            f"{safe}; leave it out, or take seams into the bargain with --force"
+            f"--overlap {overlap}: this model's tiles show their border {edge} pixels deep and must share "
+            f"{safe}; leave it out, or accept seams with --force"
         )
 
 

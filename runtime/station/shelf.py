@@ -21,8 +21,8 @@ _REPLACED = 3  # times that a model is opened again because its file changed mea
 
 @dataclass(frozen=True)
 class ShelvedModel:
-    """A model: its open session (None for a method, which has one only with its scene), the digests of all that it
-    was opened from and of its file, and that file's state then."""
+    """A model: its open session (None for a method, which has one only with its scene), the digests of all
+    that it was opened from and of its file, and that file's state then."""
 
     own: Session | None
     sha256: str
@@ -37,8 +37,8 @@ class ShelvedModel:
 
 
 class Shelf:
-    """Open models. `key` is a public key that they must be signed with, None for the environment's, if any; `rhythm`
-    says how often a bundle's guard tests itself, None for before each product alone."""
+    """Open models. `key` is a public key that they must be signed with, None for the environment's, if any;
+    `rhythm` says how often a bundle's guard tests itself, None for before each product alone."""
 
     def __init__(
         self, provider: Choice, threads: int, key: Path | None, rhythm: Rhythm | None = None

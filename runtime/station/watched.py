@@ -1,4 +1,5 @@
-"""What has a session that looks after itself to say of a scene? The origin of each tile, alarms, and a sentence."""
+"""What has a session that looks after itself to say of a scene? The origin of each tile, alarms, and a
+sentence."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ from sfiin.runtime.scenes.pipeline import Sharpened
 
 
 def record(session: Watched, report: Sharpened) -> dict[str, Any]:
-    """What the session did since the scene began (`Guard.prove`), with `origins` of all the scene's tiles, row after
-    row, those without data included. Raises UntrustedError where the session does not pass its self-test."""
+    """What the session did since the scene began (`Guard.prove`), with `origins` of all the scene's tiles,
+    row after row, those without data included. Raises UntrustedError where the session does not pass its
+    self-test."""
     found = dict(session.vouch())
     origins = laid_out(found["origins"], report.skipped, report.tiles)
     return found | {"origins": origins}
@@ -26,6 +28,6 @@ def notes(found: Mapping[str, Any]) -> list[str]:
         return []
     told = ", ".join(f"{count} by {name}" for name, count in others.items())
     return [
-        f"{sum(others.values())} of {sum(counts.values())} tiles were not made by {found['chain'][0]}: {told}; "
-        "guard.origins in the run's document tells which"
+        f"{sum(others.values())} of {sum(counts.values())} tiles were not made by {found['chain'][0]}: "
+        f"{told}; guard.origins in the run's document tells which"
     ]

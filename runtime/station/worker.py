@@ -4,8 +4,8 @@ further.
 It is started by `sfiin.runtime.station.isolation` as `python -m sfiin.runtime.station.worker FD`. Requests
 come by standard input and replies go to the file descriptor FD, a JSON document a line:
 
-    {"settings": {...}, "model": ..., "inbox": bool, "memory": ...}     first; answered by ready or refused; with
-                                                      "rhythm", how often a bundle's guard tests itself
+    {"settings": {...}, "model": ..., "inbox": bool, "memory": ...}     first; answered by ready or refused;
+                                                      "rhythm" is how often a bundle's guard tests itself
     {"look": folder}                                  answered by complete, or by incomplete with a reason
     {"scene": folder, "name": ..., "outbox": ...}     a scene of an inbox
     {"job": {"pan": ..., "ms": [...], "output": ...}} a scene of a list
@@ -116,9 +116,7 @@ class Worker:
                     self._station.open(self._model)
                 except SfiinError as error:
                     return failure(error).with_(blame="station")
-            if "test" in request and self._model and self._station:
-                return Event("tested", guard=self._station.prove(self._model))
-            return self._work(request)
+            return self._tested(self._station, self._model) if "test" in request else self._work(request)
         except StoppedError as error:
             return Event("stopped", error=str(error))
         except PermissionError as error:
@@ -142,6 +140,11 @@ class Worker:
         except SfiinError as error:
             return Event("incomplete", error=one_line(error))
         return Event("complete")
+
+    def _tested(self, station: Station | None, model: Path | None) -> Event:
+        assert station is not None
+        assert model is not None
+        return Event("tested", guard=station.prove(model))
 
     def _work(self, request: Request) -> Event:
         assert self._station is not None

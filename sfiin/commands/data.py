@@ -1,6 +1,7 @@
 """What is in a folder of data? `sfiin data inspect`.
 
-Imported for `sfiin --help` even where torch is not installed, so what is heavy is imported inside the command.
+Imported for `sfiin --help` even where torch is not installed, so what is heavy is imported inside the
+command.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def data(
 ) -> None:
     """Say what a folder of pairs holds, before a training is spent on it.
 
-    inspect tells shapes, ranges, how PAN lies on MS, how crisp PAN is beside the truth, and which images show the same
-    ground, above all in different folders or files, such as those to train on and to judge by.
+    inspect tells shapes, ranges, how PAN lies on MS, how crisp PAN is beside the truth, and which images show
+    the same ground, above all in different folders or files, such as those to train on and to judge by.
     """
     assert action == "inspect"
     requires("report", "scipy")
@@ -77,8 +78,9 @@ def _tell_kind(kind: Kind) -> None:
     bits = {None: "no digital numbers", 0: "fractions of 1"}.get(kind.bits, f"{kind.bits} bits")
     height, width = kind.pan
     say(
-        f"  {kind.pairs} pairs: {kind.bands} bands at ratio {kind.ratio}, PAN {height} x {width}, {kind.truth} with "
-        f"truth, {kind.stored}, {kind.low:g} to {kind.high:g} ({bits}{'' if kind.says_range else ', not named'})"
+        f"  {kind.pairs} pairs: {kind.bands} bands at ratio {kind.ratio}, PAN {height} x {width}, "
+        f"{kind.truth} with truth, {kind.stored}, {kind.low:g} to {kind.high:g} "
+        f"({bits}{'' if kind.says_range else ', not named'})"
     )
     shift = "where PAN lies on MS cannot be told"
     if kind.shift is not None:

@@ -203,8 +203,8 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def _from_checkpoint(init: Path, sensor: str | None, patch: int) -> tuple[PanSharpener, Sensor]:
-    """The network to go on with on patches of that side, and its sensor: the shipped one of its name, if no other
-    is given."""
+    """The network to go on with on patches of that side, and its sensor: the shipped one of its name, if no
+    other is given."""
     from sfiin.data import sensors
     from sfiin.model import checkpoint
     from sfiin.model.tile_size import for_tile

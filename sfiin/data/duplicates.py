@@ -1,9 +1,9 @@
 """Which images show the same ground twice? Found by what they share, at whatever offset.
 
-Each window of 8 x 8 pixels gets a number from all of its values; the smallest of these numbers make an image's
-sketch (Broder, "On the resemblance and containment of documents", 1997). The same window has the same number
-wherever it lies, so images that overlap share part of their sketches. Images that were turned, scaled or
-resampled are not found.
+Each window of 8 x 8 pixels gets a number from all of its values; the smallest of these numbers make an
+image's sketch (Broder, "On the resemblance and containment of documents", 1997). The same window has the same
+number wherever it lies, so images that overlap share part of their sketches. Images that were turned, scaled
+or resampled are not found.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _ROW, _COLUMN, _MIX = (
 
 @dataclass(frozen=True)
 class Overlap:
-    """Two images by name, and about what share of their ground they have in common, 0 to 1; 1: the same image."""
+    """Two images by name, and about what share of their ground they have in common, 0 to 1; 1: the same
+    image."""
 
     first: str
     second: str
@@ -85,7 +86,8 @@ def _power(base: np.uint64, exponent: int) -> np.uint64:
 
 
 def _has_contrast(values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether a window, by its first pixel, holds more than one value: sea and gaps are the same everywhere."""
+    """Whether a window, by its first pixel, holds more than one value: sea and gaps are the same
+    everywhere."""
     height, width = (side - SIDE + 1 for side in values.shape)
     first = values[:height, :width]
     found = np.zeros((height, width), np.bool_)

@@ -1,8 +1,8 @@
 """Which images of a folder belong together, of PAN, MS and truth? Those of one number or name.
 
 Their folders are named after what is in them (`ms/0.tif` beside `pan/0.tif`, `LR_npy/0.npy`), or they are
-themselves (`0_ms.tif` beside `0_pan.tif`; `pan.npy`, `ms.npy`). A folder with `pan.tif` and `ms.tif` inside another
-is a scene, and is read by `sfiin.data.pairs`.
+themselves (`0_ms.tif` beside `0_pan.tif`; `pan.npy`, `ms.npy`). A folder with `pan.tif` and `ms.tif` inside
+another is a scene, and is read by `sfiin.data.pairs`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def _by_folder(folder: Path) -> Places:
 
 
 def _by_name(folder: Path, *, is_inside: bool) -> Places:
-    """Images by what their own names say, then by the rest of these; none of a scene, which lies inside a folder."""
+    """Images by what their own names say, then by the rest of these; none of a scene, which lies inside a
+    folder."""
     files = sorted(path for path in folder.iterdir() if _is_image(path))
     if is_inside and is_scene(folder):
         return {}

@@ -1,4 +1,5 @@
-"""Which images of PAN, MS and truth lie in a file or a folder, whoever wrote it, and in which order are their axes?
+"""Which images of PAN, MS and truth lie in a file or a folder, whoever wrote it, and in which order are their
+axes?
 
 | what                                   | as whom                                                          |
 |----------------------------------------|------------------------------------------------------------------|
@@ -36,7 +37,8 @@ _NOTHING: Array = np.empty(0)
 
 
 def read_folder(folder: Path) -> Iterator[Raw]:
-    """All samples of a folder: its files by name, then its folders of images. Raises InputError for a damaged one."""
+    """All samples of a folder: its files by name, then its folders of images. Raises InputError for a damaged
+    one."""
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and path.is_file():
             yield from read_file(path)
@@ -45,7 +47,8 @@ def read_folder(folder: Path) -> Iterator[Raw]:
 
 
 def read_file(path: Path) -> Iterator[Raw]:
-    """The samples of one file. Raises InputError for what is no set of PAN and MS, UnavailableError for a reader."""
+    """The samples of one file. Raises InputError for what is no set of PAN and MS, UnavailableError for a
+    reader."""
     suffix = path.suffix.lower()
     try:
         with path.open("rb") as file:
@@ -77,8 +80,8 @@ def describe(folder: Path) -> str:
     inside = [place.name for place in sorted(folder.iterdir()) if place.is_dir() and _has_files(place)]
     hint = f"; there are such files in {', '.join(inside[:4])}: give that folder" if inside else ""
     return (
-        f"there: {found}{hint}; read are {', '.join(SUFFIXES)}, folders ms/ and pan/ of images, images 0_pan.tif "
-        "beside 0_ms.tif, and scenes */pan.tif"
+        f"there: {found}{hint}; read are {', '.join(SUFFIXES)}, folders ms/ and pan/ of images, images "
+        "0_pan.tif beside 0_ms.tif, and scenes */pan.tif"
     )
 
 
@@ -125,8 +128,8 @@ def _hdf5(path: Path, *, matlab: bool) -> dict[str, dict[str, Array]]:
         import h5py
     except ImportError:
         raise UnavailableError(
-            f"{path}: {'.mat of version 7.3' if matlab else '.h5'} needs h5py; {install('train')}, or convert "
-            "it to .npz with 'pan' and 'ms'"
+            f"{path}: {'.mat of version 7.3' if matlab else '.h5'} needs h5py; {install('train')}, or "
+            "convert it to .npz with 'pan' and 'ms'"
         ) from None
     try:
         with h5py.File(path, "r") as file:

@@ -1,8 +1,8 @@
 """What is a sample of PAN, MS and truth: which array is which image, and in which order are its axes?
 
-Bands first is what comes out: PAN (1, H, W), MS (B, h, w), truth (B, H, W) or None, in the file's own numbers.
-MS that lies on PAN's grid already is left out, for what it was resampled by is not known; where there is a truth
-it can be made anew.
+Bands first is what comes out: PAN (1, H, W), MS (B, h, w), truth (B, H, W) or None, in the file's own
+numbers. MS that lies on PAN's grid already is left out, for what it was resampled by is not known; where
+there is a truth it can be made anew.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Raw:
 
 
 def role(name: str) -> str:
-    """Which image a name stands for, as a whole or by one of its words, such as `pan` of `PAN_npy`; "" for another."""
+    """Which image a name stands for, as a whole or by one of its words, such as `pan` of `PAN_npy`; "" for
+    another."""
     whole = re.sub(r"[\W\d]+$", "", name.casefold())
     words = [word for word in re.split(r"[\W\d_]+", whole) if word and word not in _SAID_BY_OTHERS]
     for text in (name.casefold(), whole, "_".join(words)):
@@ -128,8 +129,8 @@ def _sample(
     if coarse.shape[1:] == sharp.shape:
         if fine is None:
             raise InputError(
-                f"{path}: MS {ms.shape} lies on PAN's grid already, and there is no truth to make it from anew; give "
-                "MS as it was delivered"
+                f"{path}: MS {ms.shape} lies on PAN's grid already, and there is no truth to make it from "
+                "anew; give MS as it was delivered"
             )
         return Raw(
             name, raw, None, fine, meta, stored, ("MS on PAN's grid is not used, but made from the truth",)
@@ -144,9 +145,11 @@ def _plane(pan: Array) -> Array | None:
 
 
 def _bands_first(image: Array, pan: tuple[int, ...], bands: int | None) -> Array | None:
-    """An image of bands as (B, h, w), whose sides divide PAN's by one whole number; None where that is not so.
+    """An image of bands as (B, h, w), whose sides divide PAN's by one whole number; None where that is not
+    so.
 
-    Where both the first and the last axis could be the bands, the number of them decides, or else the first is.
+    Where both the first and the last axis could be the bands, the number of them decides, or else the first
+    is.
     """
     if image.ndim != 3:
         return None

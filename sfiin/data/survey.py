@@ -1,7 +1,9 @@
-"""What is in a folder of data: how many pairs of which shapes and range, how do their images fit, which come twice?
+"""What is in a folder of data: how many pairs of which shapes and range, how do their images fit, which come
+twice?
 
-Nothing is trained or judged. What is measured is what spoils a training unnoticed: values in another range, PAN
-that does not lie on MS, a truth that is blunter or sharper than PAN, images of one ground on both sides of a split.
+Nothing is trained or judged. What is measured is what spoils a training unnoticed: values in another range,
+PAN that does not lie on MS, a truth that is blunter or sharper than PAN, images of one ground on both sides
+of a split.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ _BITS = (8, 10, 11, 12, 14, 16)
 class PairFacts:
     """One pair. `split` is the folder, or the file of many pairs, that it lies in, "" for the set's own.
 
-    `pan` (H, W), `ms` (B, h, w), `truth` whether there is one; `stored` the type in the file; `low` and `high` the
-    values of all images; `shift` (row, col) of PAN against MS in PAN pixels, None where it cannot be told; `detail`
-    PAN's crispness over the truth's, None without truth or contrast; `notes` on how it was read.
+    `pan` (H, W), `ms` (B, h, w), `truth` whether there is one; `stored` the type in the file; `low` and
+    `high` the values of all images; `shift` (row, col) of PAN against MS in PAN pixels, None where it cannot
+    be told; `detail` PAN's crispness over the truth's, None without truth or contrast; `notes` on how it was
+    read.
     """
 
     name: str
@@ -58,11 +61,12 @@ class PairFacts:
 
 @dataclass(frozen=True)
 class Kind:
-    """Pairs of one shape and type. `bits`: the fewest that hold all values, 0 for fractions of 1, None for neither.
+    """Pairs of one shape and type. `bits`: the fewest that hold all values, 0 for fractions of 1, None for
+    neither.
 
     `says_range`: whether the pairs name their range or bits themselves. `shift` (row, col) and `detail` are
-    medians over the pairs where they are known; `told` is how many shifts are known, `shifted` how many of them a
-    run would refuse.
+    medians over the pairs where they are known; `told` is how many shifts are known, `shifted` how many of
+    them a run would refuse.
     """
 
     pairs: int
@@ -99,7 +103,8 @@ class Survey:
 
 
 def survey(folder: Path) -> Survey:
-    """Look at all of a folder, and at the folders in it. Raises InputError where nothing there can be read."""
+    """Look at all of a folder, and at the folders in it. Raises InputError where nothing there can be
+    read."""
     facts: list[PairFacts] = []
     grounds: dict[str, Image] = {}
     for split, raw in _all(folder):
@@ -123,7 +128,8 @@ def survey(folder: Path) -> Survey:
 
 
 def _all(folder: Path) -> Iterator[tuple[str, Raw]]:
-    """The samples of a folder and of those in it, with the split that each belongs to and a name of its own."""
+    """The samples of a folder and of those in it, with the split that each belongs to and a name of its
+    own."""
     for raw in reading.read_folder(folder):
         yield _split_of(raw.name), raw
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -231,8 +237,8 @@ def _findings(
     for kind in kinds:
         if kind.bits is None:
             yield (
-                f"{kind.pairs} pairs range from {kind.low:g} to {kind.high:g}, which no digital numbers do; bring them "
-                "to 0 and more"
+                f"{kind.pairs} pairs range from {kind.low:g} to {kind.high:g}, which no digital numbers do; "
+                "bring them to 0 and more"
             )
     infinite = [fact.name for fact in facts if not fact.finite]
     if infinite:

@@ -49,9 +49,8 @@ class Drawing:
     `blocks`, `bicubic`: MS so reduced, by an MTF of a gain in `mtf` otherwise, of which `shifted` lie half a
     PAN pixel off along both axes and `jittered` up to that anyhow; `noise`: share, of standard deviations up
     to `noise_pan` and `noise_ms` of the range of DN; `pan_gains`: PAN's MTF gains where a pair has no truth;
-    `weight_of`: how often a sensor's pairs are drawn, beside their area, or how much the sensor counts where the
-    last layer is fitted; `lent`: patches from pairs of
-    another number of bands.
+    `weight_of`: how often a sensor's pairs are drawn, beside their area, or how much the sensor counts where
+    the last layer is fitted; `lent`: patches from pairs of another number of bands.
     """
 
     keep: float = 1.0
@@ -204,7 +203,8 @@ def varied(pairs: Sequence[Pair], drawing: Drawing, bands: int, sensor: sensors.
 
 
 def groups(sources: Sequence[Source]) -> list[Group]:
-    """The sources by sensor, each sensor by its weight in the drawing; those that lend have their share of all."""
+    """The sources by sensor, each sensor by its weight in the drawing; those that lend have their share of
+    all."""
     own: dict[str, list[Source]] = {}
     lent: dict[str, list[Source]] = {}
     weights, share = {}, 0.0

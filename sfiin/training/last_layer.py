@@ -1,13 +1,14 @@
-"""How does a network come to terms with new pairs in a minute? Its last convolution is fitted by least squares.
+"""How does a network come to terms with new pairs in a minute? Its last convolution is fitted by least
+squares.
 
-What SFIIN adds to resampled MS is linear in the weights of its last convolution, with all before it as it is. So the
-best of them for a set of patches follow from one pass forward over each and from one system of equations a band,
-where Adam would take hundreds of steps back and forth.
+What SFIIN adds to resampled MS is linear in the weights of its last convolution, with all before it as it is.
+So the best of them for a set of patches follow from one pass forward over each and from one system of
+equations a band, where Adam would take hundreds of steps back and forth.
 
-Each sensor counts by its weight, whatever its contrast: its squared error in units of what it is at present, as
-decibels do. Least squares would rather have detail too faint than in the wrong place, as L1 would; so the truths that
-are aimed at may have a share more of fine detail than they have.
-The weights are held near to those that were, in proportion to how little the patches say about them.
+Each sensor counts by its weight, whatever its contrast: its squared error in units of what it is at present,
+as decibels do. Least squares would rather have detail too faint than in the wrong place, as L1 would; so the
+truths that are aimed at may have a share more of fine detail than they have. The weights are held near to
+those that were, in proportion to how little the patches say about them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Moments:
-    """Per band: products of the columns with each other (B, n, n), with the target (B, n), and the target's own (B)."""
+    """Per band: products of the columns with each other (B, n, n), with the target (B, n), and the target's
+    own (B)."""
 
     columns: Array
     target: Array
@@ -63,10 +65,11 @@ def fit(
     sharpen: float = 0.0,
     watch: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Fit the last convolution in place, to so many patches of each group, their fine detail raised by `sharpen`.
+    """Fit the last convolution in place, to so many patches of each group, their fine detail raised by
+    `sharpen`.
 
-    The patches are those of `sfiin.data.pairs.draw`, so that a drawing varies them; `seed` determines them. `watch`
-    is told of each group that was looked at.
+    The patches are those of `sfiin.data.pairs.draw`, so that a drawing varies them; `seed` determines them.
+    `watch` is told of each group that was looked at.
     """
     found = []
     for number, group in enumerate(groups):
@@ -103,7 +106,8 @@ def _moments(network: SFIIN, ms: Image, pan: Image, truth: Image, sharpen: float
 
 
 def _linear(network: SFIIN, ms: Tensor, pan: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...], Tensor]:
-    """Resampled MS, the unit of the residual, the proposals, and what the last convolution sees of each pixel.
+    """Resampled MS, the unit of the residual, the proposals, and what the last convolution sees of each
+    pixel.
 
     The last is (9 C + 1, pixels / STEP): neighbourhoods, and a one for the bias.
     """
@@ -125,7 +129,8 @@ def _linear(network: SFIIN, ms: Tensor, pan: Tensor) -> tuple[Tensor, Tensor, tu
 
 
 def _solved(found: Sequence[Moments], counts: Sequence[float], was: Array) -> Array:
-    """The weights (B, n) that make the sum of the groups' errors least, each in units of its own and by its count."""
+    """The weights (B, n) that make the sum of the groups' errors least, each in units of its own and by its
+    count."""
     weights = was
     for _ in range(ROUNDS):
         errors = [np.maximum(group.error(weights), 1e-12) for group in found]

@@ -58,14 +58,15 @@ def missing(ms_up: Tensor, truth: Tensor) -> Tensor:
 def faintness(fused: Tensor, truth: Tensor, unit: Tensor | float = 1.0) -> Tensor:
     """By how much the fine contrast of each patch and band is off the truth's, the mean over both: a scalar.
 
-    L1 prefers detail that is too faint to detail that may lie wrong; this makes up for it. What is fine is as in
-    `sfiin.runtime.quality.detail`. `unit` is as in `fusion_loss`.
+    L1 prefers detail that is too faint to detail that may lie wrong; this makes up for it. What is fine is as
+    in `sfiin.runtime.quality.detail`. `unit` is as in `fusion_loss`.
     """
     return ((fine_contrast(fused / unit) - fine_contrast(truth / unit)).abs()).mean()
 
 
 def fine_contrast(image: Tensor) -> Tensor:
-    """Root mean square of what is fine, (N, B, H, W) to (N, B); its gradient is zero, not NaN, where nothing is."""
+    """Root mean square of what is fine, (N, B, H, W) to (N, B); its gradient is zero, not NaN, where nothing
+    is."""
     return fine(image).square().mean((2, 3)).clamp_min(1e-12).sqrt()
 
 

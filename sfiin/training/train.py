@@ -50,9 +50,9 @@ EVERY = 60.0
 class TrainingConfig:
     """How to train. `rate` is Adam's, falling to zero along a cosine; `weight` is the loss's lambda; `patch`
     in PAN pixels. With precision `mixed`, convolutions run in half precision and spectra, loss and weights in
-    float32. The loss is in units of the sensor's scale, or of each patch's own missing `detail`; `crisp` is the
-    weight of `loss.faintness` in it. In the end the last convolution is fitted to `last_layer` patches of each
-    sensor, with fine detail raised by the share `sharpen` (`sfiin.training.last_layer`).
+    float32. The loss is in units of the sensor's scale, or of each patch's own missing `detail`; `crisp` is
+    the weight of `loss.faintness` in it. In the end the last convolution is fitted to `last_layer` patches of
+    each sensor, with fine detail raised by the share `sharpen` (`sfiin.training.last_layer`).
 
     As published: Adam (0.9, 0.999), rate 5e-4 to 8e-4, batch 4, patch 128 at ratio 4, lambda 0.1.
     """

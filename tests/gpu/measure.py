@@ -100,8 +100,8 @@ def one(name: str, precision: Precision, imagery: Path | None, plugin: Path | No
 
 
 def step(work: Callable[[], Any]) -> Any:
-    """What the work gives, "skipped: why" for what is not here, or "failed: why"; a step's failure is a result here,
-    and the next one runs."""
+    """What the work gives, "skipped: why" for what is not here, or "failed: why"; a step's failure is a
+    result here, and the next one runs."""
     try:
         return work()
     except UnavailableError as error:
@@ -124,8 +124,8 @@ def by_plugin(weights: Path, path: Path, plugin: Path) -> dict[str, Any]:
 
 
 def built(weights: Path, precision: Precision, path: Path, **settings: Any) -> dict[str, Any]:
-    """Export, or take the shipped model where there is no torch, and build; a plan that is too far from the golden
-    tiles is not built, and that is the failure."""
+    """Export, or take the shipped model where there is no torch, and build; a plan that is too far from the
+    golden tiles is not built, and that is the failure."""
     from sfiin.export.plan_builder import BuildSettings, build, default_flavour
 
     lowering: Lowering = "plugin" if settings.get("plugin") else "matmul"
@@ -159,7 +159,8 @@ def modelled(weights: Path, precision: Precision, lowering: Lowering, path: Path
 
 
 def replayed(path: Path) -> dict[str, bool] | str:
-    """Whether graphs that are replayed after a change of shape give what launching each layer gives, to the bit."""
+    """Whether graphs that are replayed after a change of shape give what launching each layer gives, to the
+    bit."""
     from sfiin.runtime.backends.tensorrt_session import TensorRTSession
 
     sidecar = plan.read(path)

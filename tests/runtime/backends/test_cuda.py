@@ -16,7 +16,7 @@ from sfiin.runtime.backends.fake_device import FakeCuda
 from sfiin.runtime.errors import UnavailableError
 
 PROTOCOL = {
-    name: it for name, it in vars(Cuda).items() if inspect.isfunction(it) and not name.startswith("_")
+    name: call for name, call in vars(Cuda).items() if inspect.isfunction(call) and not name.startswith("_")
 }
 
 needs_bindings = pytest.mark.skipif(
@@ -47,9 +47,11 @@ def test_the_bindings_have_every_function_with_so_many_parameters() -> None:
     for name, arguments in calls:
         declared = getattr(driver, name).__doc__.splitlines()[0]
         parameters = [
-            it for it in declared[declared.index("(") + 1 : declared.rindex(")")].split(",") if it.strip()
+            parameter
+            for parameter in declared[declared.index("(") + 1 : declared.rindex(")")].split(",")
+            if parameter.strip()
         ]
-        assert len([it for it in arguments.split(", ") if it]) == len(parameters), name
+        assert len([argument for argument in arguments.split(", ") if argument]) == len(parameters), name
     assert driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value == 1
     assert driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL.value == 1
 
@@ -97,7 +99,7 @@ def test_which_layer_is_taken(
     if taken:
         assert cuda.require() == taken
     else:
-        with pytest.raises(UnavailableError, match="neither cuda-bindings nor pycuda"):
+        with pytest.raises(UnavailableError, match="want cuda-bindings or pycuda, and neither is installed"):
             cuda.open_cuda()
 
 

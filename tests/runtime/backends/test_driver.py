@@ -72,7 +72,8 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def linked(objects: Path, folder: Path, module: Path | None) -> None:
-    """The stand-in as a library, with functions that it has not, and a module wants at load, refusing to work."""
+    """The stand-in as a library, with functions that it has not, and a module wants at load, refusing to
+    work."""
     names: set[str] = set()
     for wanting in module.rglob("_driver*.so") if module else ():
         names |= symbols(wanting, "--undefined-only") - symbols(objects)

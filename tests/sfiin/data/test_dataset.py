@@ -20,7 +20,8 @@ Sample = dict[str, NDArray[Any]]
 
 
 def write(folder: Path, samples: list[Sample], meta: dict[str, Any] | None = None, **factors: float) -> Path:
-    """The samples with each image times a factor, or all times `all`, as float32 where that is no whole number."""
+    """The samples with each image times a factor, or all times `all`, as float32 where that is no whole
+    number."""
     for number, sample in enumerate(samples):
         scaled = {name: image * factors.get(name, factors.get("all", 1)) for name, image in sample.items()}
         whole = all(float(factor).is_integer() for factor in factors.values())
