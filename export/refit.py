@@ -43,9 +43,15 @@ def refit(path: Path, weights: Path, out: Path) -> Parity | None:
     refuses the weights or the result is too far from the golden tiles, OutputError.
     """
     check_target(out)
+    is_model = weights.suffix == ".onnx"
+    if not is_model:
+        requires(
+            "export",
+            "torch",
+            what=f"a checkpoint ({weights.name}; a model exported elsewhere, .onnx, does not)",
+        )
     sidecar = plan.read(path)
     require_refittable(path, sidecar)
-    is_model = weights.suffix == ".onnx"
     if is_model:
         require_alike(weights, vouched.load(weights)[1], path, sidecar.contract)
     else:
@@ -103,11 +109,7 @@ def require_alike(model: Path, contract: Contract, path: Path, there: Contract) 
 
 
 def require_same_network(path: Path, sidecar: Sidecar, weights: Path) -> None:
-    """Raise MismatchError, naming the field, unless a checkpoint is of a plan's network; UnavailableError
-    without torch."""
-    requires(
-        "export", "torch", what=f"a checkpoint ({weights.name}; a model exported elsewhere, .onnx, does not)"
-    )
+    """Raise MismatchError, naming the field, unless a checkpoint is of a plan's network."""
     from sfiin.model import checkpoint
 
     contract = sidecar.contract

@@ -72,7 +72,7 @@ class Layer:
     def may_lack(self) -> bool:
         """Whether pixels may be invalid though no value is nodata: by a mask, or because they are not
         finite."""
-        if any(np.dtype(it).kind == "f" for it in self.dtypes):
+        if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
             return True
         unmasked = {MaskFlags.all_valid, MaskFlags.alpha}
         flags = [self.file.mask_flag_enums[i - 1] for i in self.bands]
