@@ -113,7 +113,7 @@ def train(
             help="Choose by the pairs there, and train on all of --data.",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=0, help="Batches to learn from.")] = 20000,
+    steps: Steps = 20000,
     batch: Batch = 4,
     patch: Patch = 128,
     rate: Rate = 8e-4,
@@ -126,20 +126,9 @@ def train(
         float,
         typer.Option(min=0, help="The weight of fine contrast in the loss: without, detail comes out faint."),
     ] = 0.0,
-    last_layer: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="In the end, fit the last convolution to N patches of each sensor by least squares; with --steps 0, "
-            "that alone.",
-        ),
-    ] = 0,
     sharpen: Annotated[
         float,
-        typer.Option(
-            min=0, max=1, help="By which share --last-layer raises the fine detail that it aims at."
-        ),
+        typer.Option(min=0, max=1, help="By which share to raise the fine detail that is aimed at."),
     ] = 0.0,
     seed: Annotated[
         int, typer.Option(min=0, help="Determines the weights at the start and the patches.")
@@ -167,8 +156,6 @@ def train(
     """
     state, curve = _beside(output, overwrite, resume)
     _four(channels)
-    if not (steps or last_layer):
-        raise typer.BadParameter("must be 1 or more, but with --last-layer", param_hint="--steps")
     requires("train", "torch", "safetensors", "scipy")
     import torch
 
@@ -196,7 +183,7 @@ def train(
     else:
         network, found = _untrained(sensor, architecture, shape if architecture == "sfiin" else {})
     config = train.TrainingConfig(
-        steps, batch, patch, rate, weight, seed, validate_every, precision, unit, crisp, last_layer, sharpen
+        steps, batch, patch, rate, weight, seed, validate_every, precision, unit, crisp, sharpen
     )
     origin: dict[str, Any] = {"reduction": list(reduction)} | ({"init": init.name} if init else {})
     origin |= {"drawing": drawing} if drawing else {}
