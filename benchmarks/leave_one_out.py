@@ -22,7 +22,7 @@ import torch
 from sfiin.data import fitting, pairs, sensors
 from sfiin.data.pairs import Pair
 from sfiin.evaluation import judging, off_home
-from sfiin.evaluation.judging import Model
+from sfiin.evaluation.judging import JudgedModel
 from sfiin.model.checkpoint import fuser
 from sfiin.model.network import SFIIN, NetworkConfig
 from sfiin.model.tile_size import for_tile
@@ -51,7 +51,7 @@ def measure(folder: Path, without: str, steps: int) -> dict[str, Any]:
     ]  # once, in the end: the last weights are kept
     trained = train.train(network, used, held_out, config)
     fitted = for_tile(trained.network, trained.training, (TILE.height, TILE.width)).eval()
-    model = Model("sfiin", network.sensor, TILE, fuser(fitted))
+    model = JudgedModel("sfiin", network.sensor, TILE, fuser(fitted))
     rows = list(off_home.rows(model, _judged(folder, without)))
     return {"steps": steps, **off_home.as_document(rows, model.name)}
 

@@ -92,7 +92,7 @@ def rows(
         if name != "none" and size[0] * size[1] == trained[0] * trained[1]:
             continue
         fuse = checkpoint.fuser(fitted(network, trained, size, power))
-        model = judging.Model("sfiin", network.sensor, Tile(*size, overlap), fuse)
+        model = judging.JudgedModel("sfiin", network.sensor, Tile(*size, overlap), fuse)
         scores = [judging.score(model, pair) for pair in large_enough]
         for sensor, _, count, means in judging.means(scores):
             figures = {key: round(value, 4) for key, value in means.items()}

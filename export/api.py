@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sfiin.export import targets
 from sfiin.export.lowering_choice import Fourier
-from sfiin.export.plan_builder import Built, Settings, default_flavour
+from sfiin.export.plan_builder import BuildSettings, Built, default_flavour
 from sfiin.export.plan_builder import build as build_plan
 from sfiin.runtime.backends.plan import Compatibility, Flavour
 from sfiin.runtime.contract import Precision, Tile
@@ -94,7 +94,7 @@ def build(
     out = Path(output)
     if out.exists() and not overwrite:
         raise OutputError(f"{out}: exists already; give another name, or overwrite=True to replace it")
-    settings = Settings(
+    settings = BuildSettings(
         flavour=flavour or default_flavour(),
         compute_capabilities=compute_capability,
         batch=batch,

@@ -20,7 +20,7 @@ from sfiin.data import sensors
 from sfiin.data.pairs import load_pair, reduced
 from sfiin.data.simulate import SimulatedScene, simulate
 from sfiin.evaluation.figures import comparison, side_by_side
-from sfiin.evaluation.judging import Model, fuse_whole
+from sfiin.evaluation.judging import JudgedModel, fuse_whole
 from sfiin.export.exporter import ExportReport, export_model
 from sfiin.runtime import models
 from sfiin.runtime.backends.session import OnnxSession
@@ -28,7 +28,7 @@ from sfiin.runtime.contract import SensorProfile, Tile
 from sfiin.runtime.files import publish
 from sfiin.runtime.quality import classical
 from sfiin.runtime.quality.metrics import Quality, reference_quality
-from sfiin.runtime.scenes.pipeline import Report, sharpen
+from sfiin.runtime.scenes.pipeline import Sharpened, sharpen
 from sfiin.runtime.scenes.scene import open_scene
 
 CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "sfiin-vhr4.safetensors"
@@ -44,7 +44,7 @@ class Demo:
 
     folder: Path
     export: ExportReport
-    run: Report
+    run: Sharpened
     quality: dict[str, Quality]
     real: dict[str, Quality]
 
@@ -87,7 +87,7 @@ def real(folder: Path, note: Callable[[str], None]) -> dict[str, Quality]:
     model = models.choose(len(pair.ms), pair.ratio)
     with OnnxSession(model) as session:
         sensor = session.contract.sensor
-        tile = Model("sfiin", sensor, session.contract.tile, session.run)
+        tile = JudgedModel("sfiin", sensor, session.contract.tile, session.run)
         _write_scene(folder, pair.pan[0].astype(np.uint16), pair.ms.astype(np.uint16), sensor, REAL_PIXEL)
         with open_scene(folder / "pan.tif", [folder / "ms.tif"], sensor) as opened:
             sharpen(session, opened, folder / "hrms.tif")

@@ -32,7 +32,7 @@ from sfiin.model.network import (
     Refinement,
     ResidualPair,
 )
-from sfiin.model.resample import Upsample
+from sfiin.model.resample import AlignedUpsample, Upsample
 from sfiin.runtime.contract import Lowering
 
 Array = NDArray[np.float64]
@@ -99,8 +99,14 @@ class _Emitter:
         gathered = self.op("Concat", *fused, axis=1) if len(fused) > 1 else m
         return self.refinement(net.refine, self.conv(net.gather, gathered), gain_out=gain_out)
 
-    def upsample(self, part: Upsample, x: str) -> str:
+    def upsample(self, part: nn.Module, x: str) -> str:
+        """MS on the PAN grid: by a convolution to phases, or, with aligned corners, by a matrix for each side."""
         with self.graph.scope("upsample"):
+            if isinstance(part, AlignedUpsample):
+                rows, columns = (_array(part.matrix(side // part.ratio)) for side in self.tile)
+                tall = self.op("MatMul", self.graph.constant("upsample.rows", rows), x)
+                return self.op("MatMul", tall, self.graph.constant("upsample.columns", columns.T))  # type: ignore[no-any-return]
+            assert isinstance(part, Upsample)
             padded = self.op("Pad", x, self.graph.integers((0, 0, 2, 2, 0, 0, 2, 2)), mode="edge")
             weight = self.graph.constant("upsample.weight", _array(part.weight))
             phases = self.op("Conv", padded, weight, group=part.bands, kernel_shape=(5, 5))

@@ -49,7 +49,7 @@ _OPTIONS = {"VERSION_COMPATIBLE": "--version-compatible", "STRIP_PLAN": "--strip
 
 
 @dataclass(frozen=True)
-class Settings:
+class BuildSettings:
     """What a user decides about a build.
 
     `batch`: smallest, usual and largest number of tiles; `workspace`: bytes that a layer may use for scratch;
@@ -111,7 +111,7 @@ def default_flavour() -> Flavour:
     )
 
 
-def build(model: Path, out: Path, settings: Settings, watch: Watch = lambda _done, _of: None) -> Built:
+def build(model: Path, out: Path, settings: BuildSettings, watch: Watch = lambda _done, _of: None) -> Built:
     """Build a plan from an exported model and publish it with its sidecar and golden tiles, or nothing.
 
     `watch` is told the builder's steps done, of how many, where the version reports them. Raises InputError
@@ -174,7 +174,7 @@ def with_exact_inputs(model: onnx.ModelProto, contract: Contract) -> onnx.ModelP
     return narrow
 
 
-def require_possible(settings: Settings) -> Device | None:
+def require_possible(settings: BuildSettings) -> Device | None:
     """The device to build on, None where none is needed. Raises MismatchError or UnavailableError with the
     reason."""
     if settings.flavour == "rtx":
@@ -195,7 +195,7 @@ def require_possible(settings: Settings) -> Device | None:
     return machine.gpu()
 
 
-def require_plugin(model: Path, contract: Contract, settings: Settings) -> None:
+def require_plugin(model: Path, contract: Contract, settings: BuildSettings) -> None:
     """Raise MismatchError unless the plugin's library is given where the model needs it, and only there."""
     needed = contract.lowering == "plugin"
     if needed and settings.flavour == "rtx":
@@ -214,7 +214,7 @@ def require_plugin(model: Path, contract: Contract, settings: Settings) -> None:
 
 
 @contextmanager
-def _published(settings: Settings, out: Path) -> Iterator[None]:
+def _published(settings: BuildSettings, out: Path) -> Iterator[None]:
     """The plugin's library beside the plan, where the plan needs it and does not bring it along."""
     if settings.plugin is None or settings.plugin_inside:
         yield
@@ -224,7 +224,7 @@ def _published(settings: Settings, out: Path) -> Iterator[None]:
         yield
 
 
-def _require_rtx(settings: Settings) -> None:
+def _require_rtx(settings: BuildSettings) -> None:
     """What TensorRT for RTX refuses by itself only after minutes, or without saying why."""
     if settings.flags:
         names = ", ".join(
@@ -284,7 +284,7 @@ def _opened(part: Path, sidecar: Sidecar, plugin_library: Path | None) -> Sessio
     return None if sidecar.build.stripped else TensorRTSession(part, sidecar, plugin_library=plugin_library)
 
 
-def _request(settings: Settings, part: Path, device: Device | None, version: str) -> dict[str, Any]:
+def _request(settings: BuildSettings, part: Path, device: Device | None, version: str) -> dict[str, Any]:
     return {
         "plan": str(part),
         "batch": settings.batch,
@@ -298,7 +298,7 @@ def _request(settings: Settings, part: Path, device: Device | None, version: str
     }
 
 
-def _capabilities(settings: Settings) -> tuple[str, ...]:
+def _capabilities(settings: BuildSettings) -> tuple[str, ...]:
     return settings.compute_capabilities or ("8.9",)
 
 
@@ -313,7 +313,7 @@ def _timing_cache(device: Device, version: str) -> Path:
 
 
 def _provenance(
-    settings: Settings, found: Compiled, version: str, device: Device | None, files: tuple[Path, Path]
+    settings: BuildSettings, found: Compiled, version: str, device: Device | None, files: tuple[Path, Path]
 ) -> Build:
     """`files`: the model and the plan."""
     options: dict[str, str | int | bool] = {"timing_cache": settings.timing_cache and device is not None}

@@ -21,7 +21,7 @@ import onnx
 from numpy.typing import NDArray
 
 from sfiin.data.pairs import Pair
-from sfiin.evaluation.judging import Fuse, Model, as_delivered, fuse_whole, judge
+from sfiin.evaluation.judging import Fuse, JudgedModel, as_delivered, fuse_whole, judge
 from sfiin.export.ranges import open_model
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import CheckFailedError
@@ -166,7 +166,7 @@ class Judge:
 
     def products(self, model: onnx.ModelProto) -> Iterator[NDArray[np.float32]]:
         """What a model makes of each pair: (B, H, W), DN, neither rounded nor clipped."""
-        opened = Model("", self._contract.sensor, self._contract.tile, fuser(model))
+        opened = JudgedModel("", self._contract.sensor, self._contract.tile, fuser(model))
         return (fuse_whole(opened, pair.ms, pair.pan) for pair in self._pairs)
 
     def __call__(self, lower: onnx.ModelProto) -> Loss:

@@ -84,10 +84,13 @@ def require_refittable(path: Path, sidecar: Sidecar, weights: Path) -> None:
         )
     network = checkpoint.load_sfiin(weights, (contract.tile.height, contract.tile.width))
     config = dataclasses.asdict(network.config)
-    differing = [name for name, value in config.items() if contract.network.get(name) != value]
+    # What a contract of an older version does not name was as it is by default.
+    defaults = {field.name: field.default for field in dataclasses.fields(network.config)}
+    there_now = defaults | dict(contract.network)
+    differing = [name for name, value in config.items() if there_now[name] != value]
     if differing:
         name = differing[0]
-        there = contract.network.get(name)
+        there = there_now[name]
         raise MismatchError(
             f"{weights}: network.{name}: {config[name]}, but {there} in {path}; build a plan for it"
         )

@@ -33,7 +33,7 @@ def load(path: Path) -> tuple[onnx.ModelProto, Contract, str]:
     return graph_of(found), found.contract, note
 
 
-def graph_of(found: vouching.Model) -> onnx.ModelProto:
+def graph_of(found: vouching.VouchedModel) -> onnx.ModelProto:
     """A model's graph, weights included, from the bytes that were judged."""
     return onnx.load(found.path) if found.external else onnx.load_model_from_string(found.data)
 

@@ -16,21 +16,27 @@ from typing import Any, Literal
 
 import numpy as np
 import rasterio
+import typer
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 
 from sfiin.runtime import models
 from sfiin.runtime.backends.select import Choice, open_session
 from sfiin.runtime.backends.session import Session
+from sfiin.runtime.commands.scene_options import SceneOptions
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError, SceneError
 from sfiin.runtime.scenes.names import named
-from sfiin.runtime.scenes.pipeline import Form
 from sfiin.runtime.scenes.product import Compression, Kind
+from sfiin.runtime.station.run_report import RunReport
 from sfiin.runtime.station.runner import Job, Settings, Station
 
 Name = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
+
+Method = Literal["brovey", "gs", "gsa", "sfim", "mtf-glp-hpm"]
+
+_OPTIONS = frozenset(field.name for field in fields(SceneOptions))
 
 _INTEGERS = (np.uint8, np.uint16, np.int16, np.uint32, np.int32)
 
@@ -55,11 +61,20 @@ class Report:
     document: Mapping[str, Any]
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Report:
-        """From the JSON document of a run."""
-        known = {field.name: document[field.name] for field in fields(cls) if field.name != "document"}
-        known |= {name: tuple(known[name]) for name in ("bands", "size", "notes")}
-        return cls(**known | {"output": Path(known["output"]), "document": document})
+    def of(cls, report: RunReport) -> Report:
+        """From the report of a station."""
+        return cls(
+            output=Path(report.output),
+            model=report.model,
+            bands=report.bands,
+            size=(report.size[0], report.size[1]),
+            tiles=report.tiles,
+            seconds=report.seconds,
+            nodata=report.nodata,
+            clipped=report.clipped,
+            notes=report.notes,
+            document=report.document(),
+        )
 
 
 class Model:
@@ -181,44 +196,49 @@ def sharpen_files(
     compress: Compression = "deflate",
     overviews: bool = False,
     gain: float = 1.0,
-    memory: int | None = None,
+    memory: int | str | None = None,
     coregister: bool | Literal["no", "shift", "local"] = "no",
     max_shift: float = 1.5,
+    search: int = 128,
+    require_alignment: bool = False,
+    bands: str | None = None,
+    method: Method | None = None,
     quicklook: bool = False,
     stac: bool = False,
     acquired: str | None = None,
     report: bool = False,
+    outliers: Literal["nodata", "refuse"] = "nodata",
+    require_signature: Name | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Sharpen a scene of files into a GeoTIFF, as `sfiin run` does it; keyword arguments are its options.
 
-    `ms` is one file, or one a band in the model's order; `memory` is in bytes. Raises InputError and its kinds for what
-    cannot be read, MismatchError for what does not belong together, AlignmentError, UnavailableError, and OutputError
-    for what exists or cannot be written; nothing is published then.
+    `ms` is one file, or one a band in the model's order; `memory` is in bytes, or as "2GiB". Raises InputError and its
+    kinds for what cannot be read, MismatchError for what does not belong together, AlignmentError, UnavailableError,
+    and OutputError for what exists or cannot be written; nothing is published then.
     """
-    several = [ms] if isinstance(ms, (str, os.PathLike)) else list(ms)
-    settings = Settings(
-        provider=provider,
-        threads=threads,
-        batch=batch,
-        overlap=overlap,
-        force=force,
-        form=Form(format, compress, overviews),
-        gain=gain,
-        memory=memory,
-        coregister="shift" if coregister is True else coregister or "no",
-        max_shift=max_shift,
-        quicklook=quicklook,
-        stac=stac,
-        acquired=acquired,
-        report=report,
-        existing="overwrite" if overwrite else "refuse",
+    given = {name: value for name, value in locals().items() if name in _OPTIONS}
+    options = SceneOptions(
+        **given
+        | {
+            "memory": None if memory is None else str(memory),
+            "coregister": "shift" if coregister is True else coregister or "no",
+            "require_signature": None if require_signature is None else Path(require_signature),
+        }
     )
+    several = [ms] if isinstance(ms, (str, os.PathLike)) else list(ms)
     found = [named(os.fspath(name)) for name in (pan, *several)]
     job = Job(found[0], tuple(found[1:]), Path(out), None if model is None else _model(model))
-    with Station(settings) as station:
+    with Station(_settings(options)) as station:
         return Report.of(station.run(job, progress))
+
+
+def _settings(options: SceneOptions) -> Settings:
+    try:
+        return options.settings()
+    except typer.BadParameter as error:
+        raise InputError(error.message) from None
 
 
 def _model(model: Name) -> Path:

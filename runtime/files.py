@@ -67,7 +67,9 @@ def write_fresh(path: Path, text: str) -> None:
         with suppress(FileNotFoundError):
             os.unlink(part, dir_fd=folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with os.fdopen(os.open(part, flags, 0o644, dir_fd=folder), "w", encoding="utf-8") as file:
+        descriptor = os.open(part, flags, 0o644, dir_fd=folder)
+        # A name in the text need not be UTF-8; escaped, it is valid JSON, too.
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -81,6 +83,18 @@ def write_fresh(path: Path, text: str) -> None:
         with suppress(OSError):
             os.unlink(part, dir_fd=folder)
         os.close(folder)
+
+
+def own_folder(path: Path, mode: int = 0o777) -> Path:
+    """A folder of ours where others may write: made where there is none. A link or a file in its place is moved
+    aside, and never followed. Raises OSError."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        path.rename(path.with_name(f"{path.name}.{secrets.token_hex(4)}"))
+    with suppress(FileExistsError):
+        path.mkdir(mode=mode)
+    if path.is_symlink() or not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is a link or a file where a folder is needed", str(path))
+    return path
 
 
 def read_small(path: Path, limit: int = 1 << 20) -> str:

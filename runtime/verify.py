@@ -110,7 +110,7 @@ def _model(path: Path) -> Verdict:
     return Verdict(str(path), "model", tuple(known), tuple(unknown))
 
 
-def _replayed(model: vouching.Model, precision: Precision) -> vouching.Replay:
+def _replayed(model: vouching.VouchedModel, precision: Precision) -> vouching.Replay:
     found, gate = vouching.replay(model), GATES[precision]
     if not found.within(gate):
         raise CheckFailedError(

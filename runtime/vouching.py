@@ -36,7 +36,7 @@ EXACT_BITS = 11
 
 
 @dataclass(frozen=True)
-class Model:
+class VouchedModel:
     """A model's bytes, as they were judged.
 
     `sha256` is of the whole file, `graph` the digest of its graph. `vouched`: whether the contract names that
@@ -82,7 +82,7 @@ class Replay:
         return f"relative L2 {self.relative_l2:.1e}, at most {self.peak_share:.1e} of the peak"
 
 
-def read(path: Path) -> Model:
+def read(path: Path) -> VouchedModel:
     """A model's bytes, with a graph that has the inputs and outputs of its contract.
 
     Raises InputError for what is no ONNX model, ContractError for one without a valid contract, MismatchError
@@ -97,7 +97,7 @@ def read(path: Path) -> Model:
     except ValueError:
         raise InputError(f"{path}: no ONNX model, or a damaged one") from None
     _require_fitting(signature, contract, path)
-    return Model(path, data, contract, signature, hashlib.sha256(data).hexdigest(), graph, external)
+    return VouchedModel(path, data, contract, signature, hashlib.sha256(data).hexdigest(), graph, external)
 
 
 def vouched_contract(path: Path) -> Contract:
@@ -107,7 +107,7 @@ def vouched_contract(path: Path) -> Contract:
     return found.contract
 
 
-def vouch(model: Model) -> str:
+def vouch(model: VouchedModel) -> str:
     """What is to be said of a model that may run, "" where its contract vouches for its bytes.
 
     Raises MismatchError for one that nothing vouches for, CheckFailedError for one that makes something else
@@ -138,7 +138,7 @@ def vouch(model: Model) -> str:
     return f"{model.path.name}: {why}, but it computes the same on its golden tiles ({found}); {remedy}"
 
 
-def replay(model: Model) -> Replay:
+def replay(model: VouchedModel) -> Replay:
     """Run a model's golden tiles through it in ONNX Runtime, in a process of its own.
 
     Raises MismatchError for a lowering that ONNX Runtime does not run, InputError or MismatchError for the
@@ -172,7 +172,7 @@ def replay(model: Model) -> Replay:
     return Replay(_number(found["relative_l2"]), _number(found["peak_share"]))
 
 
-def _of_tiles(model: Model) -> str:
+def _of_tiles(model: VouchedModel) -> str:
     """A word about golden tiles beside a model that are not its own; without any there is none."""
     tiles = golden.beside(model.path)
     if not tiles.exists():

@@ -22,7 +22,7 @@ OFFLINE = re.compile(
 )
 WITHOUT_TENSORRT = "TensorRT is not installed"
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("jetson")]
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,6 @@ DATA = (
 )
 FOREIGN = "raise SystemExit('a stranger was run')\n"
 
-pytestmark = pytest.mark.xdist_group("package")
-
 
 @dataclass(frozen=True)
 class Built:

@@ -143,7 +143,7 @@ class NativeSession:
                 self.close()
                 raise
 
-    def _compile(self, model: vouching.Model, threads: int) -> None:
+    def _compile(self, model: vouching.VouchedModel, threads: int) -> None:
         if self._contract.precision != "fp32":
             raise onnx_graph.UnknownGraphError(f"its precision is {self._contract.precision}")
         if model.external:

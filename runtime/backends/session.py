@@ -97,13 +97,13 @@ class OnnxSession:
         self._begin(found, provider, threads, vouching.vouch(found) if check else "")
 
     @classmethod
-    def of(cls, model: vouching.Model, provider: Provider = "cpu", threads: int = 0) -> OnnxSession:
+    def of(cls, model: vouching.VouchedModel, provider: Provider = "cpu", threads: int = 0) -> OnnxSession:
         """A session of a model that was read already, and is taken as it is."""
         session = cls.__new__(cls)
         session._begin(model, provider, threads, "")
         return session
 
-    def _begin(self, model: vouching.Model, provider: Provider, threads: int, note: str) -> None:
+    def _begin(self, model: vouching.VouchedModel, provider: Provider, threads: int, note: str) -> None:
         ort = import_onnxruntime()
         if model.contract.lowering == "dft" and _version(ort) < OLDEST_WITH_DFT:
             raise UnavailableError(

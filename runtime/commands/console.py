@@ -4,9 +4,10 @@ document."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 
 class Advance(Protocol):
@@ -21,6 +22,12 @@ def say(text: str, quiet: bool = False, flush: bool = False) -> None:
     """Print a line of results to stdout, unless quiet; `flush` shows it at once, also in a log."""
     if not quiet:
         print(text, flush=flush)
+
+
+def silence(stream: TextIO) -> None:
+    """Let what is still to be printed go nowhere, so that a reader that is gone is met once."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - a device, not a path
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -72,7 +72,7 @@ def _is_pickle(path: Path, head: bytes) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(("data.pkl", "archive_format")) for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
         return False
 
 
@@ -112,7 +112,7 @@ def _is_delivery(path: Path) -> bool:
 def _delivery(path: Path) -> dict[str, Any]:
     """A provider's delivery: what is PAN and MS, and which shipped model fits."""
     from sfiin.runtime.scenes.deliveries import find
-    from sfiin.runtime.station.runner import fitting
+    from sfiin.runtime.station.fitting import fitting
 
     found = find(path)
     try:

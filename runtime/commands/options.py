@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -188,7 +188,8 @@ Log = Annotated[
     ),
 ]
 
-Event = dict[str, Any]
+Existing = Literal["refuse", "overwrite", "version"]
+"""What is done about another product of the same name; `sfiin.runtime.station.done` has the same."""
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 

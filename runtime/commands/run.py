@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from sfiin.runtime.commands import options
 from sfiin.runtime.commands.console import print_json, say, tally
+from sfiin.runtime.commands.scene_options import SceneOptions, spread
 from sfiin.runtime.commands.signals import stopping
 
 if TYPE_CHECKING:
+    from sfiin.runtime.station.events import Event
+    from sfiin.runtime.station.run_report import Prediction, RunReport
     from sfiin.runtime.station.runner import Job, Settings
 
 
+@spread
 def run(
     *,
     pan: options.OnePan = None,
@@ -23,39 +26,15 @@ def run(
     scene: options.SceneFolder = None,
     output: options.OneOutput = None,
     jobs: options.Jobs = None,
-    model: options.Model = None,
-    provider: options.Provider = "auto",
-    threads: options.Threads = 0,
-    batch: options.Batch = 1,
-    overlap: options.Overlap = None,
-    force: options.Force = False,
-    kind: options.Format = "gtiff",
-    compress: options.Compress = "deflate",
-    overviews: options.Overviews = False,
-    gain: options.Gain = 1.0,
-    memory: options.Memory = None,
-    coregister: options.Coregister = "no",
-    max_shift: options.MaxShift = 1.5,
-    search: options.Search = 128,
-    require_alignment: options.RequireAlignment = False,
-    bands: options.Bands = None,
-    method: options.Method = None,
-    quicklook: options.Quicklook = False,
-    stac: options.Stac = False,
-    acquired: options.Acquired = None,
-    report: options.Report = False,
-    outliers: options.Outliers = "nodata",
+    chosen: SceneOptions,
     scene_timeout: options.SceneTimeout = None,
     worker_memory: options.WorkerMemory = None,
     dry_run: options.DryRun = False,
-    require_signature: options.RequireSignature = None,
-    overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
     """Sharpen a scene: PAN and MS become a GeoTIFF of the MS bands with PAN's pixels; or many, from a
     list."""
-    limit = options.parse_size(memory) if memory else None
     one = output is not None and (scene is not None or pan is not None)
     if jobs is None and (not one or (scene is not None and (pan or ms))):
         raise typer.BadParameter(
@@ -65,38 +44,14 @@ def run(
         raise typer.BadParameter(
             "the list names the files; leave out --pan, --ms, --output and --dry-run", param_hint="--jobs"
         )
-    from sfiin.runtime.scenes.pipeline import Form
-    from sfiin.runtime.station.runner import Settings
-
-    settings = Settings(
-        provider=provider,
-        threads=threads,
-        batch=batch,
-        overlap=overlap,
-        force=force,
-        form=Form(kind, compress, overviews),
-        gain=gain,
-        memory=limit,
-        coregister=coregister,
-        max_shift=max_shift,
-        search=search,
-        require_alignment=require_alignment,
-        bands=bands,
-        method=method,
-        quicklook=quicklook,
-        stac=stac,
-        acquired=acquired,
-        report=report,
-        existing="overwrite" if overwrite else "refuse",
-        refuse_outliers=outliers == "refuse",
-        signed_by=require_signature,
-    )
+    bounds = (scene_timeout, options.parse_size(worker_memory) if worker_memory else None)
+    settings = chosen.settings()
     if jobs is not None:
-        bounds = (scene_timeout, options.parse_size(worker_memory) if worker_memory else None)
-        _many(jobs, settings, model, bounds, quiet=quiet, as_json=as_json)
+        _many(jobs, settings, chosen.model, bounds, quiet=quiet, as_json=as_json)
         return
     assert output is not None
-    _one(_job(scene, pan, ms or [], output, model), settings, dry_run=dry_run, quiet=quiet, as_json=as_json)
+    job = _job(scene, pan, ms or [], output, chosen.model)
+    _one(job, settings, dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 
 def _job(scene: Path | None, pan: str | None, ms: list[str], output: Path, model: Path | None) -> Job:
@@ -114,23 +69,24 @@ def _job(scene: Path | None, pan: str | None, ms: list[str], output: Path, model
     return Job(found.pan, found.ms, output, model, None, found.bands, acquired)
 
 
-def _one(job: Any, settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:
+def _one(job: Job, settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:
+    from sfiin.runtime.station.run_report import Prediction
     from sfiin.runtime.station.runner import Station
 
     with Station(settings) as station:
         if dry_run:
-            document = station.predict(job)
+            found: RunReport | Prediction = station.predict(job)
         else:
             with tally("sharpening", quiet or as_json) as progress:
-                document = station.run(job, progress, stopping().is_set)
+                found = station.run(job, progress, stopping().is_set)
     if as_json:
-        print_json(document)
-    elif dry_run:
-        say(_prediction(document), quiet)
-    elif document["standing"] == "equal":
-        say(f"{document['output']}: is there already, of the same inputs, model and options", quiet)
+        print_json(found.document())
+    elif isinstance(found, Prediction):
+        say(predicted(found), quiet)
+    elif found.standing == "equal":
+        say(f"{found.output}: is there already, of the same inputs, model and options", quiet)
     else:
-        say(summary(document), quiet)
+        say(summary(found), quiet)
 
 
 def _many(
@@ -142,41 +98,41 @@ def _many(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from sfiin.runtime.station.isolation import Worker
+    from sfiin.runtime.station.isolation import WorkerProcess
     from sfiin.runtime.station.jobs import read, run_all
 
     listed, (timeout, memory) = read(jobs, model), bounds
-    setup = {"settings": asdict(settings), "model": None, "inbox": False, "memory": memory}
+    setup = {"settings": settings.document(), "model": None, "inbox": False, "memory": memory}
     stop = stopping()
-    with Worker(setup, timeout=timeout) as worker:
+    with WorkerProcess(setup, timeout=timeout) as worker:
         worker.start(stop)
         run_all(
             listed, lambda wanted: worker.ask(wanted, stop), lambda event: tell(event, quiet, as_json), stop
         )
 
 
-def tell(event: dict[str, Any], quiet: bool, as_json: bool) -> None:
+def tell(event: Event, quiet: bool, as_json: bool) -> None:
     """A line for each scene; as JSON, one document a line."""
     import json
 
-    if event["event"] in ("look", "begin"):
+    if event.event in ("look", "begin"):
         return
     if as_json:
-        shown = {key: value for key, value in event.items() if key not in ("traceback", "said")}
+        shown = event.with_(traceback=None, said=None).document()
         print(json.dumps(shown, ensure_ascii=False, allow_nan=False), flush=True)
         return
     texts = {
-        "failed": lambda: f"{event['output']}: failed: {event['error']}",
-        "done": lambda: summary(event["report"]),
-        "skipped": lambda: f"{event['output']}: is there already",
-        "given back": lambda: f"{event['scene']}: taken over from a process that is no more",
-        "incomplete": lambda: f"{event['scene']}: waits: {event['error']}",
-        "try again": lambda: f"{event['scene']}: {event['error']}; will be tried again",
-        "lost": lambda: f"{event['scene']}: another process has taken it over",
-        "waiting": lambda: f"waiting {event['seconds']:g} s: {event['error']}",
-        "end": lambda: f"{event['done']} of {event['count']} scenes sharpened, {event['failed']} failed",
+        "failed": f"{event.output}: failed: {event.error}",
+        "done": summary(event.report) if event.report else "",
+        "skipped": f"{event.output}: is there already",
+        "given back": f"{event.scene}: taken over from a process that is no more",
+        "incomplete": f"{event.scene}: waits: {event.error}",
+        "try again": f"{event.scene}: {event.error}; will be tried again",
+        "lost": f"{event.scene}: another process has taken it over",
+        "waiting": f"waiting {event.seconds or 0:g} s: {event.error}",
+        "end": f"{event.done} of {event.count} scenes sharpened, {event.failed} failed",
     }
-    say(printable(texts[event["event"]]()), quiet, flush=True)
+    say(printable(texts[event.event]), quiet, flush=True)
 
 
 def printable(text: str) -> str:
@@ -187,38 +143,38 @@ def printable(text: str) -> str:
     )
 
 
-def summary(it: dict[str, Any]) -> str:
+def summary(report: RunReport) -> str:
     """What a run did, for people."""
     from sfiin.runtime.station.budget import in_mib
 
-    clipped = ", ".join(f"{name} {count}" for name, count in it["clipped"].items() if count)
+    clipped = ", ".join(f"{name} {count}" for name, count in report.clipped.items() if count)
     lines = [
-        f"{it['output']}: {it['pixels'] / 1e6:.2f} MP with {Path(it['model']).name} in {it['seconds']:.1f} s "
-        f"({it['megapixels_per_second']:.2f} MP/s), at most {in_mib(it['memory']['peak'])}",
-        f"  {it['tiles']} tiles, {it['nodata']} pixels without data, clipped values: {clipped or 'none'}",
+        f"{report.output}: {report.pixels / 1e6:.2f} MP with {Path(report.model).name} in {report.seconds:.1f} s "
+        f"({report.megapixels_per_second:.2f} MP/s), at most {in_mib(report.memory.peak or 0)}",
+        f"  {report.tiles} tiles, {report.nodata} pixels without data, clipped values: {clipped or 'none'}",
     ]
     seams = [
-        f"  seams show between {found['axis']} of tiles: steps there are {found['ratio']:.2f} times those elsewhere"
-        for found in it.get("seams", ())
-        if found["shows"]
+        f"  seams show between {found.axis} of tiles: steps there are {found.ratio:.2f} times those elsewhere"
+        for found in report.seams or ()
+        if found.shows
     ]
-    return "\n".join([*lines, *seams, *(f"  {note}" for note in it["notes"])])
+    return "\n".join([*lines, *seams, *(f"  {note}" for note in report.notes)])
 
 
-def _prediction(it: dict[str, Any]) -> str:
+def predicted(found: Prediction) -> str:
+    """What a run would take, for people."""
     from sfiin.runtime.station.budget import in_mib
 
-    (height, width), disk = it["size"], in_mib(it["product_bytes_at_most"])
-    total, base, buffers, cache = (
-        in_mib(it["memory"][name]) for name in ("total", "base", "buffers", "cache")
-    )
+    (height, width), memory = found.size, found.memory
     lines = [
-        f"{it['output']}: {height} x {width} pixels with {Path(it['model']).name}, {it['tiles']} tiles, not written",
-        f"  about {_duration(it['seconds'])}; memory at most {total} ({base} Python and model, {buffers} rows of "
-        f"tiles, {cache} GDAL, the rest for what is not counted)",
-        f"  disk: the product, up to {disk}, and as much again until it is complete",
+        f"{found.output}: {height} x {width} pixels with {Path(found.model).name}, {found.tiles} tiles, "
+        "not written",
+        f"  about {_duration(found.seconds)}; memory at most {in_mib(memory.total)} ({in_mib(memory.base)} Python "
+        f"and model, {in_mib(memory.buffers)} rows of tiles, {in_mib(memory.cache)} GDAL, the rest for what is not "
+        "counted)",
+        f"  disk: the product, up to {in_mib(found.product_bytes_at_most)}, and as much again until it is complete",
     ]
-    return "\n".join([*lines, *(f"  {note}" for note in it["notes"])])
+    return "\n".join([*lines, *(f"  {note}" for note in found.notes)])
 
 
 def _duration(seconds: float) -> str:

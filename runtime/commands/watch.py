@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -11,38 +10,20 @@ from typing import Annotated
 import typer
 
 from sfiin.runtime.commands import options
+from sfiin.runtime.commands.console import silence
 from sfiin.runtime.commands.run import tell
+from sfiin.runtime.commands.scene_options import SceneOptions, spread
 from sfiin.runtime.commands.signals import stopping
 
 
+@spread
 def watch(
     *,
     inbox: Annotated[
         Path, typer.Argument(metavar="INBOX", help="A folder into which scenes come, a folder each.")
     ],
     outbox: Annotated[Path, typer.Argument(metavar="OUTBOX", help="A folder for the products.")],
-    model: options.Model = None,
-    provider: options.Provider = "auto",
-    threads: options.Threads = 0,
-    batch: options.Batch = 1,
-    overlap: options.Overlap = None,
-    force: options.Force = False,
-    kind: options.Format = "gtiff",
-    compress: options.Compress = "deflate",
-    overviews: options.Overviews = False,
-    gain: options.Gain = 1.0,
-    memory: options.Memory = None,
-    coregister: options.Coregister = "no",
-    max_shift: options.MaxShift = 1.5,
-    search: options.Search = 128,
-    require_alignment: options.RequireAlignment = False,
-    bands: options.Bands = None,
-    method: options.Method = None,
-    quicklook: options.Quicklook = False,
-    stac: options.Stac = False,
-    acquired: options.Acquired = None,
-    report: options.Report = False,
-    overwrite: options.Overwrite = False,
+    chosen: SceneOptions,
     settle: Annotated[
         float,
         typer.Option(
@@ -53,7 +34,6 @@ def watch(
         float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look for new scenes.")
     ] = 5.0,
     once: Annotated[bool, typer.Option("--once", help="Do what is there, and end.")] = False,
-    outliers: options.Outliers = "nodata",
     scene_timeout: options.SceneTimeout = None,
     worker_memory: options.WorkerMemory = None,
     trust_inbox: Annotated[
@@ -77,44 +57,21 @@ def watch(
 ) -> None:
     """Sharpen scenes as they arrive in a folder, until told to stop; bad ones are set aside with their
     error."""
-    limit = options.parse_size(memory) if memory else None
+    settings = chosen.settings(otherwise="version")
     from sfiin.runtime.backends.triton_client import is_address
-    from sfiin.runtime.scenes.pipeline import Form
+    from sfiin.runtime.station.events import Event
     from sfiin.runtime.station.inbox import Inbox
-    from sfiin.runtime.station.isolation import LostError, Worker
+    from sfiin.runtime.station.isolation import LostError, WorkerProcess
     from sfiin.runtime.station.log import Log
     from sfiin.runtime.station.metrics import exporter
-    from sfiin.runtime.station.runner import Settings
     from sfiin.runtime.station.service import Service
 
-    settings = Settings(
-        provider=provider,
-        threads=threads,
-        batch=batch,
-        overlap=overlap,
-        force=force,
-        form=Form(kind, compress, overviews),
-        gain=gain,
-        memory=limit,
-        coregister=coregister,
-        max_shift=max_shift,
-        search=search,
-        require_alignment=require_alignment,
-        bands=bands,
-        method=method,
-        quicklook=quicklook,
-        stac=stac,
-        acquired=acquired,
-        report=report,
-        existing="overwrite" if overwrite else "version",
-        refuse_outliers=outliers == "refuse",
-    )
     for stream in (sys.stdout, sys.stderr):
         # The name of a folder that somebody uploads need not be text.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    box, stop = Inbox(inbox, outbox, settle), stopping()
+    model, box, stop = chosen.model, Inbox(inbox, outbox, settle), stopping()
     setup = {
-        "settings": dataclasses.asdict(settings),
+        "settings": settings.document(),
         "model": None if model is None else str(model if is_address(model) else model.absolute()),
         "inbox": not trust_inbox,
         "memory": options.parse_size(worker_memory) if worker_memory else None,
@@ -123,13 +80,16 @@ def watch(
         log_file = stack.enter_context(Log(log))
         exported = stack.enter_context(exporter(metrics))
         worker = stack.enter_context(
-            Worker(setup, inherit=lambda: box.claim.descriptor, timeout=scene_timeout)
+            WorkerProcess(setup, inherit=lambda: box.claim.descriptor, timeout=scene_timeout)
         )
 
-        def told(event: options.Event) -> None:
+        def told(event: Event) -> None:
             log_file.write(event)
             exported.count(event)
-            tell(event, quiet, as_json)
+            try:
+                tell(event, quiet, as_json)
+            except OSError:  # whoever read it is gone, or its disk is full; the work goes on
+                silence(sys.stdout)
 
         with suppress(OSError):  # the service waits for an inbox that cannot be used
             box.claim.hold()

@@ -29,13 +29,14 @@ from sfiin.runtime.scenes import beside, identity, saturation
 from sfiin.runtime.scenes.concurrency import Behind, ahead
 from sfiin.runtime.scenes.identity import Identity
 from sfiin.runtime.scenes.journal import Arrays, Journal, journal
+from sfiin.runtime.scenes.names import title
 from sfiin.runtime.scenes.product import Compression, Kind, creation_options, finish
 from sfiin.runtime.scenes.scene import Scene, open_raster
 from sfiin.runtime.scenes.tiles import TilePlan, plan
 
 Progress = Callable[[int, int], None]
 
-Publish = Callable[[Path, "Report"], None]
+Publish = Callable[[Path, "Sharpened"], None]
 """Told of a complete product under its hidden name, just before it appears; what it raises keeps it from
 that."""
 
@@ -56,7 +57,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Report:
+class Sharpened:
     """What sharpening did: `pixels` of the product per band, of which `nodata` lack data; wall-clock
     `seconds`.
 
@@ -87,7 +88,7 @@ def sharpen(
     about: Mapping[str, Any] | None = None,
     publish: Publish | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Report:
+) -> Sharpened:
     """Fuse a scene into a GeoTIFF of MS' data type on PAN's grid; `out` appears only when it is complete, and
     what lies beside it of an older product goes (`sfiin.runtime.scenes.beside`).
 
@@ -117,6 +118,7 @@ def sharpen(
     told = _about(session, scene, tiles, batch) | {"files": inputs.digests, "more": dict(about or {})}
     with journal(out, told) as book:
         done = book.rows
+        scene = scene.sifted(wholly=bool(done))
         level = saturation.levels(scene)
         product = _Product(scene, book.part, level, form, _tags(session))
         with Behind(ROWS_BEHIND) as behind:
@@ -135,7 +137,7 @@ def sharpen(
         )
         seconds = time.perf_counter() - began
         pixels = scene.height * scene.width
-        report = Report(len(tiles), pixels, product.nodata, product.clipped, seconds, done, notes)
+        report = Sharpened(len(tiles), pixels, product.nodata, product.clipped, seconds, done, notes)
         _require_range(report, scene)
         inputs.check()
         if publish:
@@ -144,7 +146,7 @@ def sharpen(
     return report
 
 
-def _require_range(report: Report, scene: Scene) -> None:
+def _require_range(report: Sharpened, scene: Scene) -> None:
     """Raise MismatchError where the product's type could not hold most of its values."""
     valid = (report.pixels - report.nodata) * len(scene.bands)
     clipped = sum(report.clipped.values())
@@ -160,6 +162,8 @@ def _about(session: Session, scene: Scene, tiles: TilePlan, batch: int) -> dict[
     return {
         "gain": scene.gain,
         "ms": scene.placement,
+        "bands": [[title(file.name), index] for file, index in scene.ms_bands],
+        "nodata": repr(scene.nodata),
         "model": session.contract.to_json(),
         "bytes": getattr(session, "sha256", ""),
         "session": type(session).__qualname__,

@@ -32,6 +32,12 @@ def open_raster(path: Name, mode: str = "r", **profile: Any) -> Iterator[Any]:
     """
     if "\0" in str(path):
         raise SceneError(f"{str(path)!r}: a name with a null byte, which no file has")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise SceneError(
+            f"{str(path)!a}: a name that is not UTF-8, which GDAL cannot open; rename it"
+        ) from None
     policy = access.current() if mode == "r" else None
     if mode == "r":
         _require_file(path)

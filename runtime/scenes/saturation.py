@@ -34,10 +34,10 @@ def levels(scene: Scene) -> NDArray[np.float64]:
 
     All of MS is read once. Raises SceneError for a damaged file.
     """
-    return np.array([_level(file, index) for file, index in scene.ms_bands])
+    return np.array([_level(file, index, scene.brightest) for file, index in scene.ms_bands])
 
 
-def _level(file: Any, index: int) -> float:
+def _level(file: Any, index: int, brightest: float) -> float:
     kind = np.dtype(file.dtypes[index - 1])
     if kind.kind not in "ui":
         return np.inf
@@ -53,6 +53,7 @@ def _level(file: Any, index: int) -> float:
                 f"{title(file.name)}: damaged or cut short ({reason(error)}); fetch it again"
             ) from error
         values = values if nodata is None else values[values != nodata]
+        values = values[values <= brightest]
         if not values.size:
             continue
         most = int(values.max())

@@ -50,6 +50,7 @@ _REFLECTANCE = 1.5  # the largest value of floats that are taken for reflectance
 _EXCESS = 2.0  # how often the sensor's peak may be exceeded
 _ZEROS = 0.01  # the share of zeros from which on they are mentioned
 _SAMPLES, _SAMPLE_SIDE = 4, 128  # windows per axis, pixels
+_SEARCHED = 4 << 20  # bytes at once
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -103,9 +104,26 @@ class _Layer:
     def load(self, window: Window) -> tuple[Image, Mask]:
         """Pixels in DN, and where each is valid, both (bands, height, width)."""
         image, valid = self.load_raw(window)
-        if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
+        if self.outliers.possible:
             self.outliers.sift(image, valid, int(window.row_off), int(window.col_off), self.file.name)
         return image, valid
+
+    def search(self) -> None:
+        """Look in all of the file for values that no sensor delivers. Raises SceneError as `load`."""
+        if not self.outliers.possible:
+            return
+        high = self.file.block_shapes[0][0]
+        line = self.file.width * len(self.bands) * np.dtype(self.dtypes[0]).itemsize
+        lines = max(1, _SEARCHED // (line * high)) * high
+        for top in range(0, self.file.height, lines):
+            window = Window(0, top, self.file.width, min(lines, self.file.height - top))
+            try:
+                values = self.file.read(self.bands, window=window)
+            except RasterioIOError as error:
+                raise _damaged(self.file, error) from error
+            ends = np.array([values.min(), values.max()], np.float32) * np.float32(self.gain)
+            if not self.outliers.is_light(ends).all():  # as it is for a NaN
+                self.load(window)
 
     def load_raw(self, window: Window) -> tuple[Image, Mask]:
         """The same, with what no sensor delivers."""
@@ -118,9 +136,7 @@ class _Layer:
             for alpha in self.alphas:
                 valid &= self.file.read(alpha, window=window) > 0
         except RasterioIOError as error:
-            raise SceneError(
-                f"{self.file.name}: damaged or cut short ({reason(error)}); fetch it again"
-            ) from error
+            raise _damaged(self.file, error) from error
         if self.gain != 1:
             with np.errstate(over="ignore"):
                 image = image * np.float32(self.gain)
@@ -254,6 +270,30 @@ class Scene:
         return tuple(note for layer in layers for note in layer.outliers.notes(title(layer.file.name)))
 
     @property
+    def brightest(self) -> float:
+        """The largest of MS' numbers that a sensor delivers."""
+        return min(layer.outliers.high for layer in self._ms.layers) / self.gain
+
+    def sifted(self, *, wholly: bool = False) -> Scene:
+        """The same scene, whose product can mark what no sensor delivers, where its files hold such values.
+
+        They are looked for in all of the files where there is no nodata value yet, or `wholly`, so that `found`
+        knows them all. Raises SceneError for a damaged file, or for such values where they are refused.
+        """
+        if self.nodata is not None and not wholly:
+            return self
+        layers = [layer for raster in (self._pan, self._ms) for layer in raster.layers]
+        for layer in layers:
+            layer.search()
+        met = [layer.outliers.extreme for layer in layers if layer.outliers.count]
+        if self.nodata is not None or not met:
+            return self
+        numbers = sorted((round(value / self.gain) for value in met), key=abs)
+        top = self.limits[1]
+        fits = [number for number in numbers if _fits(number, self.dtype) and number <= top]
+        return dataclasses.replace(self, nodata=float(fits[-1] if fits else 0))
+
+    @property
     def parts(self) -> list[str]:
         """The names of all files that GDAL reads for the scene, with what lies beside them."""
         layers = [layer for raster in (self._pan, self._ms) for layer in raster.layers]
@@ -384,7 +424,7 @@ def open_scene(
     `stated` is what a vendor's metadata say in the files' place. With `any_ratio`, MS of another ratio than the
     sensor's is brought to it by resampling
     (`sfiin.runtime.scenes.bands`). `gain` is how many DN make one of the files' numbers: 1 for files that hold
-    DN, the DN of reflectance 1 for reflectance. Of floats, values that no sensor delivers are no data, or an
+    DN, the DN of reflectance 1 for reflectance. Values that no sensor delivers are no data, or an
     error with `refuse_outliers` (`sfiin.runtime.scenes.outliers`); a row of blocks must fit into `memory` bytes.
 
     Raises SceneError when a file cannot be used or the two cannot be aligned, MismatchError when they are not
@@ -399,14 +439,15 @@ def open_scene(
         for file in (pan_file, *files):
             limits.check_file(file, memory)
 
-        def sifted() -> Outliers:
-            return Outliers.of(sensor.peak, refuse_outliers)
+        def outliers(file: Any) -> Outliers:
+            kind = file.dtypes[0]
+            return Outliers.of(sensor.peak, refuse_outliers, np.float32 if "complex" in kind else kind, gain)
 
-        pan_layer = _Layer.of(pan_file, bands.images(pan_file, 1), gain, sifted(), 1)
+        pan_layer = _Layer.of(pan_file, bands.images(pan_file, 1), gain, outliers(pan_file), 1)
         _check_pan(pan_layer, files)
         choice = bands.choose(bands.look(files, stated), sensor.bands, chosen)
         ms_layers = [
-            _Layer.of(file, [band.index for band in group], gain, sifted())
+            _Layer.of(file, [band.index for band in group], gain, outliers(file))
             for file, group in itertools.groupby(choice.bands, key=lambda band: band.file)
         ]
         _check_kinds([pan_layer, *ms_layers])
@@ -447,7 +488,7 @@ def _check_kinds(layers: Sequence[_Layer]) -> None:
 
 def _check_scale(layer: _Layer, values: Image, sensor: SensorProfile) -> None:
     name = layer.file.name
-    likely = values[(values >= layer.outliers.low) & (values <= layer.outliers.high)]
+    likely = values[layer.outliers.is_light(values)]
     most = float(likely.max()) if likely.size else 0.0
     fractions = np.dtype(layer.dtypes[0]).kind == "f" or layer.gain != 1
     if fractions and likely.size and most <= _REFLECTANCE < sensor.scale:
@@ -455,8 +496,9 @@ def _check_scale(layer: _Layer, values: Image, sensor: SensorProfile) -> None:
             f"scale: {name} holds fractions up to {most:.3g} (reflectance?), the model wants digital "
             f"numbers up to {sensor.peak}; give the product in digital numbers, or --gain, how many make 1"
         )
-    # A few hot pixels do not make another sensor.
-    bright = float(np.percentile(values, 99))
+    # A few hot pixels do not make another sensor, nor do many that say of themselves that they are no data.
+    values = values[values < layer.outliers.fill]
+    bright = float(np.percentile(values, 99)) if values.size else 0.0
     if bright > _EXCESS * sensor.peak:
         raise MismatchError(
             f"bits: {name} holds values around {bright:.0f}, the model wants {sensor.bits} bits "
@@ -563,6 +605,10 @@ def _fits(value: float, dtype: np.dtype[Any]) -> bool:
     if dtype.kind == "f":
         return not math.isfinite(value) or abs(value) <= np.finfo(dtype).max
     return float(value).is_integer() and bool(np.iinfo(dtype).min <= value <= np.iinfo(dtype).max)
+
+
+def _damaged(file: Any, error: BaseException) -> SceneError:
+    return SceneError(f"{file.name}: damaged or cut short ({reason(error)}); fetch it again")
 
 
 # --- pixels ---

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sfiin.runtime.files import read_small, write_fresh
+from sfiin.runtime.files import own_folder, read_small, write_fresh
 
 MOST, MOST_INTERRUPTED = 3, 10
 
@@ -84,5 +84,5 @@ class Attempts:
         return self._folder / f"{hashlib.sha256(os.fsencode(scene)).hexdigest()[:32]}.json"
 
     def _write(self, scene: str, count: Count) -> None:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        own_folder(self._folder, 0o700)
         write_fresh(self._path(scene), json.dumps(asdict(count)))

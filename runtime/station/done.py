@@ -18,16 +18,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 import sfiin
-from sfiin.runtime.errors import OutputError
+from sfiin.runtime.errors import InputError, OutputError
 from sfiin.runtime.files import read_small, sha256, write_fresh
+from sfiin.runtime.scenes import beside
 from sfiin.runtime.scenes.identity import Input
+from sfiin.runtime.station.run_report import RunReport
 
 Existing = Literal["refuse", "overwrite", "version"]
 """What is done about another product of the same name."""
@@ -60,13 +63,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Standing:
-    """What was found at `output`; `missing` are companions to make, `document` the report of the run that
-    made it."""
+    """What was found at `output`; `missing` are companions to make, `report` is of the run that made it, where
+    that is "equal" or "unfinished"."""
 
     output: Path
     state: Literal["absent", "unfinished", "equal", "other"]
     missing: tuple[str, ...] = ()
-    document: dict[str, Any] = field(default_factory=dict)
+    report: RunReport | None = None
     why: str = ""
 
 
@@ -89,7 +92,7 @@ def find(output: Path, run: Run, wanted: Mapping[str, bool], existing: Existing 
     for number in count(1):
         place = output if number == 1 else output.with_name(f"{output.stem}.{number}{output.suffix}")
         found = look(place, run, wanted)
-        if found.state == "other" and existing == "version":
+        if existing == "version" and (found.state == "other" or _is_taken(place)):
             continue
         if found.state == "other" and existing == "refuse":
             raise OutputError(
@@ -101,25 +104,29 @@ def find(output: Path, run: Run, wanted: Mapping[str, bool], existing: Existing 
 
 def look(output: Path, run: Run, wanted: Mapping[str, bool]) -> Standing:
     """What is there under one name. Raises OutputError for what cannot be read."""
-    beside = companions(output, wanted)
+    places = companions(output, wanted)
     try:
-        if not output.exists():
-            taken = next((path for path in beside.values() if path.exists()), None)
-            return Standing(output, "absent") if taken is None else Standing(output, "other", why=str(taken))
-        digest = _Lazy(output)
         document = _read(path_of(output))
-        if _is_of(document, run, digest):
-            missing = tuple(name for name, path in beside.items() if not path.exists())
-            return Standing(output, "equal", missing, document.get("report", {}))
-        draft = _read(_draft(output))
-        if _is_of(draft, run, digest):
-            return Standing(output, "unfinished", tuple(beside), draft.get("report", {}))
+        if not output.exists():
+            taken = [path for path in places.values() if os.path.lexists(path)]
+            if os.path.lexists(path_of(output)) and "run" not in document:
+                taken.append(path_of(output))  # no document of ours: it belongs to something else
+            return Standing(output, "other", why=str(taken[0])) if taken else Standing(output, "absent")
+        digest = _Lazy(output)
+        if report := _report(document, run, digest):
+            missing = tuple(name for name, path in places.items() if not os.path.lexists(path))
+            changed = _changed(document, {name: path for name, path in places.items() if name not in missing})
+            if changed is not None:
+                return Standing(output, "other", why=str(changed))
+            return Standing(output, "equal", missing, report)
+        if report := _report(_read(_draft(output)), run, digest):
+            return Standing(output, "unfinished", tuple(places), report)
     except OSError as error:
         raise OutputError(f"{output}: cannot be read ({error.strerror}); check the disk") from error
     return Standing(output, "other", why=str(output))
 
 
-def draft(output: Path, part: Path, run: Run, document: Mapping[str, Any]) -> None:
+def draft(output: Path, part: Path, run: Run, report: RunReport) -> None:
     """Write down what is about to be published: `part`, as `output`. Raises OSError."""
     content = {
         "sfiin": sfiin.__version__,
@@ -128,29 +135,50 @@ def draft(output: Path, part: Path, run: Run, document: Mapping[str, Any]) -> No
         "model": asdict(run.model),
         "options": dict(run.options),
         "product": _entry(part) | {"name": output.name},
-        "report": dict(document),
+        "report": report.document(),
     }
     path_of(output).unlink(missing_ok=True)  # of what is replaced
     write_fresh(_draft(output), json.dumps(content))
 
 
-def finish(output: Path, run: Run, wanted: Mapping[str, bool], document: Mapping[str, Any]) -> None:
+def finish(output: Path, run: Run, wanted: Mapping[str, bool], report: RunReport) -> None:
     """Write the document, now that all is there. Raises OutputError."""
     try:
         known = _read(_draft(output)) or _read(path_of(output))
-        beside = {name: _entry(path) for name, path in companions(output, wanted).items()}
+        made = {name: _entry(path) for name, path in companions(output, wanted).items()}
         kept = {
             name: entry
             for name, entry in known.get("companions", {}).items()
-            if name not in beside and (output.parent / entry["name"]).is_file()
+            if name not in made
+            and isinstance(entry, dict)
+            and (output.parent / str(entry.get("name"))).is_file()
         }
-        known |= {"run": run.key, "companions": kept | beside, "report": dict(document)}
+        known |= {"run": run.key, "companions": kept | made, "report": report.document()}
         write_fresh(path_of(output), json.dumps(known, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         _draft(output).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
             f"{path_of(output)}: cannot be written ({error.strerror}); check the disk"
         ) from error
+
+
+def _is_taken(output: Path) -> bool:
+    """Whether something beside a free name would become a part of the product, or is in the way of its work."""
+    if output.exists():
+        return False
+    folder = output.with_name(f".{output.name}.sfiin")
+    return bool(beside.parts(output)) or folder.is_symlink() or (folder.exists() and not folder.is_dir())
+
+
+def _changed(document: Mapping[str, Any], there: Mapping[str, Path]) -> Path | None:
+    """A companion that is not what was written."""
+    for name, path in there.items():
+        entry = document.get("companions", {}).get(name)
+        if entry is None:
+            continue
+        if path.is_symlink() or not path.is_file() or entry != _entry(path):
+            return path
+    return None
 
 
 class _Lazy:
@@ -164,12 +192,17 @@ class _Lazy:
         return self._digest
 
 
-def _is_of(document: Mapping[str, Any], run: Run, digest: _Lazy) -> bool:
-    """Whether a document is of this run and tells the truth about the product."""
+def _report(document: Mapping[str, Any], run: Run, digest: _Lazy) -> RunReport | None:
+    """The report of a document that is of this run and tells the truth about the product, else None."""
     product = document.get("product")
-    return (
-        document.get("run") == run.key and isinstance(product, dict) and product.get("sha256") == str(digest)
-    )
+    if document.get("run") != run.key or not isinstance(product, dict):
+        return None
+    if product.get("sha256") != str(digest):
+        return None
+    try:
+        return RunReport.of(document.get("report"))
+    except InputError:
+        return None  # another version's, or damaged: what cannot be read vouches for nothing
 
 
 def _entry(path: Path) -> dict[str, Any]:
@@ -190,4 +223,6 @@ def _read(path: Path) -> dict[str, Any]:
         if error.errno in _NO_DOCUMENT:
             return {}
         raise
-    return found if isinstance(found, dict) else {}
+    parts = ("product", "companions", "report")
+    is_document = isinstance(found, dict) and all(isinstance(found.get(part, {}), dict) for part in parts)
+    return found if is_document else {}

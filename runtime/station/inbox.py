@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -26,12 +27,16 @@ from itertools import islice
 from pathlib import Path
 
 from sfiin.runtime.errors import InputError, OutputError
-from sfiin.runtime.files import write_fresh
+from sfiin.runtime.files import own_folder, write_fresh
 from sfiin.runtime.scenes.access import MOST_DEPTH, MOST_FILES
 from sfiin.runtime.station import claims
 
 READY = "READY"
 DONE, FAILED = ".done", ".failed"
+
+_OF_ONE_FOLDER = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EXDEV)
+
+_LONGEST = 255  # bytes of a name
 
 Signature = tuple[tuple[str, int, int], ...]
 """Name, bytes and time of change of each file."""
@@ -40,12 +45,14 @@ Signature = tuple[tuple[str, int, int], ...]
 @dataclass
 class Seen:
     """What this process saw of a scene: its files, since when they are so, and whether they were found
-    complete."""
+    complete; `error` says why it cannot be read or taken, and `told` whether anybody was told."""
 
     files: Signature
     since: float
     ready: bool
     complete: bool | None = None
+    error: str = ""
+    told: bool = False
 
 
 class Inbox:
@@ -64,6 +71,11 @@ class Inbox:
             raise InputError(f"{folder}: no such folder to watch")
         if not outbox.is_dir():
             raise OutputError(f"{outbox}: no such folder to write to; create it first")
+        inside = _within(outbox.resolve(), folder.resolve())
+        if inside is not None and not inside.startswith("."):
+            raise OutputError(
+                f"{outbox}: lies in the inbox, where it would be taken for a scene; give a folder outside of it"
+            )
         self.folder, self.outbox = folder, outbox
         self.settle, self._clock = settle, clock
         self.claim = claims.Claim(folder)
@@ -89,13 +101,17 @@ class Inbox:
                 if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
             ]
         for entry in folders:
-            with suppress(OSError):  # it may have been taken meanwhile
+            before = self._seen.get(entry.name)
+            try:
                 files = _signature(entry.path)
-                before = self._seen.get(entry.name)
-                if before is not None and before.files == files:
-                    found[entry.name] = before
-                else:
-                    found[entry.name] = Seen(files, now, any(name == READY for name, _, _ in files))
+            except PermissionError as error:
+                seen = Seen((), now, False, False, f"cannot be read ({error.strerror})")
+            except OSError:  # it may have been taken meanwhile
+                continue
+            else:
+                seen = Seen(files, now, any(name == READY for name, _, _ in files))
+            same = before is not None and (before.files, before.ready) == (seen.files, seen.ready)
+            found[entry.name] = before if before is not None and same else seen
         self._seen = found
         return found
 
@@ -108,8 +124,8 @@ class Inbox:
         return seen.ready or self._clock() - seen.since >= self.settle
 
     def take(self, name: str) -> Path | None:
-        """A scene's folder, which is now this process's; None where another one was faster. Raises OSError
-        where the inbox cannot be written."""
+        """A scene's folder, which is now this process's; None where another one was faster, or where it cannot be
+        moved, which `look_at` says then. Raises OSError where the inbox cannot be written."""
         self.claim.hold()
         taken = self.claim.folder / name
         try:
@@ -118,14 +134,32 @@ class Inbox:
             if not self.folder.is_dir():
                 raise
             return None
+        except OSError as error:
+            # Of another user, or a mount: that folder's own matter, if others can be moved.
+            if error.errno not in _OF_ONE_FOLDER or not self._can_move():
+                raise
+            if name in self._seen:
+                self._seen[name].error = f"cannot be moved ({error.strerror})"
+            return None
         if taken.is_symlink() or not taken.is_dir():
             taken.unlink()  # it was exchanged for a link meanwhile; what that leads to is nobody's scene
             return None
         return taken
 
+    def _can_move(self) -> bool:
+        probe = self.folder / f".probe-{secrets.token_hex(4)}"
+        moved = self.claim.folder / probe.name
+        try:
+            probe.mkdir()
+            probe.rename(moved)
+            moved.rmdir()
+        except OSError:
+            return False
+        return True
+
     def end(self, taken: Path, error: str | None = None) -> None:
         """Put a scene where it ends: `.done`, or `.failed` with its error. Raises OSError."""
-        where = self._own_folder(DONE if error is None else FAILED)
+        where = own_folder(self.folder / (DONE if error is None else FAILED))
         if error is not None:
             write_fresh(taken / "error.txt", error + "\n")
         _rename(taken, where / taken.name)
@@ -158,15 +192,12 @@ class Inbox:
         with suppress(OSError):
             self.claim.leave()
 
-    def _own_folder(self, name: str) -> Path:
-        folder = self.folder / name
-        with suppress(FileExistsError):
-            folder.mkdir()
-        if folder.is_symlink() or not folder.is_dir():
-            raise NotADirectoryError(
-                errno.ENOTDIR, "is a link or a file where the station needs a folder", str(folder)
-            )
-        return folder
+
+def _within(path: Path, folder: Path) -> str | None:
+    """The first part of the way from a folder to what lies in it, None for what does not."""
+    if path == folder or not path.is_relative_to(folder):
+        return None
+    return path.relative_to(folder).parts[0]
 
 
 def _signature(folder: str) -> Signature:
@@ -199,4 +230,10 @@ def _rename(source: Path, target: Path) -> None:
             else:
                 return
         number += 1
-        free = target.with_name(f"{target.name}.{number}")
+        free = target.with_name(_numbered(target.name, number))
+
+
+def _numbered(name: str, number: int) -> str:
+    """`NAME.NUMBER`, shortened where a name cannot be as long."""
+    end = f".{number}"
+    return os.fsdecode(os.fsencode(name)[: _LONGEST - len(end)]) + end

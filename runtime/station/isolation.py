@@ -20,11 +20,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from threading import Event as Flag
 from threading import Thread
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from sfiin.runtime.errors import SfiinError
-
-Event = dict[str, Any]
+from sfiin.runtime.station.events import Event
 
 STALL = 1800.0
 """Seconds without a sign of progress after which a worker counts as hanging."""
@@ -51,7 +50,7 @@ class LostError(RefusedError):
     """A worker was lost while it was set up; another one may do better."""
 
 
-class Worker:
+class WorkerProcess:
     """One process for all scenes, replaced where it is lost. Close it, or use it as a context.
 
     `setup` is the worker's first line. `inherit` gives a file descriptor that lives as long as any worker
@@ -97,10 +96,10 @@ class Worker:
         assert self._process.stderr is not None
         self._said.follow(self._process.stderr)
         answer = self._ask(dict(self._setup), START, START, stop)
-        if answer["event"] == "refused":
-            raise RefusedError(answer["error"], answer["exit_code"])
-        if answer["event"] == "crashed":
-            raise LostError(f"the worker cannot be started: {answer['error']}", 1)
+        if answer.event == "refused":
+            raise RefusedError(answer.error or "", answer.exit_code or 1)
+        if answer.event == "crashed":
+            raise LostError(f"the worker cannot be started: {answer.error}", 1)
 
     def ask(
         self, request: Mapping[str, Any], stop: Flag | None = None, timeout: float | None = None
@@ -134,7 +133,7 @@ class Worker:
             self._replies.close()
         self._said.end()
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,19 +150,19 @@ class Worker:
         while True:
             answer = self._replies.next(_LOOK)
             now = time.monotonic()
-            if answer is None:
+            if answer == "ended":
                 return self._lost("ended")
-            if answer.get("event") == "progress":
+            if isinstance(answer, Event):
+                if answer.event != "progress":
+                    return answer
                 heard = now
-                self.peak = max(self.peak, int(answer.get("memory", 0)))
-            elif answer:
-                return answer
+                self.peak = max(self.peak, answer.memory or 0)
             if told is None and stop is not None and stop.is_set():
                 told = now
                 self._send({"stop": True})
             if told is not None and now - told > GRACE:
                 self._kill()
-                return {"event": "stopped", "error": "stopped before its row of tiles was done"}
+                return Event("stopped", error="stopped before its row of tiles was done")
             if timeout is not None and now - began > timeout:
                 return self._hangs(f"was not done within {timeout:g} s")
             if now - heard > stall:
@@ -181,7 +180,7 @@ class Worker:
 
     def _hangs(self, how: str) -> Event:
         self._kill()
-        return {"event": "crashed", "error": how, "said": self._said.text()}
+        return Event("crashed", error=how, said=self._said.text())
 
     def _lost(self, how: str) -> Event:
         process = self._process
@@ -196,7 +195,7 @@ class Worker:
         elif code:
             how = f"ended with exit code {code}"
         self._kill()
-        return {"event": "crashed", "error": f"its process {how}", "said": self._said.text()}
+        return Event("crashed", error=f"its process {how}", said=self._said.text())
 
     def _kill(self) -> None:
         if self._process is not None:
@@ -215,20 +214,19 @@ class _Lines:
         self._selector = selectors.DefaultSelector()
         self._selector.register(descriptor, selectors.EVENT_READ)
 
-    def next(self, wait: float) -> Event | None:
-        """The next one; {} where none came within `wait` seconds, None where none will come any more."""
+    def next(self, wait: float) -> Event | Literal["ended"] | None:
+        """The next one; None where none came within `wait` seconds, "ended" where none will come any more."""
         while b"\n" not in self._buffer:
             if self._descriptor is None:
-                return None
+                return "ended"
             if not self._selector.select(wait):
-                return {}
+                return None
             more = os.read(self._descriptor, 1 << 16)
             if not more:
-                return None
+                return "ended"
             self._buffer += more
         line, _, self._buffer = self._buffer.partition(b"\n")
-        found: Event = json.loads(line)
-        return found
+        return Event.of(json.loads(line))
 
     def close(self) -> None:
         if self._descriptor is not None:

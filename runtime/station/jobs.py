@@ -23,9 +23,9 @@ from sfiin.runtime.errors import InputError, OutputError, PartialError, StoppedE
 from sfiin.runtime.scenes.beside import check_name
 from sfiin.runtime.scenes.names import beside, is_local
 from sfiin.runtime.station.attempts import MOST
+from sfiin.runtime.station.events import Event, Tell
 from sfiin.runtime.station.runner import Job
 
-Event = dict[str, Any]
 Ask = Callable[[dict[str, Any]], Event]
 """Ask a worker (`sfiin.runtime.station.worker`) for a scene; what became of it."""
 
@@ -72,7 +72,7 @@ def read(path: Path, model: Path | None = None) -> list[Job]:
     return list(jobs.values())
 
 
-def run_all(jobs: Sequence[Job], ask: Ask, tell: Callable[[Event], None], stop: Flag | None = None) -> None:
+def run_all(jobs: Sequence[Job], ask: Ask, tell: Tell, stop: Flag | None = None) -> None:
     """Run all jobs; `tell` is told of each one's end, and of the end of all.
 
     What nobody foresaw, such as a crash, is tried `MOST` times. Raises PartialError when some failed,
@@ -81,14 +81,14 @@ def run_all(jobs: Sequence[Job], ask: Ask, tell: Callable[[Event], None], stop: 
     done = failed = 0
     for job in jobs:
         event = _tried(job, ask)
-        if event["event"] == "stopped" or (stop is not None and stop.is_set()):
+        if event.event == "stopped" or (stop is not None and stop.is_set()):
             raise StoppedError(
                 f"stopped; {done} of {len(jobs)} scenes are done, and what is done of the others is kept"
             )
         tell(event)
-        done += event["event"] in ("done", "skipped")
-        failed += event["event"] == "failed"
-    tell({"event": "end", "count": len(jobs), "done": done, "failed": failed})
+        done += event.event in ("done", "skipped")
+        failed += event.event == "failed"
+    tell(Event("end", count=len(jobs), done=done, failed=failed))
     require_all(failed, len(jobs))
 
 
@@ -106,14 +106,14 @@ def request(job: Job) -> dict[str, Any]:
 
 def _tried(job: Job, ask: Ask) -> Event:
     for number in range(1, MOST + 1):
-        event = ask(request(job)) | {"output": str(job.output)}
-        if event["event"] == "done" and event["report"].get("standing") == "equal":
-            return {"event": "skipped", "output": str(job.output)}
-        again = event["event"] == "crashed" or event.get("blame") == "unknown"
+        event = ask(request(job)).with_(output=str(job.output))
+        if event.report and event.report.standing == "equal":
+            return Event("skipped", output=str(job.output))
+        again = event.event == "crashed" or event.blame == "unknown"
         if not again or number == MOST:
             break
-    if event["event"] == "crashed":
-        event |= {"event": "failed", "kind": "Crash", "exit_code": 1}
+    if event.event == "crashed":
+        event = event.with_(event="failed", kind="Crash", exit_code=1)
     return event
 
 

@@ -6,9 +6,10 @@ import json
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from sfiin.runtime.errors import OutputError
+from sfiin.runtime.station.events import Event
 
 _LEVELS = {
     "failed": "error",
@@ -39,16 +40,16 @@ class Log:
                 raise OutputError(f"{path}: cannot be written ({error.strerror}); check the folder") from None
             self._own = True
 
-    def write(self, event: dict[str, Any]) -> None:
+    def write(self, event: Event) -> None:
         """Add a line. What cannot be written is left out: a full disk must not end the work."""
-        if self._file is None or event["event"] in _QUIET:
+        if self._file is None or event.event in _QUIET:
             return
         head = {
             "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-            "level": _LEVELS.get(event["event"], "info"),
+            "level": _LEVELS.get(event.event, "info"),
         }
         try:
-            self._file.write(json.dumps(head | event) + "\n")
+            self._file.write(json.dumps(head | event.document()) + "\n")
             self._file.flush()
         except OSError:
             return

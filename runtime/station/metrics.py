@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from sfiin.runtime.errors import InputError, OutputError, UnavailableError
 from sfiin.runtime.extras import missing
-
-Event = dict[str, Any]
+from sfiin.runtime.station.events import Event
+from sfiin.runtime.station.run_report import RunReport
 
 _SECONDS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
 _ENDS = {"done": "done", "failed": "failed", "skipped": "done"}
@@ -72,18 +72,18 @@ class Metrics:
 
     def count(self, event: Event) -> None:
         """Take note of an event, and rewrite the file."""
-        name = event["event"]
+        name = event.event
         if name in _ENDS:
             self._scenes.labels(_ENDS[name]).inc()
             self._since = None
-        if name == "done":
-            self._add(event["report"])
+        if name == "done" and event.report:
+            self._add(event.report)
         elif name == "try again":
             self._tries.inc()
         elif name == "waiting":
             self._waits.inc()
         elif name == "look":
-            self._look(int(event["waiting"]))
+            self._look(event.waiting or 0)
         if name in ("waiting", *_ENDS):
             self._trouble.set(name == "waiting")
         if self._path is not None:
@@ -92,12 +92,12 @@ class Metrics:
             except OSError:  # numbers must not end the work that they count
                 return
 
-    def _add(self, report: Event) -> None:
-        self._seconds.observe(report["seconds"])
-        self._pixels.inc(report["pixels"])
-        self._nodata.inc(report["nodata"])
-        self._memory.set(report["memory"]["peak"])
-        for band, count in report["clipped"].items():
+    def _add(self, report: RunReport) -> None:
+        self._seconds.observe(report.seconds)
+        self._pixels.inc(report.pixels)
+        self._nodata.inc(report.nodata)
+        self._memory.set(report.memory.peak or 0)
+        for band, count in report.clipped.items():
             self._clipped.labels(band).inc(count)
 
     def _look(self, waiting: int) -> None:

@@ -9,7 +9,7 @@ no waiting: the scenes stay where they are, and the error is the command's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import Any, Protocol
 
 from sfiin.runtime.errors import InputError, OutputError, SfiinError, StoppedError, UnavailableError
 from sfiin.runtime.station import attempts
+from sfiin.runtime.station.events import Event, Kind, Tell
 from sfiin.runtime.station.inbox import Inbox
-from sfiin.runtime.station.jobs import Event, require_all
+from sfiin.runtime.station.jobs import require_all
 
 LONGEST = 60.0
 """Seconds of a pause at most."""
@@ -31,7 +32,7 @@ _STEP = 0.25
 
 
 class Asked(Protocol):
-    """Who works on scenes: `sfiin.runtime.station.isolation.Worker`, or a test's."""
+    """Who works on scenes: `sfiin.runtime.station.isolation.WorkerProcess`, or a test's."""
 
     def ask(self, request: dict[str, Any], stop: Flag | None = None, timeout: float | None = None) -> Event:
         """What became of it."""
@@ -44,10 +45,11 @@ class Asked(Protocol):
 
 @dataclass
 class Tally:
-    """Scenes that came to an end."""
+    """Scenes that came to an end; `stuck` ones can be neither done nor set aside."""
 
     done: int = 0
     failed: int = 0
+    stuck: int = 0
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Service:
         self,
         inbox: Inbox,
         worker: Asked,
-        tell: Callable[[Event], None],
+        tell: Tell,
         *,
         poll: float,
         once: bool,
@@ -99,8 +101,9 @@ class Service:
         finally:
             self._inbox.leave()
         count = self._tally.done + self._tally.failed
-        self._tell({"event": "end", "count": count, "done": self._tally.done, "failed": self._tally.failed})
-        require_all(self._tally.failed, count)
+        self._tell(Event("end", count=count, done=self._tally.done, failed=self._tally.failed))
+        stuck = self._tally.stuck if self._once else 0
+        require_all(self._tally.failed + stuck, count + stuck)
 
     def _round(self) -> bool:
         """Look at the inbox, and do what is complete; whether anything was."""
@@ -111,7 +114,7 @@ class Service:
             if self._inbox.claim.hold():
                 self._worker.recycle()  # the next one inherits the new claim's lock
             for name in self._inbox.recover():
-                self._tell({"event": "given back", "scene": name})
+                self._tell(Event("given back", scene=name))
             for name in self._queue():
                 if self._stop.is_set():
                     break
@@ -135,7 +138,7 @@ class Service:
     def _queue(self) -> Iterator[str]:
         """Scenes that are complete: those first that were tried least, then by name."""
         seen = self._inbox.look()
-        self._tell({"event": "look", "waiting": len(seen)})
+        self._tell(Event("look", waiting=len(seen)))
         counted = self._attempts.counted()
 
         behind = {name: number for number, name in enumerate(self._trouble.behind, start=1)}
@@ -146,6 +149,8 @@ class Service:
 
         for name in sorted(seen, key=order):
             found = seen[name]
+            if found.error:
+                self._tell_stuck(name)
             if self._inbox.is_settled(found) and (found.ready or self._is_complete(name)):
                 yield name
 
@@ -156,48 +161,59 @@ class Service:
             seen.complete = False
         if seen.complete is None:
             answer = self._asked({"look": str(self._inbox.folder / name)}, timeout=60.0)
-            if answer["event"] == "stopped":
+            if answer.event == "stopped":
                 return False
             # What cannot even be looked at is taken, so that it ends with its reason.
-            seen.complete = answer["event"] != "incomplete"
+            seen.complete = answer.event != "incomplete"
             if not seen.complete:
-                self._tell({"event": "incomplete", "scene": name, "error": answer["error"]})
+                self._tell(Event("incomplete", scene=name, error=answer.error))
         return seen.complete
 
     def _do(self, name: str) -> bool:
         """Take a scene and do it; False where another process was faster."""
         taken = self._inbox.take(name)
         if taken is None:
+            if self._inbox.look_at(name).error:
+                self._tell_stuck(name)
             return False
         count = self._attempts.begin(name)
         if count.failed >= attempts.MOST or count.interrupted >= attempts.MOST_INTERRUPTED:
             self._fail(taken, self._worn_out(count))
             return True
-        self._tell({"event": "begin", "scene": name, "attempt": count.failed + 1})
+        self._tell(Event("begin", scene=name, attempt=count.failed + 1))
         try:
             name.encode()
         except UnicodeEncodeError:
-            self._fail(taken, {"error": "the folder's name is not UTF-8; rename it", "exit_code": 3})
+            self._fail(taken, Event("failed", error="the folder's name is not UTF-8; rename it", exit_code=3))
             return True
         answer = self._asked({"scene": str(taken), "name": name, "outbox": str(self._inbox.outbox)})
         self._ended(taken, answer)
         return True
 
+    def _tell_stuck(self, name: str) -> None:
+        """Say, once, that a scene can neither be done nor be set aside."""
+        seen = self._inbox.look_at(name)
+        if not seen.told:
+            seen.told = True
+            self._tally.stuck += 1
+            error = f"{name}: {seen.error}; give the watcher's user permission, or take it away"
+            self._tell(Event("incomplete", scene=name, error=error))
+
     def _asked(self, request: dict[str, Any], timeout: float | None = None) -> Event:
         try:
             return self._worker.ask(request, self._stop, timeout)
         except SfiinError as error:  # no worker can be had
-            return {
-                "event": "failed",
-                "error": str(error),
-                "blame": "station",
-                "kind": type(error).__name__,
-                "exit_code": error.exit_code,
-            }
+            return Event(
+                "failed",
+                error=str(error),
+                blame="station",
+                kind=type(error).__name__,
+                exit_code=error.exit_code,
+            )
 
     def _ended(self, taken: Path, answer: Event) -> None:
         name = taken.name
-        if answer["event"] == "done":
+        if answer.event == "done":
             self._trouble.times = self._trouble.in_a_row = 0
             self._inbox.end(taken)
             self._attempts.forget(name)
@@ -205,14 +221,14 @@ class Service:
             self._tell(answer)
         elif not taken.is_dir():
             self._lost(name)
-        elif answer["event"] == "stopped":
+        elif answer.event == "stopped":
             self._give_back(taken)
-        elif answer.get("blame") == "station":
+        elif answer.blame == "station":
             self._give_back(taken)
             self._trouble.error = _as_error(answer)
             self._trouble.in_a_row += 1
             self._trouble.behind = [*(other for other in self._trouble.behind if other != name), name]
-        elif answer.get("blame") == "scene":
+        elif answer.blame == "scene":
             self._fail(taken, answer)
         else:
             self._unforeseen(taken, answer)
@@ -221,10 +237,10 @@ class Service:
         """A crash, a hang, an error that nobody foresaw: try again, but not for ever."""
         count = self._attempts.failed(taken.name)
         if count.failed >= attempts.MOST:
-            self._fail(taken, answer | {"error": f"{answer['error']}; tried {count.failed} times"})
+            self._fail(taken, answer.with_(error=f"{answer.error}; tried {count.failed} times"))
             return
         self._worker.recycle()  # whatever it has lost, such as a device, a new one has or says that it is gone
-        self._tell({"event": "try again", "scene": taken.name, "attempts": count.failed} | _told(answer))
+        self._tell(_told(answer, "try again", scene=taken.name, attempts=count.failed))
         self._inbox.put_back(taken)
 
     def _give_back(self, taken: Path) -> None:
@@ -232,18 +248,18 @@ class Service:
         self._inbox.put_back(taken)
 
     def _fail(self, taken: Path, answer: Event) -> None:
-        self._inbox.end(taken, answer["error"])
+        self._inbox.end(taken, answer.error)
         self._attempts.forget(taken.name)
         self._tally.failed += 1
         output = self._inbox.outbox / f"{taken.name}.tif"
-        self._tell({"event": "failed", "output": str(output), "scene": taken.name} | _told(answer))
+        self._tell(_told(answer, "failed", output=str(output), scene=taken.name))
 
     def _lost(self, name: str) -> None:
         """The scene is not in this process's folder any more: the share is away, or another one took it
         over."""
         if not self._inbox.folder.is_dir():
             raise FileNotFoundError(2, "is gone", str(self._inbox.folder))
-        self._tell({"event": "lost", "scene": name})
+        self._tell(Event("lost", scene=name))
 
     @staticmethod
     def _worn_out(count: attempts.Count) -> Event:
@@ -251,14 +267,14 @@ class Service:
             text = f"its process ended without a word {count.failed} times"
         else:
             text = f"the watcher was ended {count.interrupted} times while it was at work on it"
-        return {"error": f"{text}; look at it by 'sfiin run'", "exit_code": 1}
+        return Event("failed", error=f"{text}; look at it by 'sfiin run'", exit_code=1)
 
     def _wait(self, error: SfiinError) -> None:
         if self._once:
             raise error
         self._trouble.times += 1
         pause = min(LONGEST, self._poll * 2 ** min(self._trouble.times - 1, 16))
-        self._tell({"event": "waiting", "error": str(error), "seconds": pause, "times": self._trouble.times})
+        self._tell(Event("waiting", error=str(error), seconds=pause, times=self._trouble.times))
         self._stop.wait(pause)
 
     def _more_to_come(self, began: float) -> bool:
@@ -275,12 +291,14 @@ class Service:
         return False
 
 
-def _told(answer: Event) -> Event:
-    return {key: answer[key] for key in ("error", "kind", "exit_code", "traceback", "said") if key in answer}
+def _told(answer: Event, event: Kind, **fields: Any) -> Event:
+    """What is told of an answer that was an error."""
+    kept = {name: getattr(answer, name) for name in ("error", "kind", "exit_code", "traceback", "said")}
+    return Event(event, **kept, **fields)
 
 
 def _as_error(answer: Event) -> SfiinError:
-    text, code = answer["error"], answer.get("exit_code")
+    text, code = answer.error or "", answer.exit_code
     if code == UnavailableError.exit_code:
         return UnavailableError(text)
     if code == StoppedError.exit_code:

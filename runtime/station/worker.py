@@ -28,15 +28,15 @@ from pathlib import Path
 from queue import Queue
 from threading import Event as Flag
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sfiin.runtime.errors import OutputError, SfiinError, StoppedError, UnavailableError
+from sfiin.runtime.station.events import Blame, Event
 
 if TYPE_CHECKING:
     from sfiin.runtime.station.runner import Job, Station
 
-Event = dict[str, Any]
-Blame = Literal["scene", "station", "unknown"]
+Request = dict[str, Any]
 
 WRITERS = ("GTiff", "COG", "PNG", "MEM")
 """Drivers that a product needs."""
@@ -56,7 +56,7 @@ class Worker:
     def __init__(self, replies: int) -> None:
         self._replies, self._lock = replies, Lock()
         self._stop = Flag()
-        self._requests: Queue[Event] = Queue()
+        self._requests: Queue[Request] = Queue()
         self._said = 0.0
         self._inbox = False
         self._model: Path | None = None
@@ -82,29 +82,27 @@ class Worker:
 
     def _reply(self, event: Event) -> None:
         with self._lock:
-            content = json.dumps(event).encode() + b"\n"
+            content = json.dumps(event.document()).encode() + b"\n"
             while content:
                 content = content[os.write(self._replies, content) :]
 
-    def _set_up(self, setup: Event) -> Event:
+    def _set_up(self, setup: Request) -> Event:
         self._inbox = bool(setup["inbox"])
         try:
             limit_memory(setup["memory"])
-            from sfiin.runtime.scenes.pipeline import Form
             from sfiin.runtime.station.runner import Settings, Station
 
-            settings = setup["settings"]
-            self._station = Station(Settings(**settings | {"form": Form(**settings["form"])}))
+            self._station = Station(Settings.of(setup["settings"]))
             if setup["model"]:
                 self._model = Path(setup["model"])
                 self._station.open(self._model)
         except SfiinError as error:
-            return {"event": "refused", "error": one_line(error), "exit_code": error.exit_code}
+            return Event("refused", error=one_line(error), exit_code=error.exit_code)
         except Exception as error:  # whatever a backend raises when it is loaded
-            return {"event": "refused", "error": unforeseen(error), "exit_code": 1}
-        return {"event": "ready"}
+            return Event("refused", error=unforeseen(error), exit_code=1)
+        return Event("ready")
 
-    def _answer(self, request: Event) -> Event:
+    def _answer(self, request: Request) -> Event:
         try:
             if "look" in request:
                 return self._look(Path(request["look"]))
@@ -112,10 +110,13 @@ class Worker:
                 try:
                     self._station.open(self._model)
                 except SfiinError as error:
-                    return failure(error) | {"blame": "station"}
+                    return failure(error).with_(blame="station")
             return self._work(request)
         except StoppedError as error:
-            return {"event": "stopped", "error": str(error)}
+            return Event("stopped", error=str(error))
+        except PermissionError as error:
+            own = str(error.filename).startswith(f"{request.get('scene')}/")
+            return failure(error).with_(blame="scene", error=_unreadable(error)) if own else failure(error)
         except Exception as error:  # this is what the worker is for: whatever a scene does ends that scene
             return failure(error)
 
@@ -128,22 +129,20 @@ class Worker:
             if access:
                 access.check()
         except SfiinError:
-            return {
-                "event": "complete"
-            }  # no file to come makes it good; it is taken, and ends with its reason
+            return Event("complete")  # no file to come makes it good; it is taken, and ends with its reason
         try:
             delivery(folder, self._bands(), access)
         except SfiinError as error:
-            return {"event": "incomplete", "error": one_line(error)}
-        return {"event": "complete"}
+            return Event("incomplete", error=one_line(error))
+        return Event("complete")
 
-    def _work(self, request: Event) -> Event:
+    def _work(self, request: Request) -> Event:
         assert self._station is not None
         job = self._job(request)
         report = self._station.run(job, self._progress, self._stop.is_set)
-        return {"event": "done", "output": report["output"], "report": report}
+        return Event("done", output=report.output, report=report)
 
-    def _job(self, request: Event) -> Job:
+    def _job(self, request: Request) -> Job:
         from sfiin.runtime.scenes.access import Access
         from sfiin.runtime.scenes.names import named
         from sfiin.runtime.station.delivery import delivery
@@ -175,20 +174,20 @@ class Worker:
             self._said = now
             from sfiin.runtime.station.budget import peak
 
-            self._reply({"event": "progress", "done": done, "total": total, "memory": peak()})
+            self._reply(Event("progress", done=done, total=total, memory=peak()))
 
 
 def failure(error: Exception) -> Event:
     """A scene's end by an error."""
     known = isinstance(error, (SfiinError, OSError, MemoryError))
-    return {
-        "event": "failed",
-        "error": one_line(error) if known else unforeseen(error),
-        "kind": type(error).__name__,
-        "exit_code": getattr(error, "exit_code", 1),
-        "blame": blame(error),
-        "traceback": "".join(traceback.format_exception(error)),
-    }
+    return Event(
+        "failed",
+        error=one_line(error) if known else unforeseen(error),
+        kind=type(error).__name__,
+        exit_code=getattr(error, "exit_code", 1),
+        blame=blame(error),
+        traceback="".join(traceback.format_exception(error)),
+    )
 
 
 def blame(error: BaseException) -> Blame:
@@ -212,6 +211,13 @@ def blame(error: BaseException) -> Blame:
     if isinstance(error, OSError):
         return "scene" if error.errno in _OF_THE_SCENE else "station" if error.errno else "unknown"
     return "unknown"
+
+
+def _unreadable(error: OSError) -> str:
+    name = Path(str(error.filename)).name
+    return (
+        f"{name}: cannot be read ({error.strerror}); give the watcher's user permission, and deliver it again"
+    )
 
 
 def one_line(error: BaseException) -> str:

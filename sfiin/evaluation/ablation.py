@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sfiin.data.pairs import Pair, Source
-from sfiin.evaluation.judging import MEASURES, Model, means, score
+from sfiin.evaluation.judging import MEASURES, JudgedModel, means, score
 from sfiin.model.checkpoint import ARCHITECTURES, Architecture, fuser
 from sfiin.model.network import PanSharpener
 from sfiin.runtime import documents
@@ -158,7 +158,7 @@ def _run(
     )
     seconds = (time.perf_counter() - start) / config.steps
     tile = Tile(config.patch, config.patch, 0)
-    model = Model(variant.name, experiment.sensor, tile, fuser(result.network))
+    model = JudgedModel(variant.name, experiment.sensor, tile, fuser(result.network))
     return AblationRun(
         variant=variant.name,
         network={"architecture": variant.architecture} | asdict(result.network.config),
@@ -172,7 +172,7 @@ def _run(
     )
 
 
-def _quality(model: Model, pairs: Sequence[Pair]) -> dict[str, MeanQuality]:
+def _quality(model: JudgedModel, pairs: Sequence[Pair]) -> dict[str, MeanQuality]:
     """Mean measures by sensor."""
     found = means([score(model, pair) for pair in pairs], MEASURES)
     return {sensor: MeanQuality(count, **quality) for sensor, _, count, quality in sorted(found)}

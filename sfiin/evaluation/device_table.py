@@ -18,7 +18,7 @@ import numpy as np
 
 from sfiin.data.pairs import Pair
 from sfiin.evaluation import judging
-from sfiin.evaluation.judging import Model, Product
+from sfiin.evaluation.judging import JudgedModel, Product
 from sfiin.runtime import golden
 from sfiin.runtime.backends import plan
 from sfiin.runtime.backends.select import open_session
@@ -121,7 +121,7 @@ def _judged(path: Path, pairs: Sequence[Pair], reference: Path, first: list[Prod
         contract = session.contract
         if path != reference and contract.sensor != plan.contract_of(reference).sensor:
             raise MismatchError(f"{path}: sensor: '{contract.sensor.name}' is not that of {reference}")
-        method = judging.by_model(Model(path.name, contract.sensor, contract.tile, session.run))
+        method = judging.by_model(JudgedModel(path.name, contract.sensor, contract.tile, session.run))
         products = [judging.product_of(method, pair, contract.sensor) for pair in pairs]
         gate = _gate(path, session)
         digest = getattr(session, "sha256", "")

@@ -41,7 +41,7 @@ BASELINES = ("bicubic", "brovey")
 
 
 @dataclass(frozen=True)
-class Model:
+class JudgedModel:
     """Something that fuses tiles: a checkpoint in PyTorch or an exported model in ONNX Runtime."""
 
     name: str
@@ -92,7 +92,7 @@ class Spread:
     count: int
 
 
-def open_model(path: Path, tile: Tile) -> Model:
+def open_model(path: Path, tile: Tile) -> JudgedModel:
     """Open a checkpoint, to be run on `tile` (see `sfiin.model.tile_size`), or an exported model or a plan,
     which know their own.
 
@@ -102,16 +102,16 @@ def open_model(path: Path, tile: Tile) -> Model:
         raise InputError(f"{path}: no such checkpoint or model")
     if path.suffix == ".onnx" or plans.is_plan(path):
         session = open_session(path, "auto" if plans.is_plan(path) else "cpu")
-        return Model("sfiin", session.contract.sensor, session.contract.tile, session.run)
+        return JudgedModel("sfiin", session.contract.sensor, session.contract.tile, session.run)
     from sfiin.model import checkpoint  # with torch, which a machine that runs models need not have
     from sfiin.model.tile_size import for_tile
 
     loaded = checkpoint.load(path)
     network = for_tile(loaded.network, loaded.training, (tile.height, tile.width))
-    return Model(checkpoint.architecture(network), network.sensor, tile, checkpoint.fuser(network))
+    return JudgedModel(checkpoint.architecture(network), network.sensor, tile, checkpoint.fuser(network))
 
 
-def fuse_whole(model: Model, ms: Image, pan: Image) -> Image:
+def fuse_whole(model: JudgedModel, ms: Image, pan: Image) -> Image:
     """Fuse an image in memory in blended tiles: ms (B, h, w), pan (1, H, W), DN, to (B, H, W), DN.
 
     One smaller than a tile is mirrored, so that a network that looks at the whole tile finds the like there.
@@ -133,7 +133,7 @@ def fuse_whole(model: Model, ms: Image, pan: Image) -> Image:
     return total[:, :height, :width]
 
 
-def by_model(model: Model) -> Method:
+def by_model(model: JudgedModel) -> Method:
     """The model as a method."""
     return lambda pair: fuse_whole(model, pair.ms, pair.pan)
 
@@ -147,7 +147,7 @@ def without_network(name: str) -> Method:
     return lambda pair: method(pair.ms, pair.pan, pair.ratio)
 
 
-def evaluate(model: Model, pairs: Sequence[Pair]) -> Iterator[Score]:
+def evaluate(model: JudgedModel, pairs: Sequence[Pair]) -> Iterator[Score]:
     """Score the model and the baselines on pairs with truth, one score at a time. Raises as
     `reference_scores`."""
     methods = {name: without_network(name) for name in BASELINES} | {model.name: by_model(model)}
@@ -155,7 +155,7 @@ def evaluate(model: Model, pairs: Sequence[Pair]) -> Iterator[Score]:
         yield from reference_scores(methods, pair, model.sensor)
 
 
-def score(model: Model, pair: Pair) -> Score:
+def score(model: JudgedModel, pair: Pair) -> Score:
     """Score one model on one pair with truth. Raises as `reference_scores`."""
     return next(reference_scores({model.name: by_model(model)}, pair, model.sensor))
 

@@ -19,7 +19,7 @@ import numpy as np
 from sfiin.data import fitting
 from sfiin.data.pairs import Pair, gains, reduced
 from sfiin.evaluation import judging
-from sfiin.evaluation.judging import Method, Model
+from sfiin.evaluation.judging import JudgedModel, Method
 from sfiin.runtime.quality.classical import METHODS
 from sfiin.runtime.quality.detail import detail_correlation, fine_detail, inconsistency, matched
 from sfiin.runtime.quality.metrics import d_lambda_k, d_s, ergas, psnr, sam
@@ -45,7 +45,9 @@ class Row:
     measures: Mapping[str, float]
 
 
-def rows(model: Model, pairs: Sequence[Pair], seen: Callable[[str], None] = lambda _: None) -> Iterator[Row]:
+def rows(
+    model: JudgedModel, pairs: Sequence[Pair], seen: Callable[[str], None] = lambda _: None
+) -> Iterator[Row]:
     """All rows of the model and of every classical method on these pairs, which have the model's bands.
 
     Raises InputError or MismatchError for a pair that does not fit.
@@ -103,7 +105,7 @@ def as_document(found: Sequence[Row], model: str) -> dict[str, Any]:
     }
 
 
-def _fitted(pair: Pair, model: Model) -> Pair:
+def _fitted(pair: Pair, model: JudgedModel) -> Pair:
     """With the model's bands in its order, and DN in its range."""
     ordered = fitting.in_order(pair, model.sensor.bands)
     factor = model.sensor.peak / fitting.peak(pair, model.sensor.peak)
@@ -116,7 +118,7 @@ def _matched(pair: Pair) -> Pair:
     return dataclasses.replace(pair, pan=pan, truth=truth)
 
 
-def _referenced(methods: Mapping[str, Method], pair: Pair, way: Way, model: Model) -> Iterator[Row]:
+def _referenced(methods: Mapping[str, Method], pair: Pair, way: Way, model: JudgedModel) -> Iterator[Row]:
     assert pair.truth is not None
     for name, method in methods.items():
         product = judging.as_delivered(method(pair), model.sensor.peak)
@@ -128,7 +130,7 @@ def _referenced(methods: Mapping[str, Method], pair: Pair, way: Way, model: Mode
         yield Row(judging.sensor_of(pair), pair.name, way, name, measures)
 
 
-def _delivered(methods: Mapping[str, Method], pair: Pair, model: Model) -> Iterator[Row]:
+def _delivered(methods: Mapping[str, Method], pair: Pair, model: JudgedModel) -> Iterator[Row]:
     ms_gains, pan_gain = gains(pair)
     for name, method in methods.items():
         product = judging.as_delivered(method(pair), model.sensor.peak)

@@ -13,7 +13,7 @@ from sfiin.data import dataset, fitting, pairs
 from sfiin.data.pairs import Pair
 from sfiin.evaluation import ablation_summary, judging
 from sfiin.evaluation.ablation import AblationRun
-from sfiin.evaluation.judging import FullResolutionScore, Method, Model, Product, Score
+from sfiin.evaluation.judging import FullResolutionScore, JudgedModel, Method, Product, Score
 from sfiin.runtime.contract import SensorProfile, Tile
 from sfiin.runtime.errors import InputError, MismatchError
 from sfiin.runtime.quality import classical
@@ -45,7 +45,7 @@ class ReportData:
     """
 
     request: Request
-    models: Mapping[str, Model]
+    models: Mapping[str, JudgedModel]
     methods: Mapping[str, Method]
     judged: Sequence[Pair]
     whole: Sequence[Pair]
@@ -100,7 +100,7 @@ def gather(request: Request) -> ReportData:
     return ReportData(request, models, methods, judged, whole, notes, runs)
 
 
-def open_models(path: Path, beside: Sequence[Path], tile: Tile) -> dict[str, Model]:
+def open_models(path: Path, beside: Sequence[Path], tile: Tile) -> dict[str, JudgedModel]:
     """Those beside and last the model at `path`, by name: the architecture, or the file's stem where that is
     ambiguous.
 
@@ -109,7 +109,7 @@ def open_models(path: Path, beside: Sequence[Path], tile: Tile) -> dict[str, Mod
     main = judging.open_model(path, tile)
     peers = [(other, judging.open_model(other, tile)) for other in beside]
     architectures = [main.name, *(model.name for _, model in peers)]
-    named: dict[str, Model] = {}
+    named: dict[str, JudgedModel] = {}
     for other, model in peers:
         for field in ("bands", "ratio", "bits"):
             ours, theirs = getattr(main.sensor, field), getattr(model.sensor, field)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sfiin.model import foreign_file
 from sfiin.model.checkpoint import Checkpoint, filled
-from sfiin.model.network import SFIIN, NetworkConfig
+from sfiin.model.network import SFIIN, NetworkConfig, Resampling
 from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.errors import CheckpointError
 
@@ -36,6 +36,9 @@ PREFERRED = (
 """Keys under which the weights to deploy lie, where there are several: smoothed ones first."""
 
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+_MODULES = {"process", "refine", "ms_head", "pan_head", "blocks", "gather"}
+"""First parts of the names of an SFIIN's tensors, the authors' and ours."""
+
 _COUNTERS = {"total_ops", "total_params", "n_averaged", "num_batches_tracked"}
 _ANCHORS = ("process.conv_p.weight", "ms_head.weight")
 _REPARAMETERISED = re.compile(r"\.(parametrizations\.|weight_[guv]$|weight_orig$)")
@@ -68,13 +71,18 @@ def read(path: Path) -> Weights:
     candidates = [(keys, *split) for keys, tensors in found if (split := _behind_prefix(tensors))]
     if not candidates:
         raise CheckpointError(_no_sfiin(path, found))
-    keys, tensors, other = min(candidates, key=lambda candidate: _rank(candidate[0]))
+    most = max(len(own) for _, own, _ in candidates)
+    whole = [candidate for candidate in candidates if len(candidate[1]) == most]  # averages may lack buffers
+    keys, tensors, other = min(whole, key=lambda candidate: _rank(candidate[0]))
+    for name, tensor in tensors.items():
+        _require_plain(name, tensor, path)
     notes = []
     if len(candidates) > 1:
         left = ", ".join(
             ".".join(other_keys) or "the top" for other_keys, *_ in candidates if other_keys != keys
         )
         notes.append(f"taken from '{'.'.join(keys) or 'the top'}'; there are weights under {left}, too")
+    other += [name for name in tensors if not _is_inside(ours(name))]
     if other:
         named = ", ".join(other[:3])
         notes.append(
@@ -82,7 +90,32 @@ def read(path: Path) -> Weights:
         )
     if any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors.values()):
         notes.append("its weights are in half precision, and are kept in float32")
-    return Weights({ours(name): tensor for name, tensor in tensors.items()}, tuple(notes))
+    inside = {ours(name): tensor for name, tensor in tensors.items()}
+    weights = Weights({name: tensor for name, tensor in inside.items() if _is_inside(name)}, tuple(notes))
+    _require_order(weights.tensors, path)
+    return weights
+
+
+def _require_plain(name: str, tensor: Tensor, path: Path) -> None:
+    """Raise CheckpointError for a tensor that holds no plain real numbers."""
+    signs = name.rpartition(".")[2] in ("p", "sign_s", "permutation", "sign")
+    kind = "" if tensor.dtype.is_floating_point or (signs and not tensor.is_complex()) else str(tensor.dtype)
+    if tensor.is_meta or tensor.is_quantized or tensor.layout is not torch.strided or kind:
+        what = "without data" if tensor.is_meta else kind.removeprefix("torch.") or "of no plain layout"
+        raise CheckpointError(
+            f"{path}: {name[:80]} is {what}, not of floating point; save the weights that it was converted from"
+        )
+
+
+def _require_order(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError for convolutions that are not (outputs, inputs, rows, columns), as PyTorch has them."""
+    for name, inputs in (("ms_head.weight", None), ("pan_head.weight", 1)):
+        shape = tuple(tensors[name].shape) if name in tensors else (1, inputs or 1, 3, 3)
+        if len(shape) != 4 or shape[2:] != (3, 3) or inputs not in (None, shape[1]):
+            raise CheckpointError(
+                f"{path}: {theirs(name)} is {shape}, not (channels, {inputs or 'bands'}, 3, 3): its axes lie in "
+                "another order than PyTorch's, or it is another network"
+            )
 
 
 def as_checkpoint(
@@ -99,16 +132,17 @@ def as_checkpoint(
     if gather is None:
         raise CheckpointError(f"{path}: lacks {theirs('gather.weight')}; the checkpoint is not complete")
     spatial = "invertible" if any(".spatial.mix." in name for name in tensors) else "convolution"
+    way: Resampling = "align-corners" if resample == "align-corners" else "half-pixel"
     try:
         blocks = gather.shape[1] // weights.channels
-        config = NetworkConfig(weights.bands, weights.channels, blocks, sensor.ratio, spatial)  # type: ignore[arg-type]
+        config = NetworkConfig(weights.bands, weights.channels, blocks, sensor.ratio, spatial, resample=way)  # type: ignore[arg-type]
         network = SFIIN(config, sensor)
     except (ValueError, IndexError, ZeroDivisionError) as error:
         raise CheckpointError(f"{path}: not the shapes of an SFIIN ({error})") from None
     expected = network.state_dict()
     known = {name: tensor for name, tensor in tensors.items() if name in expected}
     _require_all(expected, known, path)
-    more = sorted(set(tensors) - set(known))
+    more = sorted(name for name in set(tensors) - set(known) if _is_inside(name))
     if more:
         named = ", ".join(theirs(name) for name in more[:3])
         raise CheckpointError(
@@ -126,6 +160,8 @@ def _require_all(expected: Mapping[str, Tensor], known: Mapping[str, Tensor], pa
             f"{path}: lacks {len(lacking)} tensors of an SFIIN ({named}); save the whole network again"
         )
     for name, tensor in known.items():
+        if name.endswith(".mix.permutation") and not _is_permutation(tensor):
+            raise CheckpointError(f"{path}: {theirs(name)} is no permutation; the file is damaged")
         if not tensor.isfinite().all():
             raise CheckpointError(f"{path}: {theirs(name)} holds NaN or infinity; its training diverged")
         if tensor.shape != expected[name].shape:
@@ -161,6 +197,20 @@ def _behind_prefix(
         else:
             other.append(name)
     return own, other
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a tensor, by our name, lies in the network; what lies beside it, such as a loss, is left out."""
+    return name.partition(".")[0] in _MODULES
+
+
+def _is_permutation(matrix: Tensor) -> bool:
+    """One 1 in each row and column, and 0 elsewhere."""
+    if matrix.dim() != 2:
+        return False
+    values = matrix.float()
+    zero_or_one = ((values == 0) | (values == 1)).all()
+    return bool(zero_or_one and (values.sum(0) == 1).all() and (values.sum(1) == 1).all())
 
 
 def _rank(keys: tuple[str, ...]) -> tuple[int, int]:
@@ -204,6 +254,8 @@ def theirs(name: str) -> str:
 
 
 def _inner(name: str) -> str:
+    if name.startswith("spatial.mix."):
+        return f"spa_process.0.invconv.{_MIX.get(name.rpartition('.')[2], name.rpartition('.')[2])}"
     for ours_, theirs_ in _INNER.items():
         if name.startswith(f"{ours_}."):
             return f"{theirs_}{name.removeprefix(ours_)}"
@@ -236,6 +288,7 @@ _INNER = {
     "attention": "cha_att",
     "merge": "post",
 }
+_MIX = {"permutation": "p", "sign": "sign_s", "lower": "l", "upper": "u", "log_diagonal": "log_s"}
 _NAMES = (
     (r"^process\.conv_p\.", "ms_head."),
     (r"^process\.conv_p1\.", "pan_head."),

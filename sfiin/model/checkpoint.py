@@ -38,6 +38,8 @@ ARCHITECTURES: dict[Architecture, tuple[type[Any], type[Any]]] = {
 }
 """Each architecture's configuration and network."""
 
+_FOREIGN = {".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl", ".pt2"}
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -92,11 +94,16 @@ def load(path: Path) -> Checkpoint:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except (SafetensorError, OSError, ValueError, MemoryError) as error:
-        hint = "; read the authors' .pth with 'sfiin import'" if path.suffix in {".pth", ".pt"} else ""
-        raise CheckpointError(f"{path}: not a readable .safetensors file ({error}){hint}") from None
+        if path.suffix in _FOREIGN:
+            raise CheckpointError(
+                f"{path}: no checkpoint of sfiin; 'sfiin import {path.name} -o NEW.safetensors' makes one of weights "
+                "that another program wrote"
+            ) from None
+        raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from None
     if metadata.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(
-            f"{path}: not an sfiin checkpoint (format {metadata.get('format')!r}, not '{CHECKPOINT_FORMAT}')"
+            f"{path}: not an sfiin checkpoint (format {metadata.get('format')!r}, not '{CHECKPOINT_FORMAT}'); "
+            f"'sfiin import {path.name} -o NEW.safetensors' makes one of an SFIIN's weights"
         )
     if metadata.get(SEAL, "") not in ("", seal(metadata, tensors)):
         raise CheckpointError(f"{path}: {SEAL}: changed since it was written; it is damaged, fetch it again")
@@ -155,7 +162,13 @@ def _completed(architecture: str | None, text: str) -> str:
         return text  # what is wrong with it, the decoder says
     if architecture != "sfiin" or not isinstance(document, dict):
         return text
-    earlier = {"branches": "both", "interaction": "dual", "normalise": "none", "inject": "none"}
+    earlier = {
+        "branches": "both",
+        "interaction": "dual",
+        "normalise": "none",
+        "inject": "none",
+        "resample": "half-pixel",
+    }
     return json.dumps(earlier | document)
 
 

@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from sfiin.runtime import npz
 from sfiin.runtime.errors import CheckpointError
 
 Allowed = Callable[..., Any] | tuple[Callable[..., Any], str]
@@ -64,6 +65,16 @@ _NUMPY_TYPES = (
     *("Bool", "Float16", "Float32", "Float64", "Str", "Bytes"),
 )
 _MOST_OPERATIONS = 2_000_000
+_DEEPEST, _MOST_PARTS = 8, 1000  # of a document; a longer list is a record, not a place for weights
+_NO_WEIGHTS: Mapping[bytes, str] = {
+    b"\x89HDF": "no checkpoint of PyTorch; a data set is read by --data, not imported",
+    b"\x93NUMPY": "no checkpoint of PyTorch; a data set is read by --data, not imported",
+    b"MATLAB 5": "no checkpoint of PyTorch; a data set is read by --data, not imported",
+    b"version ": "a pointer of Git LFS, not the file itself; fetch that with 'git lfs pull'",
+    b"<!doctyp": "a web page, not the file; open the address in a browser, and download it from there",
+    b"<html": "a web page, not the file; open the address in a browser, and download it from there",
+}
+"""How files begin that are mistaken for weights, in lower case, and what they are."""
 
 
 def read(path: Path) -> Any:
@@ -87,7 +98,9 @@ def read(path: Path) -> Any:
 
 def tensors_in(document: Any, depth: int = 0) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     """Every mapping of names to tensors in a document, with the keys that lead to it, from the outside in."""
-    if not isinstance(document, Mapping) or depth > 4:
+    if isinstance(document, list | tuple) and len(document) <= _MOST_PARTS:
+        document = {place: part for place, part in enumerate(document) if not _is_tensor(part)}
+    if not isinstance(document, Mapping) or depth > _DEEPEST:
         return
     found = {str(key): _tensor(value) for key, value in document.items() if _is_tensor(value)}
     if found:
@@ -116,14 +129,17 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _require_weights(path: Path, head: bytes) -> None:
     """Raise CheckpointError, with the line that brings the weights out, for a file that is a program by its kind."""
-    if head.startswith((b"\x89HDF", b"\x93NUMPY", b"MATLAB 5")):
-        raise CheckpointError(f"{path}: no checkpoint of PyTorch; a data set is read by --data, not imported")
+    for beginning, what in _NO_WEIGHTS.items():
+        if head.lower().startswith(beginning.lower()):
+            raise CheckpointError(f"{path}: {what}")
+    if not head:
+        raise CheckpointError(f"{path}: empty; fetch it again")
     names: list[str] = []
     if zipfile.is_zipfile(path):
         try:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
-        except (zipfile.BadZipFile, OSError, ValueError):
+        except npz.DAMAGED:
             raise CheckpointError(f"{path}: damaged; fetch it again") from None
     inner = {name.partition("/")[2] for name in names}
     new = path.with_suffix(".weights.pth").name
@@ -149,10 +165,38 @@ def _restricted(path: Path) -> Any:
     except _UNPICKLING as error:
         foreign = _foreign_names(path)
         if not foreign:
-            raise CheckpointError(
-                f"{path}: not a file of tensors only: no pickle of PyTorch, or a damaged one ({_line(error)})"
-            ) from None
+            raise CheckpointError(_no_pickle(path, error)) from None
     raise CheckpointError(_what_else(path, foreign))
+
+
+def _no_pickle(path: Path, error: BaseException) -> str:
+    """What to say of a file without anything foreign in it that the restricted reader still does not take."""
+    with path.open("rb") as file:
+        first, head = file.read(1), file.read(3)
+    if first == b"\x80" and _is_plain_pickle(path):
+        new = path.with_suffix(".weights.pth").name
+        return (
+            f"{path}: not a file of tensors only: a plain pickle, which torch.save did not write; where you trust it, "
+            f"run in Python: torch.save(pickle.load(open('{path.name}', 'rb')), '{new}'), and import that"
+        )
+    if first + head == b"PK\x03\x04":
+        return f"{path}: not a file of tensors only: its archive is cut short or damaged; fetch it again"
+    why = _line(error)
+    told = (
+        f" ({why})" if " " in why and not why.startswith("Weights only load failed") else ""
+    )  # torch's advice
+    return f"{path}: not a file of tensors only: no pickle of PyTorch, or a damaged one{told}; fetch it again"
+
+
+def _is_plain_pickle(path: Path) -> bool:
+    """Whether a file is one pickle to its end; torch's own of old begins with its number, and goes on behind it."""
+    with path.open("rb") as file:
+        data = file.read(1 << 26)
+    try:
+        *_, (last, _, at) = pickletools.genops(data)
+    except (ValueError, EOFError, IndexError, OverflowError, MemoryError, KeyError):
+        return False
+    return last.name == "STOP" and at == len(data) - 1
 
 
 def _what_else(path: Path, foreign: list[str]) -> str:
@@ -180,7 +224,7 @@ def _foreign_names(path: Path) -> list[str]:
         else:
             with path.open("rb") as file:
                 data = file.read(1 << 26)
-    except (OSError, StopIteration, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError):
+    except (StopIteration, *npz.DAMAGED):
         return []
     found = dict.fromkeys(name for name in _names(data) if not _is_known(name))
     return list(found)
@@ -189,6 +233,8 @@ def _foreign_names(path: Path) -> list[str]:
 def _names(data: bytes) -> Iterator[str]:
     """The globals that a pickle names, as far as it can be followed."""
     strings: list[str] = []
+    kept: dict[int, str] = {}
+    stored = 0
     try:
         for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
             if count > _MOST_OPERATIONS:
@@ -197,6 +243,11 @@ def _names(data: bytes) -> Iterator[str]:
                 yield str(argument).replace(" ", ".")[:100]
             elif operation.name == "STACK_GLOBAL" and len(strings) > 1:
                 yield ".".join(strings[-2:])[:100]
+                strings.append("")  # what is stored next is no text
+            elif operation.name == "MEMOIZE":
+                kept[stored], stored = strings[-1] if strings else "", stored + 1
+            elif operation.name in ("BINGET", "LONG_BINGET") and kept.get(int(argument or 0)):
+                strings = [*strings[-8:], kept[int(argument or 0)]]
             elif isinstance(argument, str):
                 strings = [*strings[-8:], argument]
     except (ValueError, EOFError, IndexError, OverflowError, MemoryError, KeyError):

@@ -27,12 +27,13 @@ from torch.nn import functional
 
 from sfiin.model import spectrum
 from sfiin.model.injection import SHARES, Inject, Injection, Normalise, Surroundings
-from sfiin.model.resample import Upsample, single_precision
+from sfiin.model.resample import AlignedUpsample, Upsample, single_precision
 from sfiin.runtime.contract import SensorProfile
 
 SpatialBranch = Literal["convolution", "invertible"]
 Branches = Literal["both", "spatial", "frequency"]
 Interaction = Literal["dual", "none"]
+Resampling = Literal["half-pixel", "align-corners"]
 SLOPE = 0.1
 
 
@@ -42,7 +43,8 @@ class NetworkConfig:
 
     `branches` and `interaction` leave parts out, to see what they are worth: one of the two branches, or the
     exchange between them (both branches' features are then merged as they are). `normalise` and `inject`: see
-    `sfiin.model.injection`; without them the network is the paper's.
+    `sfiin.model.injection`; without them the network is the paper's. `resample` is how MS comes onto the PAN
+    grid: `align-corners` as in the authors' training, which moves pixels by up to half an MS pixel.
     """
 
     bands: int = 4
@@ -54,6 +56,7 @@ class NetworkConfig:
     interaction: Interaction = "dual"
     normalise: Normalise = "none"
     inject: Inject = "none"
+    resample: Resampling = "half-pixel"
 
     @property
     def is_plain(self) -> bool:
@@ -73,10 +76,15 @@ class NetworkConfig:
             "interaction": Interaction,
             "normalise": Normalise,
             "inject": Inject,
+            "resample": Resampling,
         }
         for field, kind in choices.items():
             if getattr(self, field) not in get_args(kind):
                 raise ValueError(f"{field} must be one of {get_args(kind)}, not {getattr(self, field)!r}")
+        if self.resample != "half-pixel" and not self.is_plain:
+            raise ValueError(
+                "resample: align-corners is for the paper's network, without normalise and inject"
+            )
 
 
 class PanSharpener(nn.Module):
@@ -98,6 +106,13 @@ class PanSharpener(nn.Module):
         self.sensor = sensor
 
 
+UPSAMPLES: dict[Resampling, Callable[[int, int], nn.Module]] = {
+    "half-pixel": Upsample,
+    "align-corners": AlignedUpsample,
+}
+"""What brings MS onto the PAN grid, given bands and ratio."""
+
+
 class SFIIN(PanSharpener):
     """The whole network."""
 
@@ -107,7 +122,7 @@ class SFIIN(PanSharpener):
         self.config: NetworkConfig = config
         inputs, outputs = (config.bands, 1), config.bands * (1 + len(SHARES[config.inject]))
         if config.is_plain:
-            self.upsample = Upsample(config.bands, config.ratio)
+            self.upsample = UPSAMPLES[config.resample](config.bands, config.ratio)
         else:
             self.injection = Injection(config.bands, config.ratio, config.inject, config.normalise)
             inputs = self.injection.channels

@@ -45,6 +45,34 @@ class Upsample(Resample):
         super().__init__(bands, cubic_taps(ratio))
 
 
+class AlignedUpsample(nn.Module):
+    """Bicubic as PyTorch does it with `align_corners` (a = -0.75): the outermost pixels' centres stay in place.
+
+    The scale is then not the ratio but (H - 1) / (h - 1), and depends on the tile: what a network was trained
+    with on one tile it should be run on. It is one matrix for rows and one for columns.
+    """
+
+    def __init__(self, bands: int, ratio: int) -> None:
+        super().__init__()
+        self.bands, self.ratio = bands, ratio
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, B, h, w) to (N, B, h * ratio, w * ratio). Under autocast it stays in float32."""
+        with single_precision(x.device):
+            return _aligned(x, x.shape[-2] * self.ratio, x.shape[-1] * self.ratio)
+
+    def matrix(self, side: int) -> Tensor:
+        """(side * ratio, side) float64: the weights of a line's pixels in each finer one."""
+        lines = torch.eye(side, dtype=torch.float64)[
+            None, :, None, :
+        ]  # as many bands, each a line with one pixel
+        return _aligned(lines, 1, side * self.ratio)[0, :, 0].T
+
+
+def _aligned(x: Tensor, height: int, width: int) -> Tensor:
+    return functional.interpolate(x, (height, width), mode="bicubic", align_corners=True)
+
+
 class Linear(Resample):
     """Linear: what is positive stays so."""
 

@@ -3,8 +3,9 @@
     python tests/chaos/station.py --rounds 25 --model runtime/models/sfiin-vhr4.onnx
 
 Each round has an inbox with scenes that keep arriving, two watchers, and misfortune by chance: a watcher or its
-worker is killed, or stopped for a while; the outbox, a small tmpfs where mounting is permitted, is full; the
-inbox is away; files have dates of other years. Then the watchers are left alone, started again where they are
+worker is killed, or stopped for a while; the outbox, a small tmpfs where mounting is permitted, is full, or
+read-only; the inbox is away; files have dates of other years; the watchers' clock jumps by years, ahead and back,
+where libfaketime is there (Debian: `faketime`). Then the watchers are left alone, started again where they are
 gone, until nothing is left to do. A round is right when every scene has ended in `.done`, its product is the
 same to the byte as that of an undisturbed run, it was made once, its quick-look and its document are there
 and true, and nothing else is left anywhere.
@@ -35,9 +36,12 @@ from rasterio.transform import Affine
 PATIENCE = 150
 """Seconds in which a round must have come to its end."""
 
-SCENES, MISFORTUNES = 6, 7
+SCENES, MISFORTUNES = 6, 8
 ROOM = 24 << 20
 """Bytes of the outbox where it is a tmpfs of its own."""
+
+CLOCK = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+"""What moves a process' clock, without touching the machine's."""
 
 
 def scene(folder: Path, seed: int, side: int) -> None:
@@ -72,6 +76,8 @@ class Round:
         self.names = list(self.coming)
         self.met: Counter[str] = Counter()
         self.starts = 0
+        self.clock = folder / "clock"
+        self.clock.write_text("+0")
 
     # --- watchers ---
 
@@ -85,7 +91,20 @@ class Round:
             where = ["--model", str(self.model), "--log", str(self.folder / f"log-{self.starts}")]
             with (self.folder / f"errors-{self.starts}").open("wb") as errors:
                 words = [*command, str(self.inbox), str(self.outbox), *options, *where]
-                self.watchers.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=errors))
+                self.watchers.append(
+                    subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=errors, env=self._environment())
+                )
+
+    def _environment(self) -> dict[str, str]:
+        """One in which the wall clock is the one of the file `clock`; the monotonic one is nobody's to set."""
+        moved = {
+            "LD_PRELOAD": str(CLOCK),
+            "FAKETIME_TIMESTAMP_FILE": str(self.clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+        return os.environ | (moved if CLOCK else {})
 
     def stop(self) -> None:
         for watcher in self.watchers:
@@ -150,6 +169,27 @@ class Round:
         time.sleep(self.chance.uniform(1, 3))
         filler.unlink()
 
+    def lock_outbox(self) -> None:
+        """The outbox is read-only for a while; only where it is a file system of its own."""
+        if not self.outbox.is_mount():
+            return
+        remount = ["mount", "-o", "remount,{}", "none", str(self.outbox)]
+        # Where a file is open for writing the system refuses; then nothing has happened.
+        subprocess.run([word.format("ro") for word in remount], capture_output=True, check=False)
+        time.sleep(self.chance.uniform(0.5, 2))
+        subprocess.run([word.format("rw") for word in remount], capture_output=True, check=True)
+
+    def move_clock(self) -> None:
+        """The watchers' clock jumps, and files in the inbox are of another time than it."""
+        days = self.chance.choice([-20000, -3650, -1, 1, 400, 3650])
+        fresh = self.clock.with_suffix(".new")
+        fresh.write_text(f"{days:+}d")
+        fresh.replace(self.clock)
+        stamp = time.time() + self.chance.choice([-3650, 3650]) * 86400
+        for path in self.inbox.glob("*/*.tif"):
+            with contextlib.suppress(OSError):  # it may be taken
+                os.utime(path, (stamp, stamp))
+
     def take_away(self) -> None:
         """The share with the inbox is gone for a while."""
         away = self.folder / "away"
@@ -166,7 +206,9 @@ class Round:
             self.freeze,
             self.ask_to_leave,
             self.fill,
+            self.lock_outbox,
             self.take_away,
+            self.move_clock,
         ]
         misfortunes = self.chance.choices(kinds, k=MISFORTUNES)
         self.start()
@@ -293,6 +335,7 @@ def play(rounds: range, model: Path, scratch: Path) -> dict[str, object]:
         "watchers_started": starts,
         "misfortunes": dict(met),
         "outbox_could_be_full": could_be_full,
+        "clock_moved_by": "libfaketime" if CLOCK else "dates of files alone",
         "rounds_with_faults": faults,
         "seconds": round(time.monotonic() - began),
     }

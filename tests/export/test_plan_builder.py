@@ -18,7 +18,7 @@ import pytest
 
 from sfiin.export import plan_builder, trt_worker
 from sfiin.export.exporter import export_model
-from sfiin.export.plan_builder import Settings, build, default_flavour, require_possible, target_for
+from sfiin.export.plan_builder import BuildSettings, build, default_flavour, require_possible, target_for
 from sfiin.export.trt_process import compile_models, is_available
 from sfiin.export.vouched import with_contract
 from sfiin.runtime import golden, models
@@ -30,7 +30,7 @@ from sfiin.runtime.files import sha256
 
 needs_rtx = pytest.mark.skipif(not is_available(), reason="tensorrt-rtx-cu13 is not installed (extra 'dev')")
 
-RTX = Settings("rtx")
+RTX = BuildSettings("rtx")
 
 
 @pytest.fixture(scope="module")
@@ -52,20 +52,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @needs_rtx
 @pytest.mark.parametrize(
-    ("name", "precision", "side"),
-    [
-        ("vhr4", "fp32", 64),
-        ("vhr4", "fp16", 64),
-        ("vhr4", "mixed", 64),
-        ("wv8", "fp32", 64),
-        ("wv8", "fp16", 64),
-    ],
+    ("name", "precision", "cards"),
+    [("vhr4", "fp32", ("12.0",)), ("vhr4", "mixed", ("8.6", "12.0")), ("wv8", "fp16", ("8.6",))],
 )
 def test_every_shipped_network_becomes_a_plan(
-    exported: Any, tmp_path: Path, name: str, precision: Precision, side: int
+    exported: Any, tmp_path: Path, name: str, precision: Precision, cards: tuple[str, ...]
 ) -> None:
-    model, out = exported(name, precision, side), tmp_path / "net.plan"
-    built = build(model, out, dataclasses.replace(RTX, compute_capabilities=("8.6", "12.0")))
+    model, out = exported(name, precision, 64), tmp_path / "net.plan"
+    built = build(model, out, dataclasses.replace(RTX, compute_capabilities=cards))
     header, sidecar = plan.read_header(out), plan.read(out)
     assert header.flavour == "rtx"
     assert ".".join(map(str, header.version)) == sidecar.build.tensorrt
@@ -73,7 +67,7 @@ def test_every_shipped_network_becomes_a_plan(
     assert built.size == out.stat().st_size > 1_000_000
     assert sidecar == built.sidecar
     assert sidecar.contract == models.contract(model)
-    assert sidecar.build.compute_capabilities == ("8.6", "12.0")
+    assert sidecar.build.compute_capabilities == cards
     assert (sidecar.build.model, sidecar.build.device) == (sha256(model), "")
     assert built.parity is None
     assert not sidecar.build.checked
@@ -254,11 +248,11 @@ def test_tensorrt_needs_itself_and_a_gpu(monkeypatch: Any) -> None:
     monkeypatch.setattr(plan_builder, "find_spec", lambda _name: None)
     for flavour, said in (("tensorrt", "comes with JetPack"), ("rtx", "pip install tensorrt-rtx-cu13")):
         with pytest.raises(UnavailableError, match=said):
-            require_possible(Settings(flavour))  # type: ignore[arg-type]
+            require_possible(BuildSettings(flavour))  # type: ignore[arg-type]
     monkeypatch.setattr(plan_builder, "find_spec", lambda _name: True)
     monkeypatch.setattr(machine, "cuda_driver", lambda: {"why": "no NVIDIA driver"})
     with pytest.raises(UnavailableError, match="no NVIDIA driver; this needs an NVIDIA GPU"):
-        require_possible(Settings("tensorrt"))
+        require_possible(BuildSettings("tensorrt"))
 
 
 @pytest.mark.parametrize(
@@ -301,13 +295,13 @@ def test_errors_come_with_a_remedy(text: str, remedy: str) -> None:
 @pytest.mark.parametrize(
     ("lowering", "settings", "said"),
     [
-        ("plugin", Settings("tensorrt"), r"--plugin libsfiin_plugin\.so"),
-        ("plugin", Settings("rtx", plugin=Path("p.so")), "TensorRT for RTX has no plugins"),
-        ("matmul", Settings("tensorrt", plugin=Path("p.so")), "has no node of it"),
+        ("plugin", BuildSettings("tensorrt"), r"--plugin libsfiin_plugin\.so"),
+        ("plugin", BuildSettings("rtx", plugin=Path("p.so")), "TensorRT for RTX has no plugins"),
+        ("matmul", BuildSettings("tensorrt", plugin=Path("p.so")), "has no node of it"),
     ],
 )
 def test_the_plugin_is_given_where_it_is_needed_and_only_there(
-    lowering: Any, settings: Settings, said: str
+    lowering: Any, settings: BuildSettings, said: str
 ) -> None:
     contract = dataclasses.replace(models.contract(models.shipped()[0][0]), lowering=lowering)
     with pytest.raises(MismatchError, match=said):
@@ -318,8 +312,8 @@ def test_the_plugins_library_appears_beside_the_plan_or_goes_into_it(tmp_path: P
     library = tmp_path / "p.so"
     library.write_bytes(b"code")
     for settings, beside in (
-        (Settings("tensorrt", plugin=library), True),
-        (Settings("tensorrt", plugin=library, version_compatible=True), False),
+        (BuildSettings("tensorrt", plugin=library), True),
+        (BuildSettings("tensorrt", plugin=library, version_compatible=True), False),
     ):
         with plan_builder._published(settings, tmp_path / "net.plan"):
             assert not plugin.beside(tmp_path / "net.plan").exists()

@@ -120,12 +120,12 @@ def built(weights: Path, precision: Precision, path: Path, **settings: Any) -> d
     """Export and build; a plan that is too far from the golden tiles is not built, and that is the
     failure."""
     from sfiin.export.exporter import export_model
-    from sfiin.export.plan_builder import Settings, build, default_flavour
+    from sfiin.export.plan_builder import BuildSettings, build, default_flavour
 
     model = path.with_suffix(".onnx")
     lowering: Lowering = "plugin" if settings.get("plugin") else "matmul"
     export_model(weights, model, lowering, Tile(128, 128, 32), opset=17, precision=precision)
-    done = build(model, path, Settings(default_flavour(), **settings))
+    done = build(model, path, BuildSettings(default_flavour(), **settings))
     made = done.sidecar.build
     return {
         "flavour": made.flavour,
@@ -169,12 +169,12 @@ def timed(ways: Mapping[str, Session], contract: Contract, batch: int, rounds: i
 def judged(path: Path, imagery: Path) -> dict[str, float]:
     """Mean PSNR, SAM and ERGAS on the check pairs that fit the model."""
     from sfiin.data.pairs import load_folder
-    from sfiin.evaluation.judging import Model, score
+    from sfiin.evaluation.judging import JudgedModel, score
     from sfiin.runtime.backends.tensorrt_session import open_plan
 
     with closing(open_plan(path)) as session:
         sensor = session.contract.sensor
-        model = Model("plan", sensor, session.contract.tile, session.run)
+        model = JudgedModel("plan", sensor, session.contract.tile, session.run)
         pairs = [
             it
             for it in load_folder(imagery / "check", len(sensor.bands), sensor.ratio)

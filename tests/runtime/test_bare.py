@@ -188,8 +188,6 @@ def call(bare: Path, program: str, *arguments: str) -> subprocess.CompletedProce
     )
 
 
-# One group, so that with pytest-xdist's --dist loadgroup one worker makes the environment for all of them.
-@pytest.mark.xdist_group("bare")
 class TestBare:
     def test_every_module_imports(self, bare: Path) -> None:
         done = call(bare, "python", "-c", IMPORT_ALL)

@@ -33,7 +33,6 @@ SPARED = {
 """Calls without which a session can do."""
 
 pytestmark = [
-    pytest.mark.xdist_group("driver"),
     pytest.mark.skipif(
         importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None,
         reason="cuda-bindings is not installed",

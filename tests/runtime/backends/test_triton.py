@@ -307,7 +307,6 @@ def batches(count: int, size: int = 2, seed: int = 0) -> list[tuple[Any, Any]]:
     ]
 
 
-@pytest.mark.xdist_group("triton")
 class TestServed:
     def test_the_same_bytes_as_here(self, server: Server, small_model: Path) -> None:
         with (

@@ -90,6 +90,58 @@ def test_one_such_pixel_costs_itself_alone(
         fused(tmp_path, files, small_model, refuse_outliers=True)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("int16", -9999), ("int16", -32768), ("int32", -2147483648), ("uint16", 65535), ("int32", 10**9)],
+)
+@pytest.mark.parametrize("which", ["pan", "ms"])
+def test_undeclared_fill_values_of_integers_are_no_data(
+    tmp_path: Path, small_model: Path, dtype: str, value: int, which: str
+) -> None:
+    """The product marks them by that value, so that a 0 stays a 0."""
+    plain, before = fused(tmp_path, pair(tmp_path, dtype), small_model)
+    files = pair(tmp_path, dtype, **{which: {(9, 11): value}})
+    image, report = fused(tmp_path, files, small_model)
+    with rasterio.open(tmp_path / "o.tif") as file:
+        assert file.nodata == value
+    lacking = (image == value).all(axis=0)
+    assert lacking.sum() == report.nodata == (1 if which == "pan" else 16)
+    assert before.nodata == 0
+    assert np.abs(np.where(lacking, 0, image - plain.astype(int))).max() < 300
+    assert any(f"1 pixels of {which}.tif" in note for note in report.notes)
+    with pytest.raises(SceneError, match="which no sensor delivers"):
+        fused(tmp_path, files, small_model, refuse_outliers=True)
+
+
+def test_bright_clouds_in_integers_are_data(tmp_path: Path, small_model: Path) -> None:
+    """Reflectance times 10000, with a cloud: some pixels are far above the rest, and are there."""
+    _, report = fused(tmp_path, pair(tmp_path, "uint16", pan={(9, 11): 16000}), small_model)
+    assert report.nodata == 0
+    assert not any("no data" in note for note in report.notes)
+
+
+def test_much_fill_makes_no_other_sensor(tmp_path: Path, small_model: Path) -> None:
+    """A border of the type's largest value is no data, and does not count as brightness or saturation."""
+    border = {(row, col): 65535 for row in range(32) for col in range(8)}
+    image, report = fused(tmp_path, pair(tmp_path, "uint16", ms=border), small_model)
+    assert report.nodata == 128 * 32
+    assert (image[:, :, :32] == 65535).all()
+    assert image[:, :, 32:].max() < 2047
+    assert not any("saturated" in note for note in report.notes)
+
+
+def test_what_a_resumed_run_has_read_before_counts_too(tmp_path: Path, small_model: Path) -> None:
+    files = pair(tmp_path, "float32", pan={(0, 0): 1e10})
+    with OnnxSession(small_model) as session:
+        side = session.contract.tile.height
+        with open_scene(files[0], [files[1]], session.contract.sensor) as scene:
+            assert scene.sifted() is scene
+            scene.read(side, 0, side, side)
+            assert scene.found() == ()
+            assert scene.sifted(wholly=True) is scene
+            assert "1 pixels of pan.tif" in scene.found()[0]
+
+
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 @pytest.mark.parametrize("gain", [1e-30, 1e-6])
 def test_a_gain_that_is_no_gain_is_refused(

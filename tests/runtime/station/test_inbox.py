@@ -155,9 +155,77 @@ def test_links_are_no_scenes_and_no_folders_of_the_station(box: Box, tmp_path: P
     assert set(inbox.look()) == {"b"}
     taken = inbox.take("b")
     assert taken is not None
-    with pytest.raises(NotADirectoryError):
-        inbox.end(taken, "dark")
+    inbox.end(taken, "dark")
     assert [path.name for path in outside.iterdir()] == [READY]
+    assert not (box.inbox / ".failed").is_symlink()
+    assert (box.inbox / ".failed" / "b" / "error.txt").read_text() == "dark\n"
+
+
+def test_a_file_in_the_place_of_the_stations_folder_stops_nothing(box: Box) -> None:
+    (box.inbox / ".done").write_text("mine")
+    box.scene("a")
+    inbox = box.open()
+    inbox.look()
+    taken = inbox.take("a")
+    assert taken is not None
+    inbox.end(taken)
+    assert (box.inbox / ".done" / "a" / "pan.tif").is_file()
+    assert [path.read_text() for path in box.inbox.glob(".done.*")] == ["mine"]
+
+
+def test_names_as_long_as_can_be_end_more_than_once(box: Box) -> None:
+    inbox, name = box.open(), "é" * 127 + "x"
+    for _ in range(3):
+        box.scene(name)
+        inbox.look()
+        taken = inbox.take(name)
+        assert taken is not None
+        inbox.end(taken, f"dark: {os.fsdecode(bytes([255]))}")
+    found = [path.name for path in (box.inbox / ".failed").iterdir()]
+    assert len(found) == 3
+    assert name in found
+    assert (box.inbox / ".failed" / name / "error.txt").read_text() == "dark: \\udcff\n"
+
+
+def test_an_outbox_within_the_inbox_is_no_outbox(box: Box) -> None:
+    for name in ("out", "a/out"):
+        outbox = box.inbox / name
+        outbox.mkdir(parents=True)
+        with pytest.raises(OutputError, match="would be taken for a scene"):
+            Inbox(box.inbox, outbox)
+    (box.inbox / ".out").mkdir()
+    assert Inbox(box.inbox, box.inbox / ".out").look().keys() == {"out", "a"}
+    assert Inbox(box.inbox, box.inbox)
+
+
+def test_a_folder_that_cannot_be_read_or_moved_is_its_own_matter(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = box.open()
+    box.scene("a")
+    closed = box.scene("closed")
+    real_rename, real_scan = Path.rename, os.scandir
+
+    def rename(source: Path, target: Path) -> Path:
+        if source.name == "a":
+            raise PermissionError(13, "Permission denied", str(source))
+        return real_rename(source, target)
+
+    def scandir(folder: str | Path) -> object:
+        if Path(folder) == closed:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real_scan(folder)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert "cannot be read" in inbox.look()["closed"].error
+    assert inbox.look()["closed"] is inbox.look()["closed"]
+    assert inbox.take("a") is None
+    assert "cannot be moved" in inbox.look_at("a").error
+    monkeypatch.setattr(Path, "rename", real_rename)
+    assert inbox.take("a") is not None
+    monkeypatch.setattr(os, "scandir", real_scan)
+    assert not inbox.look()["closed"].error
 
 
 def test_a_folder_exchanged_for_a_link_is_not_taken(box: Box, tmp_path: Path) -> None:

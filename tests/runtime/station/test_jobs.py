@@ -3,8 +3,9 @@ alone."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Event as Flag
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from sfiin.runtime.errors import (
     StoppedError,
     TotalError,
 )
+from sfiin.runtime.station.events import Event
 from sfiin.runtime.station.jobs import read, run_all
+from sfiin.runtime.station.run_report import RunReport, Standing
 from sfiin.runtime.station.runner import Job
 from sfiin.runtime.station.worker import failure
 
@@ -103,8 +106,8 @@ def jobs(folder: Path, count: int) -> list[Job]:
     return [Job(folder / "p.tif", (folder / "m.tif",), folder / f"o{i}.tif") for i in range(count)]
 
 
-def done(wanted: dict[str, Any], **report: Any) -> dict[str, Any]:
-    return {"event": "done", "output": wanted["job"]["output"], "report": report}
+def done(wanted: dict[str, Any], report: RunReport | None = None) -> Event:
+    return Event("done", output=wanted["job"]["output"], report=report)
 
 
 def number(wanted: dict[str, Any]) -> int:
@@ -113,23 +116,21 @@ def number(wanted: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize(("bad", "kind"), [((), None), ((1,), PartialError), ((0, 1, 2), TotalError)])
 def test_the_verdict_is_of_all(tmp_path: Path, bad: tuple[int, ...], kind: type[Exception] | None) -> None:
-    def ask(wanted: dict[str, Any]) -> dict[str, Any]:
-        return failure(SceneError("too\n  dark")) if number(wanted) in bad else done(wanted, tiles=1)
+    def ask(wanted: dict[str, Any]) -> Event:
+        return failure(SceneError("too\n  dark")) if number(wanted) in bad else done(wanted)
 
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     if kind is None:
         run_all(jobs(tmp_path, 3), ask, events.append)
     else:
         with pytest.raises(kind) as error:
             run_all(jobs(tmp_path, 3), ask, events.append)
         assert error.value.exit_code == (9 if kind is PartialError else 10)  # type: ignore[attr-defined]
-    assert [event["event"] for event in events] == ["failed" if i in bad else "done" for i in range(3)] + [
-        "end"
-    ]
-    assert events[-1] == {"event": "end", "count": 3, "done": 3 - len(bad), "failed": len(bad)}
+    assert [event.event for event in events] == ["failed" if i in bad else "done" for i in range(3)] + ["end"]
+    assert events[-1] == Event("end", count=3, done=3 - len(bad), failed=len(bad))
     for event in events:
-        if event["event"] == "failed":
-            assert (event["error"], event["kind"], event["exit_code"]) == ("too dark", "SceneError", 3)
+        if event.event == "failed":
+            assert (event.error, event.kind, event.exit_code) == ("too dark", "SceneError", 3)
 
 
 @pytest.mark.parametrize(
@@ -137,49 +138,50 @@ def test_the_verdict_is_of_all(tmp_path: Path, bad: tuple[int, ...], kind: type[
     [OSError(5, "Input/output error"), MemoryError(), KeyError("x"), RuntimeError("CUDA failure 700")],
 )
 def test_any_failure_is_one_scenes_failure(tmp_path: Path, error: Exception) -> None:
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     with pytest.raises(PartialError):
         run_all(
             jobs(tmp_path, 2),
             lambda wanted: done(wanted) if number(wanted) else failure(error),
             events.append,
         )
-    assert events[0]["exit_code"] == 1
-    assert events[0]["error"]
+    assert events[0].exit_code == 1
+    assert events[0].error
 
 
 @pytest.mark.parametrize(
     ("answer", "tries"),
     [
-        ({"event": "crashed", "error": "was killed by SIGSEGV"}, 3),
+        (Event("crashed", error="was killed by SIGSEGV"), 3),
         (failure(KeyError("x")), 3),
         (failure(SceneError("too dark")), 1),
         (failure(OutputError("exists already")), 1),
     ],
 )
-def test_what_nobody_foresaw_is_tried_three_times(tmp_path: Path, answer: dict[str, Any], tries: int) -> None:
+def test_what_nobody_foresaw_is_tried_three_times(tmp_path: Path, answer: Event, tries: int) -> None:
     asked, events = [], []
     with pytest.raises(TotalError):
-        run_all(jobs(tmp_path, 1), lambda wanted: asked.append(wanted) or dict(answer), events.append)
+        run_all(jobs(tmp_path, 1), lambda wanted: asked.append(wanted) or answer, events.append)
     assert len(asked) == tries
-    assert [event["event"] for event in events] == ["failed", "end"]
+    assert [event.event for event in events] == ["failed", "end"]
 
 
-def test_what_is_there_is_left(tmp_path: Path) -> None:
-    events: list[dict[str, Any]] = []
-    standing = {0: "equal", 1: "completed", 2: "new"}
-    run_all(jobs(tmp_path, 3), lambda wanted: done(wanted, standing=standing[number(wanted)]), events.append)
-    assert [event["event"] for event in events] == ["skipped", "done", "done", "end"]
-    assert events[-1]["done"] == 3
+def test_what_is_there_is_left(tmp_path: Path, report: RunReport) -> None:
+    events: list[Event] = []
+    standing: tuple[Standing, ...] = ("equal", "completed", "new")
+    reports = [replace(report, standing=found) for found in standing]
+    run_all(jobs(tmp_path, 3), lambda wanted: done(wanted, reports[number(wanted)]), events.append)
+    assert [event.event for event in events] == ["skipped", "done", "done", "end"]
+    assert events[-1].done == 3
 
 
 def test_told_to_stop_it_says_how_far_it_is(tmp_path: Path) -> None:
-    stop, events = Event(), []
+    stop, events = Flag(), []
 
-    def ask(wanted: dict[str, Any]) -> dict[str, Any]:
+    def ask(wanted: dict[str, Any]) -> Event:
         if number(wanted) == 1:
             stop.set()
-            return {"event": "stopped", "error": "stopped"}
+            return Event("stopped", error="stopped")
         return done(wanted)
 
     with pytest.raises(StoppedError, match="1 of 3 scenes are done"):

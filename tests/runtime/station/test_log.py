@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sfiin.runtime.errors import OutputError
+from sfiin.runtime.station.events import Event
 from sfiin.runtime.station.log import Log
 
 
@@ -16,9 +17,9 @@ def test_lines_are_documents_with_time_and_level(tmp_path: Path) -> None:
     path = tmp_path / "log"
     for _ in range(2):
         with Log(path) as log:
-            log.write({"event": "failed", "error": "new\nline \udce9", "traceback": "Traceback\n  ..."})
-            log.write({"event": "look", "waiting": 3})
-            log.write({"event": "done", "output": "a.tif"})
+            log.write(Event("failed", error="new\nline \udce9", traceback="Traceback\n  ..."))
+            log.write(Event("look", waiting=3))
+            log.write(Event("done", output="a.tif"))
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(line["level"], line["event"]) for line in lines] == [("error", "failed"), ("info", "done")] * 2
     assert lines[0]["traceback"].startswith("Traceback")
@@ -26,9 +27,9 @@ def test_lines_are_documents_with_time_and_level(tmp_path: Path) -> None:
 
 
 def test_stderr_and_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    Log(None).write({"event": "done"})
+    Log(None).write(Event("done"))
     with Log(Path("-")) as log:
-        log.write({"event": "done"})
+        log.write(Event("done"))
     assert json.loads(capsys.readouterr().err)["event"] == "done"
 
 

@@ -10,17 +10,11 @@ from urllib.request import urlopen
 import pytest
 
 from sfiin.runtime.errors import InputError, OutputError
+from sfiin.runtime.station.events import Event
 from sfiin.runtime.station.metrics import Metrics, exporter
+from sfiin.runtime.station.run_report import RunReport
 
 pytest.importorskip("prometheus_client")
-
-REPORT = {
-    "seconds": 2.5,
-    "pixels": 100,
-    "nodata": 7,
-    "clipped": {"red": 3, "blue": 0},
-    "memory": {"peak": 1 << 30},
-}
 
 
 def numbers(text: str) -> dict[str, float]:
@@ -34,48 +28,48 @@ def numbers(text: str) -> dict[str, float]:
     }
 
 
-def night(counter: Any) -> None:
+def night(counter: Any, report: RunReport) -> None:
     for event in (
-        {"event": "look", "waiting": 3},
-        {"event": "done", "report": REPORT},
-        {"event": "try again"},
-        {"event": "failed"},
-        {"event": "skipped"},
-        {"event": "waiting", "seconds": 5},
-        {"event": "end"},
+        Event("look", waiting=3),
+        Event("done", report=report),
+        Event("try again"),
+        Event("failed"),
+        Event("skipped"),
+        Event("waiting", seconds=5),
+        Event("end"),
     ):
         counter.count(event)
 
 
-def check(found: dict[str, float]) -> None:
+def check(found: dict[str, float], report: RunReport) -> None:
     assert found["sfiin_scenes_total{state=done}"] == 2
     assert found["sfiin_scenes_total{state=failed}"] == 1
     assert found["sfiin_tries_total"] == 1
     assert found["sfiin_waits_total"] == found["sfiin_trouble"] == 1
     assert found["sfiin_waiting"] == 3
-    assert found["sfiin_scene_seconds_sum"] == 2.5
-    assert found["sfiin_clipped_total{band=red}"] == 3
-    assert found["sfiin_nodata_pixels_total"] == 7
-    assert found["sfiin_worker_peak_bytes"] == 1 << 30
+    assert found["sfiin_scene_seconds_sum"] == report.seconds
+    assert found["sfiin_clipped_total{band=blue}"] == report.clipped["blue"] > 0
+    assert found["sfiin_nodata_pixels_total"] == report.nodata > 0
+    assert found["sfiin_worker_peak_bytes"] == report.memory.peak
 
 
-def test_a_file(tmp_path: Path) -> None:
+def test_a_file(tmp_path: Path, report: RunReport) -> None:
     path = tmp_path / "sfiin.prom"
     with exporter(str(path)) as counter:
         assert path.is_file()
-        night(counter)
-    check(numbers(path.read_text()))
+        night(counter, report)
+    check(numbers(path.read_text()), report)
     assert [found.name for found in tmp_path.iterdir()] == ["sfiin.prom"]
 
 
-def test_a_port() -> None:
+def test_a_port(report: RunReport) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with exporter(str(port)) as counter:
-        night(counter)
+        night(counter, report)
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            check(numbers(answer.read().decode()))
+            check(numbers(answer.read().decode()), report)
         with pytest.raises(OutputError, match="another port"), exporter(f"127.0.0.1:{port}"):
             pass
 
@@ -84,18 +78,18 @@ def test_how_long_scenes_have_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("sfiin.runtime.station.metrics.time.monotonic", lambda: now)
     metrics = Metrics()
-    metrics.count({"event": "look", "waiting": 2})
+    metrics.count(Event("look", waiting=2))
     now = 160.0
-    metrics.count({"event": "look", "waiting": 2})
+    metrics.count(Event("look", waiting=2))
     assert metrics.registry.get_sample_value("sfiin_queue_seconds") == 60
-    metrics.count({"event": "look", "waiting": 0})
+    metrics.count(Event("look", waiting=0))
     assert metrics.registry.get_sample_value("sfiin_queue_seconds") == 0
 
 
-def test_what_cannot_be_had_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_had_is_told(tmp_path: Path, report: RunReport) -> None:
     with pytest.raises(InputError, match="65535"), exporter("70000"):
         pass
     with pytest.raises(OutputError, match="cannot be written"), exporter(str(tmp_path / "none" / "x")):
         pass
     with exporter(None) as counter:
-        night(counter)
+        night(counter, report)

@@ -32,6 +32,7 @@ from sfiin.runtime.scenes.pipeline import Form
 from sfiin.runtime.scenes.scene import open_scene
 from sfiin.runtime.scenes.tiles import plan
 from sfiin.runtime.station import budget
+from sfiin.runtime.station.run_report import RunReport
 from sfiin.runtime.station.runner import Job, Settings, Station
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -86,14 +87,14 @@ def test_everything_beside_the_product(
         report=True,
     )
     with Station(settings) as station:
-        document = station.run(job)
-        assert station.run(job)["standing"] == "equal"
+        report = station.run(job)
+        assert station.run(job).standing == "equal"
     names = {"sharp.tif", "sharp.png", "sharp.json", "sharp.html", "sharp.done.json"}
     assert {path.name for path in tmp_path.iterdir()} == names | {"pan.tif", "ms.tif"}
-    assert json.loads(json.dumps(document, allow_nan=False)) == json.loads(json.dumps(document))
-    assert document["pixels"] == 128 * 128
-    assert document["memory"]["peak"] > 0
-    assert [it["axis"] for it in document["seams"]] == ["rows", "columns"]
+    assert RunReport.of(json.loads(json.dumps(report.document(), allow_nan=False))) == report
+    assert report.pixels == 128 * 128
+    assert (report.memory.peak or 0) > 0
+    assert [found.axis for found in report.seams or ()] == ["rows", "columns"]
     item = json.loads((tmp_path / "sharp.json").read_text())
     assert item["properties"]["datetime"] == "2024-05-01T10:00:00Z"
     page = html_page((tmp_path / "sharp.html").read_text(encoding="utf-8"))
@@ -110,11 +111,16 @@ def test_what_was_killed_at_any_moment_is_completed_without_the_work(
     it was."""
     settings = Settings(threads=1, quicklook=True, stac=True, acquired="2024-05-01T10:00:00Z", report=True)
     job = with_model(scene(tmp_path), small_model)
-    steps = ("product.quicklook", "stac.write", "seams.measure", "done.finish")
+    steps = (
+        "companions.product.quicklook",
+        "companions.stac.write",
+        "companions.seams.measure",
+        "runner.done.finish",
+    )
     for i, step in enumerate(steps):
         one = dataclasses.replace(job, output=tmp_path / f"s{i}.tif")
         with monkeypatch.context() as patch:
-            patch.setattr(f"sfiin.runtime.station.runner.{step}", killed)
+            patch.setattr(f"sfiin.runtime.station.{step}", killed)
             with Station(settings) as station, pytest.raises(KeyboardInterrupt):
                 station.run(one)
         assert one.output.is_file()
@@ -123,8 +129,8 @@ def test_what_was_killed_at_any_moment_is_completed_without_the_work(
         with monkeypatch.context() as patch:
             patch.setattr("sfiin.runtime.station.runner.sharpen", killed)
             with Station(settings) as station:
-                document = station.run(one)
-        assert document["standing"] == "completed"
+                report = station.run(one)
+        assert report.standing == "completed"
         assert one.output.stat().st_mtime_ns == before.st_mtime_ns
         assert {path.suffix for path in tmp_path.glob(f"s{i}.*")} == {".tif", ".png", ".json", ".html"}
         assert (tmp_path / f"s{i}.done.json").is_file()
@@ -138,10 +144,10 @@ def killed(*_: Any, **__: Any) -> Any:
 def test_a_companion_wanted_later_is_made_later(small_model: Path, tmp_path: Path) -> None:
     job = with_model(scene(tmp_path), small_model)
     with Station(Settings(threads=1)) as station:
-        assert station.run(job)["standing"] == "new"
+        assert station.run(job).standing == "new"
     with Station(Settings(threads=1, quicklook=True)) as station:
-        assert station.run(job)["standing"] == "completed"
-        assert station.run(job)["standing"] == "equal"
+        assert station.run(job).standing == "completed"
+        assert station.run(job).standing == "equal"
     document = json.loads((tmp_path / "sharp.done.json").read_text())
     assert set(document["companions"]) == {"quicklook"}
     for entry in (document["product"], *document["companions"].values()):
@@ -177,12 +183,12 @@ def test_what_differs_is_refused_replaced_or_put_beside(
         station.run(job)
     assert job.output.read_bytes() == content
     with Station(dataclasses.replace(settings, existing="version")) as station:
-        assert station.run(job)["output"] == str(tmp_path / "sharp.2.tif")
-        assert station.run(job)["standing"] == "equal"
+        assert station.run(job).output == str(tmp_path / "sharp.2.tif")
+        assert station.run(job).standing == "equal"
     assert job.output.read_bytes() == content
     assert (tmp_path / "sharp.2.done.json").is_file()
     with Station(dataclasses.replace(settings, existing="overwrite")) as station:
-        assert station.run(job)["standing"] == "new"
+        assert station.run(job).standing == "new"
     assert job.output.read_bytes() == (tmp_path / "sharp.2.tif").read_bytes()
 
 
@@ -194,7 +200,7 @@ def test_a_model_replaced_meanwhile_is_opened_anew(small_model: Path, tmp_path: 
         first = station.run(job)
         model.write_bytes(model.read_bytes() + b"\x72\x00")
         second = station.run(job)
-    assert first["model_sha256"] != second["model_sha256"] == sha256(model)
+    assert first.model_sha256 != second.model_sha256 == sha256(model)
 
 
 def test_an_input_that_changes_during_the_run_is_refused(small_model: Path, tmp_path: Path) -> None:
@@ -221,8 +227,8 @@ def test_told_to_stop_it_keeps_its_rows(small_model: Path, tmp_path: Path) -> No
         with pytest.raises(StoppedError):
             station.run(job, stop=lambda: True)
         assert not job.output.exists()
-        document = station.run(job)
-    assert document["resumed"] == 1
+        report = station.run(job)
+    assert report.resumed == 1
     fresh = dataclasses.replace(job, output=tmp_path / "fresh.tif")
     with Station(Settings(threads=1)) as station:
         station.run(fresh)
@@ -251,7 +257,7 @@ def test_a_model_is_opened_once(small_model: Path, tmp_path: Path, monkeypatch: 
     opened = []
     real = select.open_session
     monkeypatch.setattr(
-        "sfiin.runtime.station.runner.open_session",
+        "sfiin.runtime.station.shelf.open_session",
         lambda *given, **more: opened.append(given) or real(*given, **more),
     )
     job = with_model(scene(tmp_path), small_model)
@@ -267,11 +273,11 @@ def test_what_is_shifted_is_refused_accepted_or_corrected(small_model: Path, tmp
     with Station(Settings(threads=1)) as station, pytest.raises(AlignmentError, match=r"PAN lies \+[23]"):
         station.run(job)
     with Station(Settings(threads=1, max_shift=5.0)) as station:
-        assert not station.run(job)["shift"]["corrected"]
+        assert not station.run(job).shift.corrected
     with Station(Settings(threads=1, coregister="shift", existing="overwrite")) as station:
-        document = station.run(job)
-    assert document["shift"]["corrected"]
-    assert (document["shift"]["row"], document["shift"]["col"]) == pytest.approx((3, -2), abs=0.4)
+        report = station.run(job)
+    assert report.shift.corrected
+    assert (report.shift.row, report.shift.col) == pytest.approx((3, -2), abs=0.4)
 
 
 def test_coregistration_moves_ms_onto_pan(tmp_path: Path, small_model: Path) -> None:
@@ -297,9 +303,9 @@ def test_an_unsafe_overlap_is_refused_unless_forced(small_model: Path, tmp_path:
     ):
         station.run(job)
     with Station(Settings(threads=1, overlap=0, force=True)) as station:
-        assert station.run(job)["tiles"] == 16
+        assert station.run(job).tiles == 16
     with Station(Settings(threads=1, overlap=safe, existing="overwrite")) as station:
-        assert station.run(job)["tiles"] > 16
+        assert station.run(job).tiles > 16
 
 
 # --- memory and prediction ---
@@ -345,15 +351,15 @@ def test_a_scene_of_1600_megapixels_is_predicted(small_model: Path, tmp_path: Pa
     job = with_model(sparse(tmp_path, 40000, 40000), small_model)
     with Station(Settings(threads=1)) as station:
         whole = station.predict(job)
-        wide = whole["memory"]
-    assert whole["pixels"] == 1_600_000_000
-    assert whole["tiles"] == len(range(0, 40000 - 32, 24)) ** 2 or whole["tiles"] > 2_500_000
-    assert whole["product_bytes_at_most"] == 8 * 1_600_000_000
+        wide = whole.memory
+    assert whole.pixels == 1_600_000_000
+    assert whole.tiles == len(range(0, 40000 - 32, 24)) ** 2 or whole.tiles > 2_500_000
+    assert whole.product_bytes_at_most == 8 * 1_600_000_000
     (tmp_path / "flat").mkdir()
     job = with_model(sparse(tmp_path / "flat", 400, 40000), small_model)
     with Station(Settings(threads=1)) as station:
-        flat = station.predict(job)["memory"]
-    assert (flat["buffers"], flat["cache"]) == (wide["buffers"], wide["cache"])  # the height does not matter
+        flat = station.predict(job).memory
+    assert (flat.buffers, flat.cache) == (wide.buffers, wide.cache)  # the height does not matter
 
 
 def test_memory_is_divided_and_a_limit_kept(tmp_path: Path, small_model: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
+from threading import Event as Flag
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from rasterio.transform import Affine
 
 from sfiin.runtime.errors import InputError, OutputError, SceneError, SfiinError, UnavailableError
 from sfiin.runtime.station.attempts import MOST_INTERRUPTED, Attempts
+from sfiin.runtime.station.events import Event
 from sfiin.runtime.station.inbox import READY, Inbox
 from sfiin.runtime.station.service import Service
 from sfiin.runtime.station.worker import failure
@@ -50,10 +51,10 @@ class Box:
 class FakeWorker:
     """Answers as it is told to, and counts how often it was replaced."""
 
-    def __init__(self, answer: Callable[[Document], Document]) -> None:
+    def __init__(self, answer: Callable[[Document], Event]) -> None:
         self.answer, self.asked, self.recycled = answer, [], 0
 
-    def ask(self, request: Document, stop: Event | None = None, timeout: float | None = None) -> Document:
+    def ask(self, request: Document, stop: Flag | None = None, timeout: float | None = None) -> Event:
         self.asked.append(request.get("name") or Path(request["look"]).name)
         return self.answer(request)
 
@@ -61,8 +62,8 @@ class FakeWorker:
         self.recycled += 1
 
 
-def done(request: Document) -> Document:
-    return {"event": "done", "output": f"{request['outbox']}/{request['name']}.tif", "report": {}}
+def done(request: Document) -> Event:
+    return Event("done", output=f"{request['outbox']}/{request['name']}.tif")
 
 
 @pytest.fixture
@@ -70,17 +71,17 @@ def box(tmp_path: Path) -> Box:
     return Box(tmp_path)
 
 
-def served(box: Box, answer: Any, **options: Any) -> tuple[list[Document], FakeWorker]:
+def served(box: Box, answer: Any, **options: Any) -> tuple[list[Event], FakeWorker]:
     """What was told, with the error of the end as an event, and who was asked."""
-    events: list[Document] = []
+    events: list[Event] = []
     worker = answer if isinstance(answer, FakeWorker) else FakeWorker(answer)
-    options = {"poll": 0.01, "once": True, "stop": Event(), "settle": 0.0} | options
+    options = {"poll": 0.01, "once": True, "stop": Flag(), "settle": 0.0} | options
     inbox = Inbox(box.inbox, box.outbox, options.pop("settle"))
     try:
         Service(inbox, worker, events.append, **options).serve()
     except SfiinError as error:
-        events.append({"event": "raised", "kind": type(error), "exit_code": error.exit_code})
-    return [event for event in events if event["event"] not in ("look", "begin")], worker
+        events.append(Event("stopped", kind=type(error).__name__, exit_code=error.exit_code))
+    return [event for event in events if event.event not in ("look", "begin")], worker
 
 
 def test_scenes_go_through(box: Box) -> None:
@@ -88,7 +89,7 @@ def test_scenes_go_through(box: Box) -> None:
         box.scene(name)
     events, worker = served(box, done)
     assert worker.asked == ["a", "b"]
-    assert [event["event"] for event in events] == ["done", "done", "end"]
+    assert [event.event for event in events] == ["done", "done", "end"]
     assert box.names == [".done"]
     assert (box.inbox / ".done" / "a" / "pan.tif").exists()
 
@@ -97,40 +98,40 @@ def test_a_refused_scene_is_set_aside_at_once_and_not_tried_again(box: Box) -> N
     for name in ("bad", "good"):
         box.scene(name)
 
-    def answer(request: Document) -> Document:
+    def answer(request: Document) -> Event:
         return failure(SceneError("it is dark")) if request["name"] == "bad" else done(request)
 
     events, worker = served(box, answer)
     assert worker.asked == ["bad", "good"]
-    assert events[-1]["exit_code"] == 9
+    assert events[-1].exit_code == 9
     assert (box.inbox / ".failed" / "bad" / "error.txt").read_text() == "it is dark\n"
-    assert served(box, answer)[0] == [{"event": "end", "count": 0, "done": 0, "failed": 0}]
+    assert served(box, answer)[0] == [Event("end", count=0, done=0, failed=0)]
     box.scene("bad")
-    assert served(box, answer)[0][-1]["exit_code"] == 10
+    assert served(box, answer)[0][-1].exit_code == 10
     assert (box.inbox / ".failed" / "bad.2").is_dir()
 
 
 UNFORESEEN = [
-    {"event": "crashed", "error": "its process was killed by SIGSEGV", "said": ""},
-    {"event": "crashed", "error": "made no progress for 1800 s", "said": ""},
+    Event("crashed", error="its process was killed by SIGSEGV", said=""),
+    Event("crashed", error="made no progress for 1800 s", said=""),
     *map(failure, (KeyError("x"), ValueError("NaN"), MemoryError(), RecursionError(), RuntimeError("CUDA"))),
 ]
 
 
-@pytest.mark.parametrize("bad", UNFORESEEN, ids=lambda event: event["error"][:30])
-def test_what_nobody_foresaw_is_tried_three_times_and_costs_itself_alone(box: Box, bad: Document) -> None:
+@pytest.mark.parametrize("bad", UNFORESEEN, ids=lambda event: event.error[:30])
+def test_what_nobody_foresaw_is_tried_three_times_and_costs_itself_alone(box: Box, bad: Event) -> None:
     for name in ("a", "b"):
         box.scene(name)
-    events, worker = served(box, lambda request: dict(bad) if request["name"] == "a" else done(request))
+    events, worker = served(box, lambda request: bad if request["name"] == "a" else done(request))
     assert worker.asked == ["a", "b", "a", "a"], "who was tried least comes first"
     assert worker.recycled >= 2
-    assert [event["event"] for event in events] == [
+    assert [event.event for event in events] == [
         "try again",
         "done",
         "try again",
         "failed",
         "end",
-        "raised",
+        "stopped",
     ]
     assert "tried 3 times" in (box.inbox / ".failed" / "a" / "error.txt").read_text()
     assert box.names == [".done", ".failed"]
@@ -138,11 +139,11 @@ def test_what_nobody_foresaw_is_tried_three_times_and_costs_itself_alone(box: Bo
 
 def test_tries_are_counted_across_restarts(box: Box) -> None:
     box.scene("a")
-    stop = Event()
+    stop = Flag()
 
-    def crash(_: Document) -> Document:
+    def crash(_: Document) -> Event:
         stop.set()
-        return dict(UNFORESEEN[0])
+        return UNFORESEEN[0]
 
     for left in (1, 1, 0):
         stop.clear()
@@ -155,7 +156,7 @@ def test_a_scene_that_ends_every_watcher_is_set_aside_in_the_end(box: Box) -> No
     box.scene("a")
     box.scene("b")
 
-    def killed(request: Document) -> Document:
+    def killed(request: Document) -> Event:
         if request["name"] == "a":
             raise KeyboardInterrupt
         return done(request)
@@ -165,7 +166,7 @@ def test_a_scene_that_ends_every_watcher_is_set_aside_in_the_end(box: Box) -> No
             served(box, killed)
         assert (box.inbox / ".done" / "b").exists() == (number > 0), "the other one comes first from then on"
     events, _ = served(box, killed)
-    assert "ended 10 times" in next(event["error"] for event in events if event["event"] == "failed")
+    assert "ended 10 times" in next(event.error for event in events if event.event == "failed")
 
 
 STATION = [
@@ -180,7 +181,7 @@ def test_what_is_no_scenes_fault_fails_none(box: Box, error: Exception, kind: ty
     for name in ("a", "b"):
         box.scene(name)
     events, worker = served(box, lambda _: failure(error))
-    assert events[-1]["kind"] is kind
+    assert events[-1].kind == kind.__name__
     assert box.names == ["a", "b"]
     assert worker.asked == ["a", "b"]
     assert not Attempts(box.inbox).of("a").failed
@@ -190,11 +191,11 @@ def test_with_once_a_fault_of_one_output_keeps_no_other_from_being_done(box: Box
     for name in ("a", "b", "c"):
         box.scene(name)
 
-    def answer(request: Document) -> Document:
+    def answer(request: Document) -> Event:
         return failure(OutputError("a link is in the way")) if request["name"] == "a" else done(request)
 
     events, _ = served(box, answer)
-    assert events[-1]["kind"] is OutputError
+    assert events[-1].kind == OutputError.__name__
     assert box.names == [".done", "a"]
 
 
@@ -210,47 +211,47 @@ def test_it_is_waited_for_with_pauses_that_grow(box: Box) -> None:
         box.scene(name)
     asked: list[str] = []
 
-    def answer(request: Document) -> Document:
+    def answer(request: Document) -> Event:
         asked.append(request["name"])
         return failure(OutputError("no space")) if len(asked) < 5 else done(request)
 
-    stop = Event()
+    stop = Flag()
 
-    def until_done(events: list[Document]) -> Callable[[Document], None]:
-        def tell(event: Document) -> None:
+    def until_done(events: list[Event]) -> Callable[[Event], None]:
+        def tell(event: Event) -> None:
             events.append(event)
-            if sum(it["event"] == "done" for it in events) == 2:
+            if sum(it.event == "done" for it in events) == 2:
                 stop.set()
 
         return tell
 
-    events: list[Document] = []
+    events: list[Event] = []
     inbox = Inbox(box.inbox, box.outbox, 0.0)
     Service(inbox, FakeWorker(answer), until_done(events), poll=0.01, once=False, stop=stop).serve()
-    pauses = [event["seconds"] for event in events if event["event"] == "waiting"]
+    pauses = [event.seconds for event in events if event.event == "waiting"]
     assert pauses == [0.01, 0.02, 0.04, 0.08]
     assert asked[:4] == ["a", "b", "a", "b"], "the one that failed last is behind"
     assert box.names == [".done"]
 
 
 def test_an_inbox_that_is_gone_is_waited_for(box: Box) -> None:
-    stop, events = Event(), []
+    stop, events = Flag(), []
     away = box.inbox.with_name("away")
 
-    def tell(event: Document) -> None:
+    def tell(event: Event) -> None:
         events.append(event)
-        waits = sum(it["event"] == "waiting" for it in events)
-        if event["event"] == "look" and not waits and box.inbox.exists():
+        waits = sum(it.event == "waiting" for it in events)
+        if event.event == "look" and not waits and box.inbox.exists():
             box.inbox.rename(away)
-        if event["event"] == "waiting" and waits == 3:
+        if event.event == "waiting" and waits == 3:
             away.rename(box.inbox)
             box.scene("a")
-        if event["event"] == "done":
+        if event.event == "done":
             stop.set()
 
     inbox = Inbox(box.inbox, box.outbox, 0.0)
     Service(inbox, FakeWorker(done), tell, poll=0.01, once=False, stop=stop).serve()
-    assert [event["event"] for event in events if event["event"] not in ("look", "begin")] == [
+    assert [event.event for event in events if event.event not in ("look", "begin")] == [
         *["waiting"] * 3,
         "done",
         "end",
@@ -270,45 +271,45 @@ def test_a_share_that_is_no_longer_mounted_is_not_the_folder_below(
     mounted.clear()
     worker = FakeWorker(done)
     with pytest.raises(kind, match="mounted any more"):
-        Service(inbox, worker, events.append, poll=0.01, once=True, stop=Event()).serve()
+        Service(inbox, worker, events.append, poll=0.01, once=True, stop=Flag()).serve()
     assert worker.asked == []
     mounted.add(share)
-    Service(inbox, worker, events.append, poll=0.01, once=True, stop=Event()).serve()
+    Service(inbox, worker, events.append, poll=0.01, once=True, stop=Flag()).serve()
     assert worker.asked == ["a"]
 
 
 def test_with_once_an_inbox_that_goes_is_an_error(box: Box) -> None:
     box.scene("a")
 
-    def answer(_: Document) -> Document:
+    def answer(_: Document) -> Event:
         box.inbox.rename(box.inbox.with_name("away"))
         return failure(SceneError("damaged or cut short"))
 
     events, _ = served(box, answer)
-    assert events[-1]["kind"] is InputError
+    assert events[-1].kind == InputError.__name__
     box.inbox.with_name("away").rename(box.inbox)
-    assert [event["event"] for event in served(box, done)[0]] == ["given back", "done", "end"]
+    assert [event.event for event in served(box, done)[0]] == ["given back", "done", "end"]
 
 
 def test_a_scene_that_another_took_over_is_not_ended_by_this_one(box: Box) -> None:
     box.scene("a")
 
-    def answer(request: Document) -> Document:
+    def answer(request: Document) -> Event:
         Path(request["scene"]).rename(box.inbox.parent / "elsewhere")
         return failure(SceneError("no such file"))
 
     events, _ = served(box, answer)
-    assert [event["event"] for event in events] == ["lost", "end"]
+    assert [event.event for event in events] == ["lost", "end"]
 
 
 def test_what_is_not_complete_is_looked_at_once_and_waits(box: Box) -> None:
     box.scene("a", "pan.tif")
 
-    def answer(request: Document) -> Document:
-        return {"event": "incomplete", "error": "no MS"} if "look" in request else done(request)
+    def answer(request: Document) -> Event:
+        return Event("incomplete", error="no MS") if "look" in request else done(request)
 
     events, worker = served(box, answer)
-    assert events[0] == {"event": "incomplete", "scene": "a", "error": "no MS"}
+    assert events[0] == Event("incomplete", scene="a", error="no MS")
     assert worker.asked == ["a"]
     assert box.names == ["a"]
 
@@ -316,34 +317,34 @@ def test_what_is_not_complete_is_looked_at_once_and_waits(box: Box) -> None:
 def test_with_once_quiet_is_waited_for(box: Box) -> None:
     box.scene("a", "pan.tif", "ms.tif")
 
-    def answer(request: Document) -> Document:
-        return {"event": "complete"} if "look" in request else done(request)
+    def answer(request: Document) -> Event:
+        return Event("complete") if "look" in request else done(request)
 
     events, _ = served(box, answer, settle=0.3)
-    assert [event["event"] for event in events] == ["done", "end"]
+    assert [event.event for event in events] == ["done", "end"]
 
 
 def test_told_to_stop_it_ends_with_the_scene_at_hand(box: Box) -> None:
-    stop = Event()
+    stop = Flag()
     for name in ("a", "b", "c"):
         box.scene(name)
 
-    def answer(request: Document) -> Document:
+    def answer(request: Document) -> Event:
         stop.set()
         return done(request)
 
     events, _ = served(box, answer, once=False, stop=stop)
-    assert events[-1] == {"event": "end", "count": 1, "done": 1, "failed": 0}
+    assert events[-1] == Event("end", count=1, done=1, failed=0)
     assert box.names == [".done", "b", "c"]
 
 
 def test_a_stopped_scene_goes_back_uncounted(box: Box) -> None:
-    stop = Event()
+    stop = Flag()
     box.scene("a")
 
-    def answer(_: Document) -> Document:
+    def answer(_: Document) -> Event:
         stop.set()
-        return {"event": "stopped", "error": "stopped"}
+        return Event("stopped", error="stopped")
 
     for _ in range(5):
         stop.clear()
@@ -357,7 +358,7 @@ def test_a_name_that_is_no_text_costs_itself_alone(box: Box) -> None:
     box.scene("good")
     events, worker = served(box, done)
     assert worker.asked == ["good"]
-    assert events[-1]["exit_code"] == 9
+    assert events[-1].exit_code == 9
     assert "not UTF-8" in (box.inbox / ".failed" / "\udce9t\udce9" / "error.txt").read_text()
 
 

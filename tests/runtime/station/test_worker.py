@@ -47,7 +47,7 @@ def caused(number: int) -> OutputError:
 )
 def test_blame(error: Exception, whose: str) -> None:
     assert blame(error) == whose
-    assert failure(error)["blame"] == whose
+    assert failure(error).blame == whose
 
 
 def test_what_nobody_foresaw_says_where_it_was() -> None:
@@ -55,6 +55,6 @@ def test_what_nobody_foresaw_says_where_it_was() -> None:
         {}["x"]
     except KeyError as error:
         found = failure(error)
-    assert found["error"].startswith("unforeseen KeyError: 'x' (test_worker.py, line ")
-    assert "Traceback" in found["traceback"]
-    assert "\n" not in found["error"]
+    assert (found.error or "").startswith("unforeseen KeyError: 'x' (test_worker.py, line ")
+    assert "Traceback" in (found.traceback or "")
+    assert "\n" not in (found.error or "")

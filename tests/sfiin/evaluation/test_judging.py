@@ -13,7 +13,7 @@ from sfiin.data.pairs import Image, Pair
 from sfiin.data.sensors import SENSORS
 from sfiin.data.simulate import simulate
 from sfiin.evaluation import judging
-from sfiin.evaluation.judging import Model
+from sfiin.evaluation.judging import JudgedModel
 from sfiin.runtime.contract import Tile
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.quality import classical, metrics
@@ -34,7 +34,7 @@ def repeat(ms: Image, pan: Image) -> Image:
 @pytest.mark.parametrize("tile", [Tile(32, 32, 8), Tile(64, 32, 0), Tile(128, 128, 32), Tile(40, 60, 20)])
 def test_a_pointwise_model_does_not_see_the_tiles(tile: Tile) -> None:
     it = pair()
-    fused = judging.fuse_whole(Model("m", SENSORS["vhr4"].profile, tile, repeat), it.ms, it.pan)
+    fused = judging.fuse_whole(JudgedModel("m", SENSORS["vhr4"].profile, tile, repeat), it.ms, it.pan)
     np.testing.assert_allclose(fused, repeat(it.ms[None], it.pan[None])[0], rtol=1e-5)
 
 
@@ -47,7 +47,9 @@ def test_an_image_below_a_tile_is_mirrored() -> None:
         return repeat(ms, pan)
 
     tile = Tile(96, 64, 8)
-    assert judging.fuse_whole(Model("m", SENSORS["vhr4"].profile, tile, fuse), it.ms, it.pan).shape[1:] == (
+    assert judging.fuse_whole(JudgedModel("m", SENSORS["vhr4"].profile, tile, fuse), it.ms, it.pan).shape[
+        1:
+    ] == (
         32,
         32,
     )
@@ -58,7 +60,9 @@ def test_an_image_below_a_tile_is_mirrored() -> None:
 def test_scores_are_those_of_the_methods() -> None:
     it = pair()
     assert it.truth is not None
-    scores = list(judging.evaluate(Model("m", SENSORS["vhr4"].profile, Tile(32, 32, 8), repeat), [it, it]))
+    scores = list(
+        judging.evaluate(JudgedModel("m", SENSORS["vhr4"].profile, Tile(32, 32, 8), repeat), [it, it])
+    )
     assert [score.method for score in scores] == ["bicubic", "brovey", "m"] * 2
     up = np.clip(np.rint(bicubic(it.ms, 4)), 0, 2047)
     assert scores[0].quality.psnr == pytest.approx(psnr(up, it.truth, 2047.0))
@@ -126,7 +130,7 @@ def test_spread_is_mean_and_sample_deviation() -> None:
 def test_a_pair_without_truth_is_a_programming_error() -> None:
     it = Pair("p", pair().pan, pair().ms, None, {})
     with pytest.raises(ValueError, match="no truth"):
-        list(judging.evaluate(Model("m", SENSORS["vhr4"].profile, Tile(32, 32, 8), repeat), [it]))
+        list(judging.evaluate(JudgedModel("m", SENSORS["vhr4"].profile, Tile(32, 32, 8), repeat), [it]))
 
 
 def test_checkpoint_and_shipped_model_agree(shipped_checkpoint: Path) -> None:

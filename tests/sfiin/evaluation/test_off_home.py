@@ -13,7 +13,7 @@ import pytest
 from sfiin.data.pairs import Pair
 from sfiin.data.simulate import simulate
 from sfiin.evaluation import off_home
-from sfiin.evaluation.judging import Model
+from sfiin.evaluation.judging import JudgedModel
 from sfiin.evaluation.off_home import Row
 from sfiin.runtime.contract import SensorProfile, Tile
 from sfiin.runtime.quality.classical import METHODS
@@ -23,9 +23,9 @@ Invoke = Callable[..., tuple[int, str, str]]
 SENSOR = SensorProfile("vhr4", ("blue", "green", "red", "nir"), 4, 11, 2047.0)
 
 
-def resampler() -> Model:
+def resampler() -> JudgedModel:
     """A model that repeats MS pixels."""
-    return Model("sfiin", SENSOR, Tile(64, 64, 16), lambda ms, _: ms.repeat(4, 2).repeat(4, 3))
+    return JudgedModel("sfiin", SENSOR, Tile(64, 64, 16), lambda ms, _: ms.repeat(4, 2).repeat(4, 3))
 
 
 def pairs() -> list[Pair]:

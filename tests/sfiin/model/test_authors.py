@@ -112,6 +112,13 @@ WRAPS: dict[str, Callable[[State], Any]] = {
     "averaged": lambda s: prefixed(s, "module.") | {"n_averaged": torch.tensor(5)},
     "counted": lambda s: s | {"total_ops": torch.zeros(1), "process.block.total_params": torch.zeros(1)},
     "with a loss": lambda s: {"state_dict": prefixed(s, "model.") | {"loss.vgg.weight": torch.zeros(3)}},
+    "in a list": lambda s: ["sfiin", {"net": s}, 3],
+    "deep": lambda s: {"a": {"b": {"c": {"d": {"e": {"net": s}}}}}},
+    "a head beside it": lambda s: s | {"extra.head.weight": torch.zeros(3, 3)},
+    "an average without buffers": lambda s: {
+        "params_ema": {name: tensor * 0 for name, tensor in s.items() if "invconv" not in name},
+        "net": s,
+    },
     "half": lambda s: {name: tensor.half() for name, tensor in s.items()},
     "arrays": lambda s: {name: tensor.numpy() for name, tensor in s.items()},
     "parameters": lambda s: {name: torch.nn.Parameter(tensor) for name, tensor in s.items()},
@@ -247,7 +254,7 @@ def pnn() -> State:
     return {f"conv{i}.weight": torch.zeros(side) for i, side in enumerate(sides, 1)}
 
 
-FIRST = "process.conv_p.weight"
+FIRST, MIXED = "process.conv_p.weight", "process.block.spa_process.0.invconv.p"
 REFUSED: dict[str, Callable[[Path, State], object]] = {
     "harmful": lambda path, _: path.write_bytes(pickle.dumps({"net": Harmful(path.parent / "ran")})),
     "harmful beside weights": lambda path, s: torch.save({"net": s, "x": Harmful(path.parent / "ran")}, path),
@@ -271,6 +278,17 @@ REFUSED: dict[str, Callable[[Path, State], object]] = {
     "cut": cut,
     "cut safetensors": lambda path, _: path.write_bytes(struct.pack("<Q", 4) + b"{}  "),
     "missing": lambda _path, _: None,
+    "plain pickle": lambda path, s: path.write_bytes(pickle.dumps({k: v.numpy() for k, v in s.items()})),
+    "other axes": lambda path, s: torch.save(
+        {k: v.permute(2, 3, 1, 0) if v.dim() == 4 else v for k, v in s.items()}, path
+    ),
+    "integers": lambda path, s: torch.save({k: (v * 9).to(torch.int8) for k, v in s.items()}, path),
+    "complex": lambda path, s: torch.save(s | {FIRST: s[FIRST].to(torch.complex64)}, path),
+    "without data": lambda path, s: torch.save({k: v.to("meta") for k, v in s.items()}, path),
+    "sparse": lambda path, s: torch.save(s | {FIRST: s[FIRST].to_sparse()}, path),
+    "no permutation": lambda path, s: torch.save(s | {MIXED: s[MIXED] * 2}, path),
+    "pointer": lambda path, _: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0"),
+    "page": lambda path, _: path.write_text("<!DOCTYPE html><html>404</html>"),
 }
 
 
@@ -285,7 +303,7 @@ REFUSED: dict[str, Callable[[Path, State], object]] = {
             "tensors only: it also holds (posix|nt).mkdir, and reading that runs code",
         ),
         ("text", "tensors only"),
-        ("empty", "tensors only"),
+        ("empty", "empty; fetch it again"),
         ("no-tensors", "no state_dict"),
         ("a list", "no state_dict"),
         ("unknown-tensor", "no place for .*extra"),
@@ -305,6 +323,15 @@ REFUSED: dict[str, Callable[[Path, State], object]] = {
         ("cut", "damaged"),
         ("cut safetensors", "no state_dict"),
         ("missing", "no such"),
+        ("plain pickle", r"a plain pickle.*torch.save\(pickle.load\(open\('plain pickle.pth', 'rb'\)\)"),
+        ("other axes", r"conv_p.weight is \(3, 3, 4, 8\).*in another order"),
+        ("integers", "conv_p.weight is int8, not of floating point"),
+        ("complex", "conv_p.weight is complex64"),
+        ("without data", "is without data"),
+        ("sparse", "of no plain layout"),
+        ("no permutation", "invconv.p is no permutation"),
+        ("pointer", "a pointer of Git LFS"),
+        ("page", "a web page"),
     ],
 )
 def test_what_is_no_sfiin_is_refused_with_what_to_do(
