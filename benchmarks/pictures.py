@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sfiin.data import fitting, pairs
 from sfiin.data.pairs import Pair
 from sfiin.evaluation import figures, judging
-from sfiin.evaluation.judging import Model
+from sfiin.evaluation.judging import JudgedModel
 from sfiin.runtime.contract import Tile
 from sfiin.runtime.files import publish
 
@@ -30,7 +30,7 @@ GAP = 4
 """White pixels between images."""
 
 
-def strip(model: Model, pair: Pair) -> NDArray[np.uint8]:
+def strip(model: JudgedModel, pair: Pair) -> NDArray[np.uint8]:
     """The images of a pair, side by side: (H, W, 3)."""
     chosen = list(figures.colours(model.sensor.bands))
     low, high = (value[chosen] for value in np.percentile(pair.ms, (1, 99), (1, 2)))

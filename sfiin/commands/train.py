@@ -93,7 +93,6 @@ def train(
     """
     state, curve = _beside(output, overwrite, resume)
     shape.check()
-    learning.check()
     requires("train", "torch", "safetensors", "scipy")
     from sfiin.model import checkpoint
     from sfiin.training import train

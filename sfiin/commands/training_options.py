@@ -103,7 +103,7 @@ class PairOptions:
 class LearningOptions:
     """Each field is one of `sfiin.training.train.TrainingConfig`."""
 
-    steps: Annotated[int, typer.Option(min=0, help="Batches to learn from.")] = 20000
+    steps: Steps = 20000
     batch: Batch = 4
     patch: Patch = 128
     rate: Rate = 8e-4
@@ -116,31 +116,15 @@ class LearningOptions:
         float,
         typer.Option(min=0, help="The weight of fine contrast in the loss: without, detail comes out faint."),
     ] = 0.0
-    last_layer: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="In the end, fit the last convolution to N patches of each sensor by least squares; "
-            "with --steps 0, that alone.",
-        ),
-    ] = 0
     sharpen: Annotated[
         float,
-        typer.Option(
-            min=0, max=1, help="By which share --last-layer raises the fine detail that it aims at."
-        ),
+        typer.Option(min=0, max=1, help="By which share to raise the fine detail that is aimed at."),
     ] = 0.0
     seed: Annotated[int, typer.Option(min=0, help="Determines the weights at the start and the patches.")] = 0
     validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 250
     precision: Annotated[
         Literal["fp32", "mixed"], typer.Option(help="mixed: half-precision convolutions, float32 spectra.")
     ] = "fp32"
-
-    def check(self) -> None:
-        """Raises typer.BadParameter where there is nothing to do."""
-        if not (self.steps or self.last_layer):
-            raise typer.BadParameter("must be 1 or more, but with --last-layer", param_hint="--steps")
 
     @property
     def config(self) -> TrainingConfig:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from sfiin.data import sensors
-from sfiin.data.pairs import Image, Pair, Source, gains
+from sfiin.data.pairs import Image, Pair, gains
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.quality.degradation import bicubic_reduce, block_mean, degrade
 from sfiin.runtime.quality.detail import SIGMAS, crispness
@@ -45,17 +45,19 @@ class Drawing:
     """Shares are of the patches, ranges are drawn from evenly.
 
     `keep`: patches as the pair gives them, by sensor where `keep_of` names it; `sharpness`: the truth's fine
-    contrast over PAN's (drawn on a logarithmic scale); `soften`, `softening`: share, and sigma in PAN pixels;
-    `blocks`, `bicubic`: MS so reduced, by an MTF of a gain in `mtf` otherwise, of which `shifted` lie half a
-    PAN pixel off along both axes and `jittered` up to that anyhow; `noise`: share, of standard deviations up
-    to `noise_pan` and `noise_ms` of the range of DN; `pan_gains`: PAN's MTF gains where a pair has no truth;
-    `weight_of`: how often a sensor's pairs are drawn, beside their area, or how much the sensor counts where
-    the last layer is fitted; `lent`: patches from pairs of another number of bands.
+    contrast over PAN's (drawn on a logarithmic scale); `own_ms`: of the patches whose truth stays as it is,
+    those whose MS does, too; `soften`, `softening`: share, and sigma in PAN pixels; `blocks`, `bicubic`: MS
+    so reduced, by an MTF of a gain in `mtf` otherwise, of which `shifted` lie half a PAN pixel off along both
+    axes and `jittered` up to that anyhow; `noise`: share, of standard deviations up to `noise_pan` and
+    `noise_ms` of the range of DN; `pan_gains`: PAN's MTF gains where a pair has no truth; `weight_of`: how
+    often a sensor's pairs are drawn, beside their area; `lent`: patches from pairs of another number of
+    bands.
     """
 
     keep: float = 1.0
     keep_of: Mapping[str, float] = field(default_factory=dict)
     sharpness: tuple[float, float] = (0.85, 1.55)
+    own_ms: float = 0.0
     soften: float = 0.35
     softening: tuple[float, float] = (0.2, 0.6)
     blocks: float = 0.22
@@ -137,12 +139,15 @@ class Varied:
         truth, pan = (
             around(image, row * ratio, col * ratio, side * ratio) for image in (pair.truth, pair.pan)
         )
-        truth, pan = self._sharpened(truth, pan, random)
+        own, (truth, pan) = truth, self._sharpened(truth, pan, random)
         if random.random() < self.drawing.soften:
             sigma = random.uniform(*self.drawing.softening)
             truth, pan = gaussian(truth, sigma), gaussian(pan, sigma)
         inner = slice(MARGIN // ratio, MARGIN // ratio + side)
-        ms = reduce(truth, ratio, self.drawing, random)[:, inner, inner]
+        if truth is own and self.drawing.own_ms and random.random() < self.drawing.own_ms:
+            ms = pair.ms[:, row : row + side, col : col + side]
+        else:
+            ms = reduce(truth, ratio, self.drawing, random)[:, inner, inner]
         fine = slice(inner.start * ratio, inner.stop * ratio)
         return single(ms), single(pan[:, fine, fine]), single(truth[:, fine, fine])
 
@@ -171,15 +176,6 @@ class Varied:
         return single(np.tensordot(weights, ms, 1)), pan, single(np.tensordot(weights, truth, 1))
 
 
-@dataclass(frozen=True)
-class Group:
-    """Sources that count together by one weight, such as a sensor's."""
-
-    name: str
-    weight: float
-    sources: Sequence[Source]
-
-
 def varied(pairs: Sequence[Pair], drawing: Drawing, bands: int, sensor: sensors.Sensor) -> list[Varied]:
     """What to draw from: pairs with truth, the others by Wald's protocol once for each of PAN's gains.
 
@@ -200,26 +196,6 @@ def varied(pairs: Sequence[Pair], drawing: Drawing, bands: int, sensor: sensors.
     if not found:
         raise InputError(f"no pair of {bands} bands to draw from")
     return _lending(found, drawing.lent)
-
-
-def groups(sources: Sequence[Source]) -> list[Group]:
-    """The sources by sensor, each sensor by its weight in the drawing; those that lend have their share of
-    all."""
-    own: dict[str, list[Source]] = {}
-    lent: dict[str, list[Source]] = {}
-    weights, share = {}, 0.0
-    for source in sources:
-        pair = source.pair if isinstance(source, Varied) else source
-        sensor = str(pair.meta.get("sensor", "")) if isinstance(pair, Pair) else ""
-        if isinstance(source, Varied):
-            weights[sensor], share = source.drawing.weight_of.get(sensor, 1.0), source.drawing.lent
-        lends = isinstance(source, Varied) and bool(source.mixed)
-        (lent if lends else own).setdefault(sensor, []).append(source)
-    each = sum(weights.get(sensor, 1.0) for sensor in own) * share / max(1 - share, 1e-6) / max(len(lent), 1)
-    return [
-        *(Group(sensor, weights.get(sensor, 1.0), found) for sensor, found in own.items()),
-        *(Group(f"{sensor}, lent", each, found) for sensor, found in lent.items()),
-    ]
 
 
 def _lending(found: list[Varied], share: float) -> list[Varied]:

@@ -26,16 +26,14 @@ import torch
 from sfiin.data import fitting
 from sfiin.data.pairs import Image, Pair, Source, draw, drawn_from
 from sfiin.model.checkpoint import Checkpoint, fuser
-from sfiin.model.network import SFIIN, PanSharpener
+from sfiin.model.network import PanSharpener
 from sfiin.model.resample import Upsample
 from sfiin.runtime.documents import LATER
-from sfiin.runtime.errors import InputError, MismatchError, SfiinError
+from sfiin.runtime.errors import InputError, SfiinError
 from sfiin.runtime.files import publish
 from sfiin.runtime.quality import ground
 from sfiin.runtime.quality.metrics import ergas, psnr, sam
-from sfiin.training import last_layer
-from sfiin.training.drawing import groups
-from sfiin.training.loss import faintness, fusion_loss, missing
+from sfiin.training.loss import faintness, fine, fusion_loss, missing
 from sfiin.training.stopping import stoppable
 
 Precision = Literal["fp32", "mixed"]
@@ -51,8 +49,8 @@ class TrainingConfig:
     """How to train. `rate` is Adam's, falling to zero along a cosine; `weight` is the loss's lambda; `patch`
     in PAN pixels. With precision `mixed`, convolutions run in half precision and spectra, loss and weights in
     float32. The loss is in units of the sensor's scale, or of each patch's own missing `detail`; `crisp` is
-    the weight of `loss.faintness` in it. In the end the last convolution is fitted to `last_layer` patches of
-    each sensor, with fine detail raised by the share `sharpen` (`sfiin.training.last_layer`).
+    the weight of `loss.faintness` in it. The fine detail that is aimed at is the truth's, raised by the share
+    `sharpen`.
 
     As published: Adam (0.9, 0.999), rate 5e-4 to 8e-4, batch 4, patch 128 at ratio 4, lambda 0.1.
     """
@@ -67,7 +65,6 @@ class TrainingConfig:
     precision: Precision = field(default="fp32", metadata=LATER)
     unit: Unit = field(default="scale", metadata=LATER)
     crisp: float = field(default=0.0, metadata=LATER)
-    last_layer: int = field(default=0, metadata=LATER)
     sharpen: float = field(default=0.0, metadata=LATER)
 
 
@@ -155,11 +152,8 @@ def train(
                 keeper.keep()
                 raise KeyboardInterrupt
     network.load_state_dict(state.best)
-    if config.last_layer:
-        _fit_last_layer(state, pairs, held_out, config)
     record = asdict(config) | sources
-    chosen = state.curve[-1].ergas if config.last_layer else state.best_ergas
-    record |= {"validation_ergas": chosen, "curve": [asdict(point) for point in state.curve]}
+    record |= {"validation_ergas": state.best_ergas, "curve": [asdict(point) for point in state.curve]}
     record |= {"device": _device_name(network), "torch": torch.__version__}
     record |= {"home": home_of(pairs, config.patch, network.sensor.scale)}
     return Checkpoint(network.cpu().eval(), record)
@@ -249,6 +243,8 @@ def _step(state: _State, pairs: Sequence[Source], config: TrainingConfig) -> flo
         fused = network(ms, pan)
     unit = missing(state.upsample(ms) / scale, truth / scale) if config.unit == "detail" else None
     product, truth = fused.float() / scale, truth / scale
+    if config.sharpen:
+        truth = truth + config.sharpen * fine(truth)
     loss = fusion_loss(product, truth, config.weight, unit=unit)
     if config.crisp:
         loss = loss + config.crisp * faintness(product, truth, 1.0 if unit is None else unit)
@@ -281,26 +277,6 @@ def _validate(state: _State, held_out: Sequence[Pair], config: TrainingConfig) -
         state.best = copy.deepcopy(state.network.state_dict())
     state.curve.append(Validation(state.step, _rate(config, state.step - 1), fmean(state.losses), *quality))
     state.losses = []
-
-
-def _fit_last_layer(
-    state: _State, pairs: Sequence[Source], held_out: Sequence[Pair], config: TrainingConfig
-) -> None:
-    """The last point of the curve is with it. Raises MismatchError for a network that has no such layer."""
-    network = state.network.cpu().eval()
-    if not isinstance(network, SFIIN):
-        raise MismatchError(f"last layer: a {type(network).__name__} has none that can be fitted; SFIIN has")
-    last_layer.fit(
-        network,
-        groups(pairs),
-        patch=config.patch,
-        patches=config.last_layer,
-        seed=config.seed,
-        sharpen=config.sharpen,
-    )
-    quality = validate(network, held_out, config.patch)
-    loss = fmean(state.losses) if state.losses else 0.0
-    state.curve.append(Validation(state.step, 0.0, loss, *quality))
 
 
 def _save(state: _State, path: Path, identity: Mapping[str, Any]) -> None:

@@ -64,35 +64,6 @@ def test_train_goes_on_from_a_checkpoint(invoke: Invoke, trained: Path, data: Pa
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_the_last_layer_alone_is_fitted(invoke: Invoke, trained: Path, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "fitted.safetensors"
-    said = ["--init", trained, "--steps", 0, "--last-layer", 2, "--sharpen", 0.1, "--patch", 32, "-q"]
-    assert invoke("train", "--data", data, "-o", out, *said) == (0, "", "")
-    result = checkpoint.load(out)
-    before, after = checkpoint.load(trained).network.state_dict(), result.network.state_dict()
-    assert {name for name in before if not torch.equal(before[name], after[name])} == {
-        "refine.tail.weight",
-        "refine.tail.bias",
-    }
-    assert (result.training["last_layer"], result.training["sharpen"]) == (2, 0.1)
-    assert len(result.training["curve"]) == 1
-    assert result.training["validation_ergas"] == result.training["curve"][0]["ergas"]
-
-
-def test_no_steps_without_a_last_layer_and_none_of_a_baseline(
-    invoke: Invoke, data: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "net.safetensors"
-    code, _, errors = invoke("train", "--data", data, "-o", out, "--steps", 0, "--patch", 32)
-    assert code == 2
-    assert "--steps" in errors
-    pnn = ["--architecture", "pnn", "--steps", 0, "--last-layer", 1, "--patch", 32, "-q"]
-    code, _, errors = invoke("train", "--data", data, "-o", out, *pnn)
-    assert code == 4
-    assert "last layer" in errors
-    assert not out.exists()
-
-
 def test_a_checkpoint_is_brought_to_another_patch(
     invoke: Invoke, trained: Path, data: Path, tmp_path: Path
 ) -> None:

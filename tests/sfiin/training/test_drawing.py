@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,19 @@ def test_ms_is_reduced_as_drawn(blocks: float, bicubic: float) -> None:
     np.testing.assert_allclose(ms[inner], whole[inner], rtol=2e-4)
 
 
+def test_ms_stays_where_the_truth_does() -> None:
+    it = pair()
+    assert it.truth is not None
+    sharper_pan = dataclasses.replace(it, truth=gaussian(it.truth, 1.0).astype(np.float32), ms=it.ms + 7)
+    drawn = varied(sharper_pan, **CLEAN, sharpness=(1.0, 1.001), own_ms=1.0)
+    ms, pan, truth = drawn.vary(3, 4, 16, np.random.default_rng(0))
+    for first, second in zip((ms, truth), sharper_pan.patch(3, 4, 16)[::2], strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert crispness(pan) < crispness(sharper_pan.patch(3, 4, 16)[1])
+    again = varied(sharper_pan, **CLEAN, sharpness=(1.0, 1.001)).vary(3, 4, 16, np.random.default_rng(0))
+    assert np.abs(again[0] - ms).mean() > 3
+
+
 def test_a_patch_sees_what_lies_around_it() -> None:
     """The same as cut from the whole image that was reduced, up to the margin's end."""
     given = pair()
@@ -114,19 +128,6 @@ def test_pairs_of_other_bands_lend_their_share() -> None:
     assert sum(areas[1:]) / sum(areas) == pytest.approx(0.25)
     ms, _, truth = found[2].vary(0, 0, 16, np.random.default_rng(0))
     assert (len(ms), len(truth)) == (4, 4)
-
-
-def test_groups_are_sensors_by_their_weight_and_those_that_lend_have_their_share() -> None:
-    chosen = Drawing(lent=0.25, weight_of={"QuickBird": 3.0, "IKONOS": 3.0, "WorldView-2": 9.0})
-    eight = pair(bands=8, sensor="WorldView-2")
-    found = drawing.varied([pair(), pair(seed=2), pair(sensor="IKONOS"), eight], chosen, 4, SENSOR)
-    groups = drawing.groups(found)
-    assert [(group.name, group.weight, len(group.sources)) for group in groups] == [
-        ("QuickBird", 3.0, 2),
-        ("IKONOS", 3.0, 1),
-        ("WorldView-2, lent", pytest.approx(2.0), 1),
-    ]
-    assert [(group.name, group.weight) for group in drawing.groups([pair()])] == [("QuickBird", 1.0)]
 
 
 def test_the_seed_determines_the_batch() -> None:
