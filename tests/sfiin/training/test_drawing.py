@@ -78,9 +78,9 @@ def test_ms_is_reduced_as_drawn(blocks: float, bicubic: float) -> None:
 
 
 def test_ms_stays_where_the_truth_does() -> None:
-    it = pair()
-    assert it.truth is not None
-    sharper_pan = dataclasses.replace(it, truth=gaussian(it.truth, 1.0).astype(np.float32), ms=it.ms + 7)
+    given = pair()
+    assert given.truth is not None
+    sharper_pan = dataclasses.replace(it, truth=gaussian(given.truth, 1.0).astype(np.float32), ms=given.ms + 7)
     drawn = varied(sharper_pan, **CLEAN, sharpness=(1.0, 1.001), own_ms=1.0)
     ms, pan, truth = drawn.vary(3, 4, 16, np.random.default_rng(0))
     for first, second in zip((ms, truth), sharper_pan.patch(3, 4, 16)[::2], strict=True):
