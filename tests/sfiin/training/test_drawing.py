@@ -78,9 +78,11 @@ def test_ms_is_reduced_as_drawn(blocks: float, bicubic: float) -> None:
 
 
 def test_ms_stays_where_the_truth_does() -> None:
-    given = pair()
-    assert given.truth is not None
-    sharper_pan = dataclasses.replace(it, truth=gaussian(given.truth, 1.0).astype(np.float32), ms=given.ms + 7)
+    whole = pair()
+    assert whole.truth is not None
+    sharper_pan = dataclasses.replace(
+        whole, truth=gaussian(whole.truth, 1.0).astype(np.float32), ms=whole.ms + 7
+    )
     drawn = varied(sharper_pan, **CLEAN, sharpness=(1.0, 1.001), own_ms=1.0)
     ms, pan, truth = drawn.vary(3, 4, 16, np.random.default_rng(0))
     for first, second in zip((ms, truth), sharper_pan.patch(3, 4, 16)[::2], strict=True):
