@@ -98,7 +98,7 @@ def test_evaluate_prints_a_table_or_one_document(invoke: Invoke, trained: Path, 
         (["train", "-o", "{out}", "--data", "{data}", "--spatial", "magic"], 2, "magic"),
         (["train", "-o", "{trained}", "--data", "{data}"], 7, "exists already"),
         (["import", "{text}", "-o", "{out}"], 3, "tensors only"),
-        (["evaluate", "{text}", "--data", "{data}"], 3, "not a readable .safetensors"),
+        (["evaluate", "{text}", "--data", "{data}"], 3, "no checkpoint of sfiin"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
