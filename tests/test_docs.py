@@ -66,6 +66,10 @@ def test_the_off_home_table_is_rendered_from_its_file() -> None:
     assert benchmark("off_home").table(document("off_home")) in DOCS
 
 
+def test_the_leave_one_out_table_is_rendered_from_its_file() -> None:
+    assert benchmark("leave_one_out").table(document("leave_one_out")) in DOCS
+
+
 def test_the_int8_tables_are_rendered_from_their_file() -> None:
     found = document("int8")
     for table in benchmark("int8").tables(found).split("\n\n"):
