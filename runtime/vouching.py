@@ -14,13 +14,12 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sfiin.runtime import golden, models, onnx_file
+from sfiin.runtime import children, golden, models, onnx_file
 from sfiin.runtime.check import GATES, Gate
 from sfiin.runtime.contract import NEEDS, Contract
 from sfiin.runtime.errors import CheckFailedError, InputError, MismatchError, SfiinError
@@ -151,7 +150,7 @@ def replay(model: VouchedModel) -> Replay:
             f"{NEEDS['plugin'].split(';')[0]}; export it again"
         )
     golden.read(golden.beside(model.path), model.contract)  # what is wrong with them is said here
-    command = [sys.executable, "-m", "sfiin.runtime.replay", str(model.path)]
+    command = children.command("sfiin.runtime.replay", str(model.path))
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False

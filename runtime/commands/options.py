@@ -193,7 +193,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Predict memory and time
 Outliers = Annotated[
     Literal["nodata", "refuse"],
     typer.Option(
-        "--outliers", help="What is done about values of float files that no sensor delivers, such as -9999."
+        "--outliers", help="What is done about values that no sensor delivers, such as an undeclared -9999."
     ),
 ]
 SceneTimeout = Annotated[

@@ -31,12 +31,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from sfiin.runtime.errors import OutputError
+from sfiin.runtime.errors import OutputError, SfiinError, StoppedError, UnavailableError
 from sfiin.runtime.files import check_target, settle
 
 Arrays = dict[str, NDArray[Any]]
 
 _ABOUT, _LOCK, _SEAL = "about.json", "lock", "seal"
+
+_PASSING = (OutputError, StoppedError, UnavailableError)
+"""What is no verdict on a scene."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
@@ -144,7 +147,8 @@ def journal(out: Path, about: Mapping[str, Any]) -> Iterator[Journal]:
     """The journal of the run that makes `out`; when the block ends well, its `part` becomes `out` and the
     rest goes.
 
-    When the block fails, the rows stay if there are any, and `out` is as it was. Raises OutputError when
+    When the block fails, `out` is as it was. The rows stay, if there are any, where the next run would go on
+    from them: not where a scene or a model is refused, which would be refused again. Raises OutputError when
     another process is at work on `out`, or for an OSError in the block.
     """
     check_target(out)
@@ -157,8 +161,9 @@ def journal(out: Path, about: Mapping[str, Any]) -> Iterator[Journal]:
                 yield book
                 settle(book.part, out)
                 shutil.rmtree(folder, ignore_errors=True)
-            except BaseException:
-                _leave(folder, book)
+            except BaseException as error:
+                refused = isinstance(error, SfiinError) and not isinstance(error, _PASSING)
+                _leave(folder, None if refused else book)
                 raise
     except OSError as error:
         raise OutputError(

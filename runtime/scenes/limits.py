@@ -28,6 +28,7 @@ MOST_STEPS = 100_000
 
 MOST_TILES = 20_000_000
 
+_PLACE = 16  # bytes for where a block lies and how long it is
 _SHARE = 0.5  # of the memory that is there, for one row of blocks of a file
 
 
@@ -51,6 +52,13 @@ def check_file(file: Any, memory: int | None = None) -> None:
         raise SceneError(
             f"{name}: a block of {height} x {width} pixels takes {block >> 20} MiB, of {there >> 20} MiB "
             "there are; rewrite the file in tiles: gdal_translate -co TILED=YES"
+        )
+    blocks = -(-file.height // height) * -(-file.width // width) * (1 if interleaved else file.count)
+    if there is not None and blocks * _PLACE > _SHARE * there:
+        raise SceneError(
+            f"{name}: {blocks} blocks of {height} x {width}, whose places alone take {blocks * _PLACE >> 20} "
+            f"MiB, of {there >> 20} MiB there are; rewrite it in larger ones, such as with gdal_translate "
+            "-co TILED=YES"
         )
 
 

@@ -231,13 +231,16 @@ def _boot_of(lease: str) -> str | None:
 
 
 def _read(path: Path) -> str:
-    """A lease's text, "" where there is none; a few bytes at most, and never through a link."""
+    """A lease's text, "" where there is none; a few bytes at most, and never through a link. Anybody may have
+    made the claim."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ""
     try:
         return os.read(descriptor, 4096).decode("utf-8", errors="replace")
+    except OSError:  # a folder
+        return ""
     finally:
         os.close(descriptor)
 

@@ -176,7 +176,8 @@ class Inbox:
         found = [scene for claim in left for scene in claims.scenes_in(claim)] + self.claim.scenes()
         names = []
         for scene in found:
-            with suppress(FileNotFoundError):  # another process may be doing the same
+            # Another process may do the same; a claim that somebody else made up is not to be moved from.
+            with suppress(FileNotFoundError, PermissionError):
                 _rename(scene, self.folder / scene.name)
                 names.append(scene.name)
         for claim in left:

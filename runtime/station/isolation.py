@@ -14,7 +14,6 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,6 +21,7 @@ from threading import Event as Flag
 from threading import Thread
 from typing import IO, Any, Literal
 
+from sfiin.runtime import children
 from sfiin.runtime.errors import SfiinError
 from sfiin.runtime.station.events import Event
 
@@ -80,7 +80,7 @@ class WorkerProcess:
         self.close()
         reading, writing = os.pipe()
         held = self._inherit()
-        command = [sys.executable, "-m", "sfiin.runtime.station.worker", str(writing)]
+        command = children.command("sfiin.runtime.station.worker", str(writing))
         if self._setup["inbox"]:
             command.append("inbox")
         try:

@@ -8,6 +8,8 @@ no waiting: the scenes stay where they are, and the error is the command's.
 
 from __future__ import annotations
 
+import glob
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +19,7 @@ from threading import Event as Flag
 from typing import Any, Protocol
 
 from sfiin.runtime.errors import InputError, OutputError, SfiinError, StoppedError, UnavailableError
+from sfiin.runtime.scenes.journal import discard
 from sfiin.runtime.station import attempts
 from sfiin.runtime.station.events import Event, Kind, Tell
 from sfiin.runtime.station.inbox import Inbox
@@ -251,8 +254,15 @@ class Service:
         self._inbox.end(taken, answer.error)
         self._attempts.forget(taken.name)
         self._tally.failed += 1
+        self._discard(taken.name)
         output = self._inbox.outbox / f"{taken.name}.tif"
         self._tell(_told(answer, "failed", output=str(output), scene=taken.name))
+
+    def _discard(self, name: str) -> None:
+        """Take away the rows that a scene's crashed tries have kept in the outbox, or its versions'."""
+        for folder in self._inbox.outbox.glob(f".{glob.escape(name)}*.tif.sfiin"):
+            if re.fullmatch(rf"\.{re.escape(name)}(\.\d+)?\.tif\.sfiin", folder.name, re.DOTALL):
+                discard(folder.with_name(folder.name[1:].removesuffix(".sfiin")))
 
     def _lost(self, name: str) -> None:
         """The scene is not in this process's folder any more: the share is away, or another one took it

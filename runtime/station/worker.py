@@ -1,8 +1,8 @@
 """What does a worker do? It works on the scenes that it is asked for, so that nothing they do reaches
 further.
 
-It is started by `sfiin.runtime.station.isolation` as `python -m sfiin.runtime.station.worker FD`. Requests
-come by standard input and replies go to the file descriptor FD, a JSON document a line:
+It is started by `sfiin.runtime.station.isolation` as a process of its own. Requests
+come by standard input and replies go to the file descriptor that its argument names, a JSON document a line:
 
     {"settings": {...}, "model": ..., "inbox": bool, "memory": ...}     first; answered by ready or refused;
                                                       "rhythm" is how often a bundle's guard tests itself
@@ -33,6 +33,7 @@ from threading import Event as Flag
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
+from sfiin.runtime import children
 from sfiin.runtime.errors import OutputError, SfiinError, StoppedError, UnavailableError, UntrustedError
 from sfiin.runtime.station.events import Blame, Event
 
@@ -276,7 +277,7 @@ def restrict_drivers() -> None:
         "PROJ_NETWORK": "OFF",
         "GDAL_DRIVER_PATH": "disable",
     }
-    os.execv(sys.executable, [sys.executable, "-m", "sfiin.runtime.station.worker", *sys.argv[1:]])
+    os.execv(sys.executable, children.command("sfiin.runtime.station.worker", *sys.argv[1:]))
 
 
 _RESTRICTED = "SFIIN_WORKER_RESTRICTED"

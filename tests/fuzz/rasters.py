@@ -36,8 +36,9 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 DOCUMENTED = {2, 3, 4, 5, 6, 7, 8, 9, 10}
-SECONDS, MEMORY = 30, 2 << 30
-"""What one run may take."""
+SECONDS, WAIT, MEMORY = 30, 300, 2 << 30
+"""What one run may take: seconds of the processor, seconds of the wall's clock, on a busy machine, and
+bytes."""
 
 ODD = (float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 5e-310, 1e300, -1e300, 1e-30, -1.0, 1e10)
 WORDS = (
@@ -320,11 +321,12 @@ def run(seed: int, model: Path, scratch: Path) -> Outcome:
 
 
 def _forked(words: list[str], said: Path) -> tuple[int | None, int, str]:
-    """Exit code (negative: a signal; None: too slow), peak memory in bytes, and what was printed."""
+    """Exit code (negative: a signal, of which SIGXCPU or SIGKILL say that it took too long; None: it waits
+    for something), peak memory in bytes, and what was printed."""
     child = os.fork()
     if child == 0:
         _become(words, said)
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + WAIT
     while True:
         done, status, usage = os.wait4(child, os.WNOHANG)
         if done:
@@ -346,6 +348,8 @@ def _become(words: list[str], said: Path) -> None:
         os.dup2(target, 2)
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
+        resource.setrlimit(resource.RLIMIT_CPU, (used + SECONDS, used + SECONDS + 5))
         sys.argv = ["sfiin", *words]
         warnings.resetwarnings()
         from sfiin.runtime.cli import main

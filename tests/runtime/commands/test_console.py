@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -64,3 +67,22 @@ def test_on_a_terminal_the_bar_goes_to_stderr_unless_quiet(
     assert not out
     assert "training" in err
     assert "loss 0.5" in err
+
+
+def test_a_reader_that_is_gone_is_met_once() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    script = """
+import sys
+from sfiin.runtime.commands.console import silence
+try:
+    print("lost", flush=True)
+except OSError:
+    silence(sys.stdout)
+print("nobody reads this", flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=writing, stderr=subprocess.PIPE, check=False, text=True
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -17,7 +17,14 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from sfiin.runtime.errors import OutputError
+from sfiin.runtime.errors import (
+    MismatchError,
+    OutputError,
+    SceneError,
+    SfiinError,
+    StoppedError,
+    UnavailableError,
+)
 from sfiin.runtime.scenes.journal import discard, journal
 
 KILLS = 25
@@ -164,6 +171,25 @@ def test_links_in_the_folder_are_not_written_through(out: Path) -> None:
         book.part.write_bytes(b"product")
     assert victim.read_text() == "precious"
     assert out.read_bytes() == b"product"
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        (SceneError("dark"), False),
+        (MismatchError("clipped"), False),
+        (SfiinError("not finite"), False),
+        (StoppedError("stopped"), True),
+        (UnavailableError("no device"), True),
+        (OutputError("full"), True),
+        (MemoryError(), True),
+    ],
+)
+def test_a_verdict_leaves_no_rows_behind(out: Path, error: Exception, stays: bool) -> None:
+    with pytest.raises(type(error)), journal(out, {"a": 1}) as book:
+        book.keep(row(0), left(0))
+        raise error
+    assert [path.name for path in out.parent.iterdir()] == ([f".{out.name}.sfiin"] if stays else [])
 
 
 def test_what_was_left_after_the_end_is_taken_away(out: Path) -> None:

@@ -71,6 +71,14 @@ def test_a_row_of_blocks_must_fit_into_memory(tmp_path: Path, monkeypatch: pytes
         check_file(file, 100 << 20)
 
 
+def test_the_places_of_all_blocks_must_fit_into_memory(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "small.tif", 16384, 16384, blockxsize=16, blockysize=16)
+    with open_raster(path) as file:
+        with pytest.raises(SceneError, match="1048576 blocks of 16 x 16"):
+            check_file(file, 30 << 20)
+        check_file(file, 40 << 20)
+
+
 @pytest.mark.parametrize(("height", "width"), [(1 << 30, 128), (128, 1 << 30)])
 def test_a_side_that_cannot_be_meant_is_refused(tmp_path: Path, height: int, width: int) -> None:
     path = sparse(tmp_path / "x.tif", height, width)

@@ -51,3 +51,11 @@ def test_what_cannot_be_written_is_the_caller_s(tmp_path: Path) -> None:
 def test_a_file_that_went_while_it_was_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), open_raster(tmp_path / "part.tif", "r+"):
         pass
+
+
+def test_a_name_that_is_no_text_is_refused_in_words(tmp_path: Path) -> None:
+    with (
+        pytest.raises(SceneError, match=r"'.*\\udcff\.tif': a name that is not UTF-8"),
+        open_raster(tmp_path / "p\udcff.tif"),
+    ):
+        pass

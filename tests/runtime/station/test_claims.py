@@ -166,3 +166,17 @@ def test_what_strangers_put_there_is_not_followed(tmp_path: Path, clock: Clock) 
     clock.now += 30
     assert observer.left(inbox) == [folder]
     assert not list(outside.iterdir())
+
+
+def test_a_claim_that_somebody_made_up_is_waited_for_and_no_more(tmp_path: Path, clock: Clock) -> None:
+    """Folders and pipes in the place of a lock and a lease stop nobody who looks at them."""
+    folders, pipes = tmp_path / ".taken-folders", tmp_path / ".taken-pipes"
+    for claim in (folders, pipes):
+        claim.mkdir()
+    for name in ("lock", "lease"):
+        (folders / name).mkdir()
+        os.mkfifo(pipes / name)
+    observer = Observer(tmp_path, clock=clock)
+    assert observer.left(tmp_path) == []
+    clock.now += claims.LEASE
+    assert observer.left(tmp_path) == [folders, pipes]

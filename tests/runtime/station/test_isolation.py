@@ -43,7 +43,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     real = subprocess.Popen
 
     def popen(command: list[str], **options: Any) -> Any:
-        return real([sys.executable, str(script), command[3]], **options)
+        return real([sys.executable, str(script), command[5]], **options)
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     with WorkerProcess({"inbox": False}, timeout=20, stall=2) as found:
@@ -159,6 +159,16 @@ def test_a_model_that_nobody_signed_is_refused_where_a_signature_is_wanted(
     assert error.value.exit_code == MismatchError.exit_code
     signatures.sign(folder, tmp_path / "k.pem")
     with WorkerProcess(setup(model=str(model), settings=settings.document())) as worker:
+        worker.start()
+
+
+def test_it_runs_nothing_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who starts a station in its inbox would else run what others upload there."""
+    for name in ("sfiin", "numpy", "json", "rasterio"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('run from the current folder')")
+    monkeypatch.chdir(tmp_path)
+    with WorkerProcess(setup()) as worker:
         worker.start()
 
 

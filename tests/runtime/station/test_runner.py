@@ -25,9 +25,11 @@ from sfiin.runtime.errors import (
     MismatchError,
     OutputError,
     SceneError,
+    SfiinError,
     StoppedError,
 )
 from sfiin.runtime.files import sha256
+from sfiin.runtime.scenes.identity import ChangedError
 from sfiin.runtime.scenes.pipeline import Form
 from sfiin.runtime.scenes.scene import open_scene
 from sfiin.runtime.scenes.tiles import plan
@@ -135,6 +137,50 @@ def test_what_was_killed_at_any_moment_is_completed_without_the_work(
         assert {path.suffix for path in tmp_path.glob(f"s{i}.*")} == {".tif", ".png", ".json", ".html"}
         assert (tmp_path / f"s{i}.done.json").is_file()
         assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("how", ["shorter", "gone"])
+def test_what_looks_damaged_because_it_is_being_changed_is_told_as_changed(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A station tries that again; a damaged file it does not."""
+    job = with_model(scene(tmp_path), small_model)
+
+    def damaged(*_: Any, **__: Any) -> Any:
+        if how == "shorter":
+            Path(job.pan).write_bytes(Path(job.pan).read_bytes()[:1000])
+        else:
+            Path(job.pan).unlink()
+        raise SceneError("damaged or cut short")
+
+    monkeypatch.setattr("sfiin.runtime.station.runner.sharpen", damaged)
+    with (
+        Station(Settings(threads=1)) as station,
+        pytest.raises(ChangedError, match="changed while it was read"),
+    ):
+        station.run(job)
+
+
+def test_a_run_keeps_to_the_model_that_it_began_with(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is replaced while the run is under way: the product and what it says are of the first one."""
+    model = Path(shutil.copy(small_model, tmp_path / "net.onnx"))
+    job = with_model(scene(tmp_path), model)
+    digest = sha256(model)
+    real = open_scene
+
+    def replaced(*given: Any, **more: Any) -> Any:
+        model.write_bytes(b"another")
+        return real(*given, **more)
+
+    monkeypatch.setattr("sfiin.runtime.station.runner.open_scene", replaced)
+    with Station(Settings(threads=1)) as station:
+        report = station.run(job)
+        assert report.model_sha256 == digest
+        monkeypatch.undo()
+        with pytest.raises(SfiinError):
+            station.run(dataclasses.replace(job, output=tmp_path / "second.tif"))
 
 
 def killed(*_: Any, **__: Any) -> Any:

@@ -138,6 +138,18 @@ def test_what_nobody_foresaw_is_tried_three_times_and_costs_itself_alone(box: Bo
     assert box.names == [".done", ".failed"]
 
 
+def test_what_is_set_aside_leaves_no_rows_in_the_outbox(box: Box) -> None:
+    """Of itself and its versions; those of other scenes stay."""
+    mine = [".a.tif.sfiin", ".a.2.tif.sfiin"]
+    others = [".b.tif.sfiin", ".a.b.tif.sfiin", ".aa.tif.sfiin"]
+    for name in mine + others:
+        (box.outbox / name).mkdir()
+        (box.outbox / name / "row-000000.npz").write_text("")
+    box.scene("a")
+    served(box, lambda _: failure(SceneError("it is dark")))
+    assert sorted(path.name for path in box.outbox.iterdir()) == sorted(others)
+
+
 def test_tries_are_counted_across_restarts(box: Box) -> None:
     box.scene("a")
     stop = Flag()
