@@ -6,13 +6,14 @@ shared library behind a C interface, so one wheel serves every version of Python
 
 from __future__ import annotations
 
-import platform
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 
 SOURCES = Path("sfiin/export/native")
+MACHINE = sysconfig.get_platform().rpartition("-")[2]  # that is compiled for, as _PYTHON_HOST_PLATFORM says
 # The least that the library asks of a processor; what is better is found where it runs.
 BASELINES = {"x86_64": ["-msse4.2", "-maes", "-mpclmul"], "aarch64": ["-march=armv8-a+crypto"]}
 
@@ -36,9 +37,11 @@ setup(
             extra_compile_args=[
                 "-std=c++17",
                 "-O3",
+                "-g0",
                 "-fvisibility=hidden",
-                *BASELINES.get(platform.machine(), []),
+                *BASELINES.get(MACHINE, []),
             ],
+            extra_link_args=["-Wl,--strip-all"],
             language="c++",
             optional=True,
         )

@@ -2,13 +2,16 @@
 
     python benchmarks/cpu.py -o benchmarks/cpu.json
     python benchmarks/cpu.py --table benchmarks/cpu.json
-    python benchmarks/cpu.py --profile                      # where its time goes for `--target ort`, one thread
+    python benchmarks/cpu.py --profile                      # where the time goes in ONNX Runtime and natively
 
 Every round runs all ways once, in turn; a figure is the median over rounds of a way's time, or of its ratio
 to PyTorch eager in the same round, so that what else the machine does meets all alike. `cpu_ms` and
 `cpu_speed` are of CPU time, all threads together, which a shared machine leaves alone; with one thread they
 are what to go by. Warm-up is apart, and a pause before each run lets the threads of the way before it go to
-sleep. With two threads the native kernels compute two tiles at once, so their time is of two tiles, halved.
+sleep. With two threads the native kernels compute two tiles at once, and so does "two callers": PyTorch eager
+in two threads of one each; their time is of two tiles, halved, and ratios are then to the two callers.
+Networks are the paper's with either spatial branch and random weights, or shipped checkpoints (vhr4, wv8,
+landsat). OpenVINO runs where it is installed.
 """
 
 from __future__ import annotations
@@ -16,11 +19,13 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from statistics import median
@@ -30,11 +35,13 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
+from scipy import fft
 
 from sfiin.data.sensors import SENSORS
 from sfiin.export.cost import cost, total
 from sfiin.export.graph import build_graph
 from sfiin.export.targets import targets
+from sfiin.model.checkpoint import load_sfiin
 from sfiin.model.network import SFIIN, NetworkConfig
 from sfiin.runtime.backends import native, native_steps, onnx_graph
 from sfiin.runtime.backends.native import Program
@@ -42,17 +49,30 @@ from sfiin.runtime.backends.native_program import compile_graph
 from sfiin.runtime.backends.session import session_options
 from sfiin.runtime.files import publish
 
-WAYS = ("eager", "compile", "plain export", "dft", "matmul", "matmul for ort", "native")
+WAYS = (
+    "eager",
+    "two callers",
+    "compile",
+    "plain export",
+    "dft",
+    "matmul",
+    "matmul for ort",
+    "openvino",
+    "native",
+)
 TITLES = (
     "PyTorch eager",
+    "two eager callers",
     "torch.compile",
     "ONNX Runtime, plain export",
     "ONNX Runtime, `dft`",
     "ONNX Runtime, `matmul`",
     "the same, `--target ort`",
+    "OpenVINO, `matmul`",
     "native kernels",
 )
 
+CHECKPOINTS = Path(__file__).parents[1] / "sfiin" / "checkpoints"
 BLOCK = targets()["ort"].block
 
 _PAUSE = 0.05
@@ -69,23 +89,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--tiles", type=int, nargs="+", default=[128, 256])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--branches", nargs="+", default=["convolution", "invertible"])
+    parser.add_argument("--networks", nargs="+", default=["convolution", "invertible", "vhr4"])
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--profile", action="store_true", help="print where the time of `matmul` goes")
     options = parser.parse_args()
     if options.profile:
-        print(json.dumps(profile(), indent=1))
+        found = {f"native {tile}": native_profile(tile) for tile in options.tiles}
+        print(json.dumps({"ort 128": profile()} | found, indent=1))
         return
     if options.table:
         print(table(json.loads(options.table.read_text())))
         return
     runs = [
-        measure(branch, tile, threads, options.rounds)
-        for branch in options.branches
+        measure(name, tile, threads, options.rounds, options.ways)
+        for name in options.networks
         for tile in options.tiles
         for threads in options.threads
     ]
     document = {
-        "command": f"python benchmarks/cpu.py --rounds {options.rounds}",
+        "command": " ".join(["python benchmarks/cpu.py", *sys.argv[1:]]),
         "cpu": _cpu(),
         "versions": {name: version(name) for name in ("torch", "onnxruntime", "onnx", "numpy")},
         "native": native.instruction_set(),
@@ -97,41 +119,62 @@ def main() -> None:
     print(table(document))
 
 
-def measure(branch: Any, tile: int, threads: int, rounds: int) -> dict[str, Any]:
+def measure(name: Any, tile: int, threads: int, rounds: int, wanted: Sequence[str]) -> dict[str, Any]:
     """All ways on one network and tile: milliseconds, ratios to eager, and the machine's limits beside
     them."""
     torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    network = SFIIN(NetworkConfig(spatial=branch), SENSORS["vhr4"].profile).eval()
+    network = network_of(name, tile)
     model = build_graph(network, (tile, tile), "matmul", 17)
-    random = np.random.default_rng(0)
-    ms = random.uniform(0, 2047, (1, 4, tile // 4, tile // 4)).astype(np.float32)
-    pan = random.uniform(0, 2047, (1, 1, tile, tile)).astype(np.float32)
-    ways = {
-        "eager": _torch(network, ms, pan),
-        "compile": _torch(torch.compile(network), ms, pan),
-        "plain export": _session(_plain_export(network, ms, pan), threads, ms, pan),
-        "dft": _session(build_graph(network, (tile, tile), "dft", 20), threads, ms, pan),
-        "matmul": _session(model, threads, ms, pan),
-        "matmul for ort": _session(
+    random, config, top = np.random.default_rng(0), network.config, network.sensor.peak
+    low = tile // config.ratio
+    ms = random.uniform(0, top, (1, config.bands, low, low)).astype(np.float32)
+    pan = random.uniform(0, top, (1, 1, tile, tile)).astype(np.float32)
+    makers: dict[str, Callable[[], Callable[[], object]]] = {
+        "eager": lambda: _torch(network, ms, pan),
+        "two callers": lambda: _callers(network, threads, ms, pan),
+        "compile": lambda: _torch(torch.compile(network), ms, pan),
+        "plain export": lambda: _session(_plain_export(network, ms, pan), threads, ms, pan),
+        "dft": lambda: _session(build_graph(network, (tile, tile), "dft", 20), threads, ms, pan),
+        "matmul": lambda: _session(model, threads, ms, pan),
+        "matmul for ort": lambda: _session(
             build_graph(network, (tile, tile), "matmul", 17, BLOCK), threads, ms, pan, BLOCK
         ),
+        "openvino": lambda: _openvino(model, threads, ms, pan),
+        "native": lambda: _native(model, threads, ms, pan),
     }
-    ways["native"] = _native(model, threads, ms, pan)
+    left_out = {"two callers"} if threads == 1 else set()
+    if find_spec("openvino") is None:
+        left_out.add("openvino")
+    ways = {way: make() for way, make in makers.items() if way in wanted and way not in left_out}
     times = _interleaved(ways, rounds)
     spent = total(cost(model))
-    found: dict[str, Any] = {"branch": branch, "tile": tile, "threads": threads, "rounds": rounds}
+    base = "two callers" if "two callers" in ways else "eager"
+    found: dict[str, Any] = {
+        "network": name,
+        "tile": tile,
+        "threads": threads,
+        "rounds": rounds,
+        "base": base,
+    }
     for kind, prefix in ((0, ""), (1, "cpu_")):
-        taken = {name: [one[kind] / _tiles(name, threads) for one in all_] for name, all_ in times.items()}
-        found[f"{prefix}ms"] = {name: round(1e3 * median(one), 2) for name, one in taken.items()}
+        taken = {way: [one[kind] / _tiles(way, threads) for one in all_] for way, all_ in times.items()}
+        found[f"{prefix}ms"] = {way: round(1e3 * median(one), 2) for way, one in taken.items()}
         found[f"{prefix}speed"] = {
-            name: round(median(a / b for a, b in zip(taken["eager"], one, strict=True)), 3)
-            for name, one in taken.items()
+            way: round(median(a / b for a, b in zip(taken[base], one, strict=True)), 3)
+            for way, one in taken.items()
         }
     found["matmul_macs"], found["matmul_bytes"] = spent.macs, spent.moved
     found["gflops"], found["gigabytes_per_second"] = round(_gemm_rate(), 1), round(_copy_rate(), 1)
     print(json.dumps(found), flush=True)
     return found
+
+
+def network_of(name: Any, tile: int) -> SFIIN:
+    """A shipped checkpoint's network by its name, or a spatial branch's with random weights."""
+    if name in ("vhr4", "wv8", "landsat"):
+        return load_sfiin(CHECKPOINTS / f"sfiin-{name}.safetensors", (tile, tile)).eval()
+    torch.manual_seed(0)
+    return SFIIN(NetworkConfig(spatial=name), SENSORS["vhr4"].profile).eval()
 
 
 KINDS = {
@@ -173,6 +216,45 @@ def profile(tile: int = 128, rounds: int = 30) -> dict[str, float]:
     return {kind: round(value, 1) for kind, value in sorted(found.items())}
 
 
+def native_profile(tile: int, rounds: int = 30) -> dict[str, float]:
+    """Milliseconds of CPU time a tile by kind of step: the median of programs of one kind of step each."""
+    model = build_graph(network_of("convolution", tile), (tile, tile), "matmul", 17)
+    program = compile_graph(onnx_graph.parse(model.SerializeToString()))
+    kinds: dict[str, list[native_steps.Step]] = {"whole": program.steps}
+    for step in program.steps:
+        name = type(step).__name__
+        if isinstance(step, native_steps.Convolution):
+            name = "x".join(map(str, step.weight.shape[2:])) + " convolutions"
+        kinds.setdefault(name, []).append(step)
+    ms, pan = np.ones((1, 4, tile // 4, tile // 4), np.float32), np.ones((1, 1, tile, tile), np.float32)
+    hrms = np.empty((1, 4, tile, tile), np.float32)
+    found = {}
+    for name, steps in kinds.items():
+        code, constants = native_steps.encode(native_steps.Program(steps, program.planes, program.buffers))
+        runnable = Program(code, constants, (ms.size, pan.size, hrms.size))
+        taken = []
+        for _ in range(rounds):
+            used = time.thread_time()
+            runnable.run(ms, pan, hrms)
+            taken.append(time.thread_time() - used)
+        runnable.close()
+        found[name] = round(1e3 * median(taken), 2)
+    return found | {"the transforms alone, by pocketfft": pocketfft(tile, 5)}
+
+
+def pocketfft(tile: int, branches: int, rounds: int = 30) -> float:
+    """Milliseconds of CPU time of the transforms in so many frequency branches of 8 channels, by SciPy."""
+    maps = np.random.default_rng(0).normal(size=(16, tile, tile)).astype(np.float32)
+    spectra = fft.rfft2(maps)[:8].copy()
+    taken = []
+    for _ in range(rounds):
+        used = time.thread_time()
+        fft.rfft2(maps, workers=1)
+        fft.irfft2(spectra, workers=1)
+        taken.append(time.thread_time() - used)
+    return round(1e3 * branches * median(taken), 2)
+
+
 def _interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[tuple[float, float]]]:
     """Wall-clock and CPU seconds of every run."""
     for _ in range(3):
@@ -190,7 +272,7 @@ def _interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str
 
 def _tiles(way: str, threads: int) -> int:
     """How many tiles one run of a way computes."""
-    return threads if way == "native" else 1
+    return threads if way in ("native", "two callers") else 1
 
 
 def _native(model: onnx.ModelProto, threads: int, ms: Any, pan: Any) -> Callable[[], object]:
@@ -215,6 +297,35 @@ def _torch(network: Callable[..., Any], ms: Any, pan: Any) -> Callable[[], objec
             return network(*inputs)
 
     return run
+
+
+def _callers(network: Callable[..., Any], threads: int, ms: Any, pan: Any) -> Callable[[], object]:
+    """So many threads, each of which calls PyTorch with one thread of its own."""
+    inputs = torch.from_numpy(ms), torch.from_numpy(pan)
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    def call(_: int) -> object:
+        with torch.inference_mode():
+            return network(*inputs)
+
+    def run() -> object:
+        try:
+            return list(pool.map(call, range(threads)))
+        finally:
+            torch.set_num_threads(threads)
+
+    return run
+
+
+def _openvino(model: onnx.ModelProto, threads: int, ms: Any, pan: Any) -> Callable[[], object]:
+    import openvino
+
+    core = openvino.Core()
+    network = core.read_model(BytesIO(model.SerializeToString()))
+    network.reshape({"ms": list(ms.shape), "pan": list(pan.shape)})
+    settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    request = core.compile_model(network, "CPU", settings).create_infer_request()
+    return lambda: request.infer({"ms": ms, "pan": pan})
 
 
 def _session(model: onnx.ModelProto, threads: int, ms: Any, pan: Any, block: int = 1) -> Callable[[], object]:
@@ -266,17 +377,23 @@ def _best(work: Callable[[], object], tries: int = 7) -> float:
 
 def table(document: dict[str, Any]) -> str:
     """The Markdown table of the measurements: how many times as fast as PyTorch eager, by CPU time for one
-    thread, by wall-clock time for more."""
+    thread, and for more where they are held against as many callers; else by wall-clock time."""
     titles = dict(zip(WAYS, TITLES, strict=True))
-    ways = [name for name in WAYS[1:] if name in document["runs"][0]["ms"]]
+    ways = [name for name in WAYS[2:] if any(name in run["ms"] for run in document["runs"])]
     names = " | ".join(titles[name] for name in ways)
-    rows = [f"| spatial branch | tile | threads | eager ms | {names} | share of GEMM rate |"]
-    rows.append("|---" * (len(ways) + 5) + "|")
+    rows = [f"| network | tile | threads | eager ms | {names} |"]
+    rows.append("|---" * (len(ways) + 4) + "|")
     for run in document["runs"]:
-        share = 2 * run["matmul_macs"] / (run["ms"]["matmul for ort"] * 1e6) / run["gflops"]
-        kind = "cpu_" if run["threads"] == 1 and "cpu_ms" in run else ""
-        cells = [run["branch"], run["tile"], run["threads"], f"{run[kind + 'ms']['eager']:.0f}"]
-        cells += [f"{run[kind + 'speed'][name]:.2f}x" for name in ways] + [f"{100 * share:.0f} %"]
+        base = run.get("base", "eager")
+        kind = "cpu_" if (run["threads"] == 1 or base == "two callers") and "cpu_ms" in run else ""
+        cells = [
+            run.get("network", run.get("branch")),
+            run["tile"],
+            run["threads"],
+            f"{run[kind + 'ms'][base]:.0f}",
+        ]
+        speeds = run[kind + "speed"]
+        cells += [f"{speeds[name]:.2f}x" if name in speeds else "" for name in ways]
         rows.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(rows)
 

@@ -2,8 +2,8 @@
 
     python benchmarks/landsat_pairs.py IN_DIR OUT_DIR
 
-`IN_DIR` holds `.npz` pairs whose `meta` names Landsat bands (B1, B2, ...); those without infrared are left out.
-Eight-bit DN (Landsat-7) become 16-bit, so that all pairs have one scale.
+`IN_DIR` holds `.npz` pairs whose `meta` names Landsat bands (B1, B2, ...); those without infrared are left
+out. Eight-bit DN (Landsat-7) become 16-bit, so that all pairs have one scale.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     python benchmarks/off_home.py --imagery DIR -o benchmarks/off-home.json [--model NAME]
     python benchmarks/off_home.py -o benchmarks/off-home.json --table
 
-`DIR` holds `check/`, pairs that were never trained on, `train/`, and `landsat/check/` as `landsat_pairs.py` writes
-it. Of each pair the middle is judged, at most `SIDE` PAN pixels a side; the report is added to model by model.
+`DIR` holds `check/`, pairs that were never trained on, `train/`, and `landsat/check/` as `landsat_pairs.py`
+writes it. Of each pair the middle is judged, at most `SIDE` PAN pixels a side; the report is added to model
+by model.
 """
 
 from __future__ import annotations
@@ -42,10 +43,16 @@ def table(document: Mapping[str, Any]) -> str:
         for mean in report["means"]:
             by_source.setdefault(mean["source"], {})[mean["way"]] = mean["methods"]
         for source, ways in by_source.items():
-            cells = [f"{ways['given'][it]['psnr']:.2f} / {ways['matched'][it]['psnr']:.2f}" for it in SHOWN]
+            cells = [
+                f"{ways['given'][method]['psnr']:.2f} / {ways['matched'][method]['psnr']:.2f}"
+                for method in SHOWN
+            ]
             lines.append(f"| {model} on {source} | PSNR dB | {' | '.join(cells)} |")
             if "full" in ways:
-                cells = [f"{ways['full'][it]['fine']:.2f} / {ways['full'][it]['hqnr']:.3f}" for it in SHOWN]
+                cells = [
+                    f"{ways['full'][method]['fine']:.2f} / {ways['full'][method]['hqnr']:.3f}"
+                    for method in SHOWN
+                ]
                 lines.append(f"| | fine detail / HQNR | {' | '.join(cells)} |")
     return "\n".join(lines)
 

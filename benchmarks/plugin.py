@@ -106,7 +106,9 @@ def branch(channels: int) -> Any:
         network.phase[2],
         network.out,
     )
-    weights = [it for layer in layers for it in (layer.weight.detach().flatten(1), layer.bias.detach())]
+    weights = [
+        tensor for layer in layers for tensor in (layer.weight.detach().flatten(1), layer.bias.detach())
+    ]
     return network, weights
 
 
@@ -120,7 +122,7 @@ def node_of(case: Case, kind: str) -> tuple[Callable[[], None], Any, list[Any]]:
     shape = (case.batch, case.channels, case.tile, case.tile)
     dtype = getattr(torch, kind)
     maps = [torch.randn(shape, device="cuda").to(dtype) for _ in range(2)]
-    inputs = [*maps, *(it.cuda().to(dtype).contiguous() for it in branch(case.channels)[1])]
+    inputs = [*maps, *(tensor.cuda().to(dtype).contiguous() for tensor in branch(case.channels)[1])]
     out = torch.empty(shape, device="cuda", dtype=dtype)
     node = direct.SpectralFusion(library(), open_cuda(), shape)
     stream = torch.cuda.current_stream().cuda_stream
@@ -136,7 +138,7 @@ def error_of(kind: str) -> float:
     call, out, inputs = node_of(Case(128, 8, 2), kind)
     call()
     torch.cuda.synchronize()
-    expected = spectral_fusion.spectral_fusion(*(it.double().cpu().numpy() for it in inputs))
+    expected = spectral_fusion.spectral_fusion(*(tensor.double().cpu().numpy() for tensor in inputs))
     return float(np.linalg.norm(out.double().cpu().numpy() - expected) / np.linalg.norm(expected))
 
 
@@ -149,7 +151,7 @@ def measured(case: Case, rate: float, rounds: int) -> dict[str, Any]:
     call, _, (m, p, *_weights) = node_of(case, "float32")
     network = branch(case.channels)[0].cuda()
     compiled = torch.compile(network)
-    limit = direct.opened(library()).sfiin_shared_limit()
+    limit = direct.shared_memory(direct.opened(library()))[0]
     ways: dict[str, Callable[[], object]] = {
         "eager": lambda: network(m, p),
         "compile": lambda: compiled(m, p),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,14 +14,47 @@ from sfiin.runtime import files
 from sfiin.runtime.cli import requires
 from sfiin.runtime.commands import options
 from sfiin.runtime.commands.console import print_json, print_table, say, tally
+from sfiin.runtime.commands.scene_options import spread
 
 if TYPE_CHECKING:
     from sfiin.calibration.advisor import Advice
-    from sfiin.calibration.calibrate import Result
+    from sfiin.calibration.calibrate import CalibrationOptions, Result
 
 MODULES = ("torch", "safetensors", "scipy", "onnx", "onnxruntime")
 
 
+@dataclass(frozen=True)
+class Int8Options:
+    """How ranges are found, what may be lost, and what the rest of the model is."""
+
+    gate: Annotated[
+        str,
+        typer.Option(metavar="PSNR,SAM,ERGAS", help="What may be lost: dB, degrees, and a share in percent."),
+    ] = "0.2,0.05,3"
+    method: Annotated[
+        Literal["auto", "minmax", "percentile", "entropy", "mse"],
+        typer.Option(help="How ranges are found; auto: the best of minmax, percentile and mse."),
+    ] = "auto"
+    rest: Annotated[Literal["fp16", "fp32"], typer.Option(help="The type of what is not INT8.")] = "fp16"
+    tiles: Annotated[int, typer.Option(min=1, help="Tiles to measure ranges on.")] = 48
+    patches: Annotated[int, typer.Option(min=1, help="Patches with truth that the search is judged by.")] = 24
+    seed: Annotated[int, typer.Option(min=0, help="For the choice of tiles and patches.")] = 0
+    search: Annotated[
+        bool, typer.Option("--search/--no-search", help="Hold back what the gate asks for, or quantise all.")
+    ] = True
+
+    def options(self) -> CalibrationOptions:
+        """As the calibration takes them. Raises typer.BadParameter for what is no gate."""
+        limits = parse_gate(self.gate)
+        from sfiin.calibration.calibrate import CalibrationOptions
+        from sfiin.export.precision_loss import LossGate
+
+        method = None if self.method == "auto" else self.method
+        gate = LossGate(*limits, 1.0)
+        return CalibrationOptions(method, self.tiles, self.patches, self.seed, gate, self.rest, self.search)
+
+
+@spread
 def calibrate(
     *,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="An FP32 model of 'sfiin export' (.onnx).")],
@@ -37,23 +71,7 @@ def calibrate(
         Path | None,
         typer.Option(metavar="DIR", help="Pairs with truth, kept apart, that the result is judged by."),
     ] = None,
-    gate: Annotated[
-        str,
-        typer.Option(metavar="PSNR,SAM,ERGAS", help="What may be lost: dB, degrees, and a share in percent."),
-    ] = "0.2,0.05,3",
-    method: Annotated[
-        Literal["auto", "minmax", "percentile", "entropy", "mse"],
-        typer.Option(help="How ranges are found; auto: the best of minmax, percentile and mse."),
-    ] = "auto",
-    rest: Annotated[Literal["fp16", "fp32"], typer.Option(help="The type of what is not INT8.")] = "fp16",
-    tiles: Annotated[int, typer.Option(min=1, help="Tiles to measure ranges on.")] = 48,
-    patches: Annotated[
-        int, typer.Option(min=1, help="Patches with truth that the search is judged by.")
-    ] = 24,
-    seed: Annotated[int, typer.Option(min=0, help="For the choice of tiles and patches.")] = 0,
-    search: Annotated[
-        bool, typer.Option("--search/--no-search", help="Hold back what the gate asks for, or quantise all.")
-    ] = True,
+    chosen: Int8Options,
     device: Annotated[
         list[str] | None,
         typer.Option(
@@ -74,7 +92,7 @@ def calibrate(
     as_json: options.Json = False,
 ) -> None:
     """Make an INT8 model of an FP32 one, no worse than asked, and say what it costs and whether it pays."""
-    limits = parse_gate(gate)
+    parse_gate(chosen.gate)
     if advise and not device:
         raise typer.BadParameter("name the --device to ask about", param_hint="--advise")
     if not advise and (data is None or output is None):
@@ -92,15 +110,11 @@ def calibrate(
         _print_advice(advice, as_json, quiet)
     assert data is not None
     assert output is not None
-    from sfiin.calibration.calibrate import CalibrationOptions
     from sfiin.calibration.calibrate import calibrate as run
-    from sfiin.export.precision_loss import LossGate
 
-    chosen = CalibrationOptions(
-        None if method == "auto" else method, tiles, patches, seed, LossGate(*limits, 1.0), rest, search
-    )
+    how = chosen.options()
     with tally("judging convolutions", quiet or as_json) as progress:
-        result, work = run(model, data, output, chosen, check=check, cache_file=cache, watch=progress)
+        result, work = run(model, data, output, how, check=check, cache_file=cache, watch=progress)
     if report is not None:
         import onnx
 
@@ -108,9 +122,9 @@ def calibrate(
 
         write(report, work, result, onnx.load(output), advice)
     if as_json:
-        print_json({"model": str(output), **result.document(chosen.gate)})
+        print_json({"model": str(output), **result.document(how.gate)})
     else:
-        _print(output, result, rest, quiet)
+        _print(output, result, chosen.rest, quiet)
 
 
 def parse_gate(text: str) -> tuple[float, float, float]:

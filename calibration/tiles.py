@@ -73,8 +73,8 @@ def choose(
         )
     if (typical := float(np.median([tile.correlation for tile in looked]))) < RANDOM:
         raise InputError(
-            f"{folder}: neighbouring pixels have a correlation of {typical:.2f} only: that is noise, which "
-            "has none of the ranges of imagery; give pairs or scenes of the sensor"
+            f"{folder}: neighbouring pixels have a correlation of {typical:.2f} only: that is noise, no "
+            "imagery; give pairs or scenes of the sensor"
         )
     chosen = list(_in_turn(looked, seed))[:count]
     strata = sorted(tile.stratum for tile in chosen)

@@ -19,7 +19,8 @@ import sfiin
 
 
 def scene(side: int = 256, ratio: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """PAN (side, side) and MS (4, side / ratio, side / ratio), uint16, DN: hills, a road, and four colours."""
+    """PAN (side, side) and MS (4, side / ratio, side / ratio), uint16, DN: hills, a road, and four
+    colours."""
     rows, cols = np.mgrid[:side, :side] / 32
     hills = 500 + 180 * np.sin(rows) * np.cos(1.3 * cols) + 120 * np.sin(3.1 * rows + 2.3 * cols)
     hills[np.abs(rows - 0.7 * cols - 2) < 0.15] = 950

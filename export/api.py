@@ -89,7 +89,8 @@ def build(
 
     Keyword arguments are the options of `sfiin build`; `workspace` is in bytes. Raises UnavailableError
     without TensorRT or a device for it, MismatchError for a model that it would not read, CheckFailedError
-    for a plan that is too far from the golden tiles, OutputError for a file that exists; nothing is written then.
+    for a plan that is too far from the golden tiles, OutputError for a file that exists; nothing is written
+    then.
     """
     out = Path(output)
     if out.exists() and not overwrite:

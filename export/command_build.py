@@ -38,7 +38,9 @@ def build(
     capabilities: Annotated[
         str | None,
         typer.Option(
-            "--compute-capability", metavar="A,B", help="For rtx: the cards to build for; default 8.9."
+            "--compute-capability",
+            metavar="A,B",
+            help="For rtx: the cards to build for; default: the one here, else 8.9.",
         ),
     ] = None,
     batch: Annotated[
@@ -85,8 +87,8 @@ def build(
     """Build a TensorRT plan from an exported model; contract and provenance go beside it."""
     if dla:
         raise MismatchError(
-            "--dla: a DLA has neither MatMul over batches of matrices nor Sin, Cos and Atan, of which the "
-            "frequency branch is made, and it would hand every block to the GPU and back; leave it out"
+            "--dla: a DLA has no MatMul over batches, no Sin, Cos or Atan, so that every block's "
+            "frequency branch would go to the GPU and back; leave it out"
         )
     options.refuse_existing(output, overwrite)
     requires("gpu", "onnx")
@@ -135,18 +137,24 @@ def build(
 def refit(
     *,
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan built with --refit or --strip.")],
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Weights of the same network.")],
+    weights: Annotated[
+        Path,
+        typer.Argument(
+            metavar="WEIGHTS",
+            help="A model (.onnx) exported as the plan's was, or a checkpoint of its network.",
+        ),
+    ],
     output: options.Output,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Put other weights into a plan without building it again."""
     options.refuse_existing(output, overwrite)
-    requires("export", "onnx", "torch")
+    requires("jetson", "onnx")
     from sfiin.export.refit import refit as refit_plan
 
-    distance = refit_plan(plan, checkpoint, output)
-    say(f"{output}: {checkpoint.name} in {plan.name}, {_checked(distance)}", quiet)
+    distance = refit_plan(plan, weights, output)
+    say(f"{output}: {weights.name} in {plan.name}, {_checked(distance)}", quiet)
 
 
 def parse_batch(text: str) -> tuple[int, int, int]:

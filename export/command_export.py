@@ -17,6 +17,7 @@ from sfiin.export.command_preflight import Name
 from sfiin.runtime.cli import requires
 from sfiin.runtime.commands import options
 from sfiin.runtime.commands.console import print_table, say
+from sfiin.runtime.commands.scene_options import spread
 
 if TYPE_CHECKING:
     from sfiin.export.exporter import ExportReport
@@ -27,71 +28,71 @@ if TYPE_CHECKING:
 MODULES = ("torch", "safetensors", "scipy", "onnx", "onnxruntime")
 
 
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """What to make of a checkpoint; each field is a parameter of `sfiin.export`."""
+
+    fourier: Annotated[
+        Literal["matmul", "dft", "plugin", "auto"],
+        typer.Option(help="What becomes of the Fourier transform; auto: the fastest that the target reads."),
+    ] = "matmul"
+    target: Annotated[
+        Name | None, typer.Option(help="What is to run the model; refuse to write what that will not read.")
+    ] = None
+    tile: Annotated[str, typer.Option(metavar="SIDE|HxW", help="The tile in PAN pixels: 128, or 96x160.")] = (
+        "128"
+    )
+    overlap: Annotated[int, typer.Option(min=0, help="PAN pixels that neighbouring tiles share.")] = 32
+    opset: Annotated[int, typer.Option(min=17, max=23, help="ONNX opset.")] = 17
+    precision: Annotated[
+        Literal["fp32", "fp16", "mixed"],
+        typer.Option(help="fp16: half but for what needs more; mixed: half convolutions, float spectra."),
+    ] = "fp32"
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Pairs (.npz) to audit ranges on, for fp16 and mixed; else golden tiles only."
+        ),
+    ] = None
+    check: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Pairs (.npz) with truth that fp16 and mixed are judged by."),
+    ] = None
+
+    def require_together(self) -> None:
+        """Raises typer.BadParameter for options that do not go together."""
+        if self.precision == "fp32" and (self.calibration or self.check):
+            raise typer.BadParameter(
+                "--calibration and --check are for --precision fp16 or mixed; leave them out"
+            )
+        if self.precision != "fp32" and self.fourier == "plugin":
+            raise typer.BadParameter(
+                f"{self.precision} wants the graph to run in ONNX Runtime, which has no kernel for the "
+                "plugin's node; export it in fp32",
+                param_hint="--precision",
+            )
+
+
+@spread
 def export(
     *,
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint (.safetensors).")],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The model to write (.onnx).")
     ],
-    fourier: Annotated[
-        Literal["matmul", "dft", "plugin", "auto"],
-        typer.Option(help="What becomes of the Fourier transform; auto: the fastest that the target reads."),
-    ] = "matmul",
-    target: Annotated[
-        Name | None, typer.Option(help="What is to run the model; refuse to write what that will not read.")
-    ] = None,
-    tile: Annotated[
-        str, typer.Option(metavar="SIDE|HxW", help="The tile in PAN pixels: 128, or 96x160.")
-    ] = "128",
-    overlap: Annotated[int, typer.Option(min=0, help="PAN pixels that neighbouring tiles share.")] = 32,
-    opset: Annotated[int, typer.Option(min=17, max=23, help="ONNX opset.")] = 17,
-    precision: Annotated[
-        Literal["fp32", "fp16", "mixed"],
-        typer.Option(help="fp16: half but for what needs more; mixed: half convolutions, float spectra."),
-    ] = "fp32",
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Pairs (.npz) to audit ranges on, for fp16 and mixed; else golden tiles only."
-        ),
-    ] = None,
-    check: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Pairs (.npz) with truth that fp16 and mixed are judged by."),
-    ] = None,
+    how: ModelOptions,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Export a checkpoint to ONNX, check it against PyTorch, and write it with its contract and golden
     tiles."""
-    if precision == "fp32" and (calibration or check):
-        raise typer.BadParameter(
-            "--calibration and --check are for --precision fp16 or mixed; leave them out"
-        )
-    if precision != "fp32" and fourier == "plugin":
-        raise typer.BadParameter(
-            f"{precision} is decided by running the graph in ONNX Runtime, which has no kernel for the "
-            "plugin's node; export it in fp32",
-            param_hint="--precision",
-        )
-    check_tile(tile)
+    how.require_together()
+    check_tile(how.tile)
     options.refuse_existing(output, overwrite)
     requires("export", *MODULES)
     from sfiin.export import api
 
-    report = api.export(
-        checkpoint,
-        output,
-        fourier=fourier,
-        target=target,
-        tile=tile,
-        overlap=overlap,
-        opset=opset,
-        precision=precision,
-        calibration=calibration,
-        check=check,
-        overwrite=overwrite,
-    )
+    report = api.export(checkpoint, output, **vars(how), overwrite=overwrite)
     if not quiet:
         _print_parity(report)
         if report.choice is not None:
@@ -99,7 +100,10 @@ def export(
         if report.converted:
             _print_converted(report.converted)
     lowering, size = report.contract.lowering, f"{output.stat().st_size / 1e6:.2f} MB"
-    say(f"{output}: {lowering}, {precision}, tile {tile}, opset {opset}, {size}, checked", quiet)
+    say(
+        f"{output}: {lowering}, {how.precision}, tile {how.tile}, opset {how.opset}, {size}, checked",
+        quiet,
+    )
 
 
 def demo(
@@ -109,7 +113,8 @@ def demo(
     ] = Path("demo"),
     quiet: options.Quiet = False,
 ) -> None:
-    """Go the whole way: export, check, run, judge and draw, on a simulated scene with known truth and a real one."""
+    """Go the whole way: export, check, run, judge and draw, on a simulated scene with known truth and a real
+    one."""
     requires("export", *MODULES, "matplotlib")
     from sfiin.export.demo import demo as run_demo
 

@@ -23,7 +23,7 @@ class Cost:
 
 def cost(model: onnx.ModelProto, batch: int = 1) -> dict[str, Cost]:
     """Cost by operator, of a model with inferred shapes whose free dimensions, if any, are the batch's."""
-    shapes = dict(_shapes(model, batch))
+    shapes = shapes_of(model, batch)
     macs: dict[str, int] = defaultdict(int)
     moved: dict[str, int] = defaultdict(int)
     for node in model.graph.node:
@@ -41,6 +41,11 @@ def total(costs: Mapping[str, Cost]) -> Cost:
 
 _FREE = {"Reshape", "Unsqueeze", "Squeeze", "Identity"}
 """What changes a shape only moves nothing."""
+
+
+def shapes_of(model: onnx.ModelProto, batch: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of all values of a model whose shapes are inferred; free dimensions are the batch's."""
+    return dict(_shapes(model, batch))
 
 
 def _shapes(model: onnx.ModelProto, batch: int) -> Iterator[tuple[str, tuple[int, ...]]]:

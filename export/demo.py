@@ -1,8 +1,9 @@
-"""Does the whole way work here? From checkpoint to GeoTIFF to figures, on a simulated scene and on a real one.
+"""Does the whole way work here? From checkpoint to GeoTIFF to figures, on a simulated scene and on a real
+one.
 
-The simulated scene has a truth. The real one is Landsat-8's of the Momotombo volcano, Nicaragua, 256 x 256 PAN
-pixels of LC08_L1TP_017051_20151205_20200908_02_T1 (USGS, public domain; from xlandsat's data, CC-0): it is
-sharpened as it is, and judged at reduced resolution. It was not trained on.
+The simulated scene has a truth. The real one is Landsat-8's of the Momotombo volcano, Nicaragua, 256 x 256
+PAN pixels of LC08_L1TP_017051_20151205_20200908_02_T1 (USGS, public domain; from xlandsat's data, CC-0): it
+is sharpened as it is, and judged at reduced resolution. It was not trained on.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ SIDE, SEED, PIXEL = 512, 7, 0.5  # PAN pixels, -, metres
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made: files in `folder`, and each method's quality against the truth, simulated and real."""
+    """What the demo made: files in `folder`, and each method's quality against the truth, simulated and
+    real."""
 
     folder: Path
     export: ExportReport

@@ -79,7 +79,48 @@ def export_model(
     """
     gate = gate or Gate()
     network = _exportable(source, tile)
-    size = (tile.height, tile.width)
+    contract = _contract(source, network, tile, fourier, opset=opset, precision=precision, target=target)
+    tiles = golden.make(network, (tile.height, tile.width))
+    choice = None
+    if fourier == "auto":
+        choice, model = _choose(network, contract, tiles, target, gate)
+        contract = dataclasses.replace(contract, lowering=choice.lowering, lowering_choice=choice.figures())
+    else:
+        model = _graph(network, contract)
+        if target is not None:
+            require(model, target)
+    golden_path = tiles_file.beside(out)
+    with publish(golden_path) as golden_part, ExitStack() as beside, publish(out) as model_part:
+        tiles_file.write(golden_part, tiles)
+        contract = dataclasses.replace(contract, golden=sha256(golden_part))
+        contract = with_contract(model, contract)
+        onnx.save(model, model_part)
+        report = ExportReport(out, golden_path, contract, *compare(model_part, network, tiles), choice)
+        _require_parity(report, gate)
+        if precision != "fp32":
+            converted = lower_precision.convert(
+                model, contract, tiles, precision_options or PrecisionOptions()
+            )
+            if target is not None:
+                require(converted.typed.model, target)
+            contract = with_contract(converted.typed.model, contract)
+            onnx.save(converted.typed.model, model_part)
+            lower_precision.write(beside.enter_context(publish(report_beside(out))), converted)
+            report = dataclasses.replace(report, contract=contract, converted=converted)
+    return report
+
+
+def _contract(
+    source: Path,
+    network: SFIIN,
+    tile: Tile,
+    fourier: Fourier,
+    *,
+    opset: int,
+    precision: Precision,
+    target: Target | None,
+) -> Contract:
+    """What the model promises; the choice of the lowering and the golden tiles are still to come."""
     contract = Contract(
         sensor=network.sensor,
         tile=tile,
@@ -93,41 +134,25 @@ def export_model(
         home=_home(source),
         block=target.block if target is not None and precision == "fp32" else 1,
     )
-    contract = dataclasses.replace(
+    # Only now, for a contract refuses a tile that does not fit.
+    return dataclasses.replace(
         contract, influence=influence.measure(golden.fuser(network), tile, network.sensor)
     )
-    tiles = golden.make(network, size)
-    choice = None
-    if fourier == "auto":
-        choice, model = _choose(network, contract, tiles, target, gate)
-        contract = dataclasses.replace(contract, lowering=choice.lowering, lowering_choice=choice.figures())
-    else:
-        model = build_graph(network, size, fourier, opset, contract.block)
-        if target is not None:
-            require(model, target)
-    golden_path = tiles_file.beside(out)
-    with publish(golden_path) as golden_part, ExitStack() as beside, publish(out) as model_part:
-        tiles_file.write(golden_part, tiles)
-        contract = dataclasses.replace(contract, golden=sha256(golden_part))
-        contract = with_contract(model, contract)
-        onnx.save(model, model_part)
-        report = ExportReport(out, golden_path, contract, *compare(model_part, network, tiles), choice)
-        remedy = "not published; try --fourier matmul or a tile with power-of-two sides"
-        report.float64.require(gate, f"{out} against PyTorch in float64", remedy)
-        slack = report.rounding
-        widened = Gate(gate.relative_l2 + slack.relative_l2, gate.peak_share + slack.peak_share)
-        report.float32.require(widened, f"{out} against PyTorch in float32", remedy)
-        if precision != "fp32":
-            converted = lower_precision.convert(
-                model, contract, tiles, precision_options or PrecisionOptions()
-            )
-            if target is not None:
-                require(converted.typed.model, target)
-            contract = with_contract(converted.typed.model, contract)
-            onnx.save(converted.typed.model, model_part)
-            lower_precision.write(beside.enter_context(publish(report_beside(out))), converted)
-            report = dataclasses.replace(report, contract=contract, converted=converted)
-    return report
+
+
+def _graph(network: SFIIN, contract: Contract) -> onnx.ModelProto:
+    """The FP32 graph that the contract describes."""
+    size = (contract.tile.height, contract.tile.width)
+    return build_graph(network, size, contract.lowering, contract.opset, contract.block)
+
+
+def _require_parity(report: ExportReport, gate: Gate) -> None:
+    """Raises CheckFailedError where the model is off PyTorch, beyond what its own two types differ by."""
+    remedy = "not published; try --fourier matmul or a tile with power-of-two sides"
+    report.float64.require(gate, f"{report.model} against PyTorch in float64", remedy)
+    slack = report.rounding
+    widened = Gate(gate.relative_l2 + slack.relative_l2, gate.peak_share + slack.peak_share)
+    report.float32.require(widened, f"{report.model} against PyTorch in float32", remedy)
 
 
 def _home(source: Path) -> dict[str, tuple[float, ...]]:
@@ -155,10 +180,8 @@ def _choose(
     """The choice for the target, which has read the graph, and that graph."""
     models: dict[Lowering, onnx.ModelProto] = {}
     for lowering in CANDIDATES:
-        models[lowering] = build_graph(
-            network, (contract.tile.height, contract.tile.width), lowering, contract.opset, contract.block
-        )
         own = dataclasses.replace(contract, lowering=lowering)
+        models[lowering] = _graph(network, own)
         with_contract(models[lowering], own)
     choice = choose(models, tiles, float(network.sensor.peak), wanted or targets()["ort"], gate)
     return choice, models[choice.lowering]

@@ -93,7 +93,7 @@ class MatMulFourier:
         matrix, half = np.stack(row_matrices(self._width)), self._width // 2
         if self._width % 2:
             x = graph.op("Unsqueeze", x, graph.integers((2,)))
-            return graph.op("MatMul", x, graph.constant("dft_rows", matrix))  # type: ignore[no-any-return]
+            return graph.op("MatMul", x, graph.constant("dft_rows", matrix))
         left, right = graph.op("Split", x, graph.integers((half, half)), axis=3, outputs=2)
         planes = []
         for parity, (name, kind) in enumerate((("even", "Add"), ("odd", "Sub"))):
@@ -101,7 +101,7 @@ class MatMulFourier:
             planes.append(
                 graph.op("MatMul", folded, graph.constant(f"dft_rows_{name}", matrix[:, :half, parity::2]))
             )
-        return graph.op("Concat", *planes, axis=4)  # type: ignore[no-any-return]
+        return graph.op("Concat", *planes, axis=4)
 
     def inverse(self, graph: GraphBuilder, real: str, imag: str) -> str:
         """As `Fourier.inverse`."""
@@ -121,7 +121,7 @@ class MatMulFourier:
             maps.append(
                 graph.op("MatMul", plane, graph.constant(f"idft_rows_{part}", rows_matrix[self.bins[1]]))
             )
-        return graph.op("Add", *maps)  # type: ignore[no-any-return]
+        return graph.op("Add", *maps)
 
 
 class DftFourier:
@@ -172,21 +172,19 @@ class DftFourier:
         if graph.opset < 20 or not _is_power_of_two(self._width):
             rows = graph.op("Reshape", columns, graph.integers((0, 0, self._height, 2 * self._columns)))
             matrix = np.stack(inverse_row_matrices(self._width), 1).reshape(-1, self._width)
-            return graph.op("MatMul", rows, graph.constant("idft_rows", matrix))  # type: ignore[no-any-return]
+            return graph.op("MatMul", rows, graph.constant("idft_rows", matrix))
         length = graph.constant("dft_width", self._width, np.int64)
         result = graph.op(
             "DFT", columns, length, graph.constant("axis_3", 3, np.int64), inverse=1, onesided=1
         )
-        return graph.op("Squeeze", result, graph.integers((4,)))  # type: ignore[no-any-return]
+        return graph.op("Squeeze", result, graph.integers((4,)))
 
     def _along_columns(
         self, graph: GraphBuilder, name: str, matrix: Matrix, real: str, imag: str
     ) -> tuple[str, str]:
         both = graph.op("MatMul", graph.constant(name, matrix), graph.op("Concat", real, imag, axis=2))
-        parts: tuple[str, str] = graph.op(
-            "Split", both, graph.integers((self._height,) * 2), axis=2, outputs=2
-        )
-        return parts
+        real, imag = graph.op("Split", both, graph.integers((self._height,) * 2), axis=2, outputs=2)
+        return real, imag
 
 
 LOWERINGS: dict[Lowering, type[MatMulFourier] | type[DftFourier]] = {
@@ -225,7 +223,7 @@ def _drawn_in(graph: GraphBuilder, angle: str) -> str:
     op, scalar = graph.op, graph.scalar
     limit = math.pi - FADE
     excess = op("Sub", angle, op("Clip", angle, scalar(-limit), scalar(limit)))
-    return op("Sub", angle, op("Mul", excess, scalar(math.pi / FADE)))  # type: ignore[no-any-return]
+    return op("Sub", angle, op("Mul", excess, scalar(math.pi / FADE)))
 
 
 def maps_from(graph: GraphBuilder, amplitude: str, phase: str, fourier: Fourier) -> str:
@@ -312,7 +310,7 @@ def _is_power_of_two(size: int) -> bool:
 
 def _complex(graph: GraphBuilder, real: str, imag: str) -> str:
     parts = [graph.op("Unsqueeze", part, graph.integers((4,))) for part in (real, imag)]
-    return graph.op("Concat", *parts, axis=4)  # type: ignore[no-any-return]
+    return graph.op("Concat", *parts, axis=4)
 
 
 def _parts(graph: GraphBuilder, z: str) -> tuple[str, str]:
@@ -323,6 +321,6 @@ def _parts(graph: GraphBuilder, z: str) -> tuple[str, str]:
 
 def _dft(graph: GraphBuilder, x: str, axis: int, inverse: int = 0, onesided: int = 0) -> str:
     if graph.opset < 20:
-        return graph.op("DFT", x, axis=axis, inverse=inverse, onesided=onesided)  # type: ignore[no-any-return]
+        return graph.op("DFT", x, axis=axis, inverse=inverse, onesided=onesided)
     at = graph.constant(f"axis_{axis}", axis, np.int64)
-    return graph.op("DFT", x, "", at, inverse=inverse, onesided=onesided)  # type: ignore[no-any-return]
+    return graph.op("DFT", x, "", at, inverse=inverse, onesided=onesided)

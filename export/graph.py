@@ -78,7 +78,7 @@ class _Emitter:
         if net.config.is_plain:
             ms_up = self.upsample(net.upsample, "ms")
             residual = self.core(net, ms_up, "pan", gain_in=1 / scale, gain_out=scale)
-            return self.op("Add", residual, ms_up)  # type: ignore[no-any-return]
+            return self.op("Add", residual, ms_up)
         local = LocalGraph(net.injection, self.graph, self.tile)
         with self.graph.scope(SCOPE):
             ends = local.look("ms", "pan", scale)
@@ -100,17 +100,18 @@ class _Emitter:
         return self.refinement(net.refine, self.conv(net.gather, gathered), gain_out=gain_out)
 
     def upsample(self, part: nn.Module, x: str) -> str:
-        """MS on the PAN grid: by a convolution to phases, or, with aligned corners, by a matrix for each side."""
+        """MS on the PAN grid: by a convolution to phases, or, with aligned corners, by a matrix for each
+        side."""
         with self.graph.scope("upsample"):
             if isinstance(part, AlignedUpsample):
                 rows, columns = (_array(part.matrix(side // part.ratio)) for side in self.tile)
                 tall = self.op("MatMul", self.graph.constant("upsample.rows", rows), x)
-                return self.op("MatMul", tall, self.graph.constant("upsample.columns", columns.T))  # type: ignore[no-any-return]
+                return self.op("MatMul", tall, self.graph.constant("upsample.columns", columns.T))
             assert isinstance(part, Upsample)
             padded = self.op("Pad", x, self.graph.integers((0, 0, 2, 2, 0, 0, 2, 2)), mode="edge")
             weight = self.graph.constant("upsample.weight", _array(part.weight))
             phases = self.op("Conv", padded, weight, group=part.bands, kernel_shape=(5, 5))
-            return self.op("DepthToSpace", phases, blocksize=part.ratio, mode="CRD")  # type: ignore[no-any-return]
+            return self.op("DepthToSpace", phases, blocksize=part.ratio, mode="CRD")
 
     def block(self, part: CoreBlock, m: str, p: str) -> tuple[str, str]:
         op = self.op
@@ -172,7 +173,7 @@ class _Emitter:
         mean = self.graph.mean(x)
         centred = self.op("Sub", x, mean)
         variance = self.graph.mean(self.op("Mul", centred, centred))
-        return self.op("Add", self.op("Sqrt", self.op("Max", variance, self.graph.scalar(1e-12))), mean)  # type: ignore[no-any-return]
+        return self.op("Add", self.op("Sqrt", self.op("Max", variance, self.graph.scalar(1e-12))), mean)
 
     def convolution_branch(self, part: ConvolutionBranch, m: str, p: str) -> str:
         return self.layers(part.fuse, self.op("Concat", m, p, axis=1))
@@ -197,7 +198,7 @@ class _Emitter:
 
     def residual_pair(self, part: ResidualPair, x: str) -> str:
         deep = self.conv(part.second, self.conv(part.first, x, slope=0.1), slope=0.1)
-        return self.op("Add", deep, self.conv(part.shortcut, x))  # type: ignore[no-any-return]
+        return self.op("Add", deep, self.conv(part.shortcut, x))
 
     def refinement(self, part: Refinement, x: str, gain_out: float) -> str:
         with self.graph.scope("refine"):
@@ -244,7 +245,7 @@ class _Emitter:
             pixels = self._activated(
                 name, pixels, weight[..., 0], bias, slope, kernel_shape=(1,), pads=(0, 0)
             )
-            return self.op("Reshape", pixels, shape((0, 0, *self.tile)))  # type: ignore[no-any-return]
+            return self.op("Reshape", pixels, shape((0, 0, *self.tile)))
         rows = rows_at_once(self.at_once, out, self.tile[0]) if kernel == [3, 3] else 1
         if rows == 1:
             pads = [side // 2 for side in kernel] * 2
@@ -265,7 +266,7 @@ class _Emitter:
         (height, width), shape = self.tile, self.graph.integers
         x = self.op("Reshape", x, shape((0, channels, rows, height // rows, width)))
         x = self.op("Transpose", x, perm=(0, 1, 3, 2, 4))
-        return self.op("Reshape", x, shape((0, channels, height, width)))  # type: ignore[no-any-return]
+        return self.op("Reshape", x, shape((0, channels, height, width)))
 
 
 def rows_at_once(block: int, channels: int, height: int) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import onnx
@@ -35,7 +35,13 @@ class GraphBuilder:
         yield
         self._scopes.pop()
 
-    def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
+    @overload
+    def op(self, kind: str, *inputs: str, outputs: Literal[1] = 1, **attributes: Any) -> str: ...
+
+    @overload
+    def op(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> tuple[str, ...]: ...
+
+    def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str | tuple[str, ...]:
         """Add a node; returns its output's name, or a tuple of names for several outputs.
 
         `domain`, if among the attributes, is that of the operator's set, of version 1.
@@ -67,8 +73,8 @@ class GraphBuilder:
     def reduce(self, kind: str, x: str, axes: Sequence[int]) -> str:
         """A reduction that keeps its dimensions; `axes` became an input in opset 18."""
         if self.opset < 18:
-            return self.op(kind, x, axes=axes, keepdims=1)  # type: ignore[no-any-return]
-        return self.op(kind, x, self.integers(axes), keepdims=1)  # type: ignore[no-any-return]
+            return self.op(kind, x, axes=axes, keepdims=1)
+        return self.op(kind, x, self.integers(axes), keepdims=1)
 
     def mean(self, x: str) -> str:
         """The spatial mean of (N, C, H, W), (N, C, 1, 1), in two stages.

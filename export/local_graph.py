@@ -1,4 +1,5 @@
-"""How do local statistics and proposals look in an ONNX graph? `sfiin.model.injection`, in standard operators.
+"""How do local statistics and proposals look in an ONNX graph? `sfiin.model.injection`, in standard
+operators.
 
 Windows' means and resampling are grouped convolutions with constant weights. All of it stays in the scope
 `local`, which every lower precision leaves in FP32: it computes with small differences of DN.
@@ -54,7 +55,8 @@ class Views:
 
 
 class LocalGraph:
-    """Adds an `Injection` to a graph; each method mirrors one there. `tile` is (height, width), PAN pixels."""
+    """Adds an `Injection` to a graph; each method mirrors one there. `tile` is (height, width), PAN
+    pixels."""
 
     def __init__(self, part: Injection, graph: GraphBuilder, tile: tuple[int, int]) -> None:
         self.part, self.graph, self.op = part, graph, graph.op
@@ -110,7 +112,7 @@ class LocalGraph:
         for start, share, proposal in zip(first, shares, ends.proposals, strict=True):
             whole = op("Add", share, self.graph.scalar(start))
             total = op("Add", total, op("Mul", whole, proposal))
-        return op("Mul", total, self.graph.scalar(scale))  # type: ignore[no-any-return]
+        return op("Mul", total, self.graph.scalar(scale))
 
     def low_pass(self, ms: str, pan: str) -> tuple[str, str]:
         """PAN's low-pass at MS scale, and its mix."""
@@ -144,7 +146,7 @@ class LocalGraph:
         above = op("Clip", above, scalar(0.0), scalar(1.0))
         below = op("Mul", op("Clip", mix, scalar(local.MIX[0]), scalar(local.MTF)), scalar(local.TRUST))
         ramp = op("Mul", above, scalar(local.MEANS - local.TRUST * local.MTF))
-        return op("Add", below, ramp)  # type: ignore[no-any-return]
+        return op("Add", below, ramp)
 
     def proposals(self, views: Views) -> dict[str, str]:
         """Local regression and local GSA, as far as they are asked for."""
@@ -178,7 +180,7 @@ class LocalGraph:
         shared = op("Sub", related, op("Mul", weights, scalar(local.RIDGE)))
         explained = op("Max", self.over_bands(op("Mul", weights, shared)), scalar(0.0))
         below = op("Add", explained, scalar(local.UNEXPLAINED))
-        return op("Div", op("Mul", shared, scalar(1 + local.UNEXPLAINED)), below)  # type: ignore[no-any-return]
+        return op("Div", op("Mul", shared, scalar(1 + local.UNEXPLAINED)), below)
 
     def solve(self, bands: Moments, target: str) -> str:
         """Gauss-Jordan elimination of the bands' correlations, as maps (N, B, B + 1, h, w)."""
@@ -197,12 +199,12 @@ class LocalGraph:
             pivot = op("Div", own, self.slice(own, row, 2))
             one = self.graph.constant(f"{SCOPE}.unit{row}", unit[:, :, row : row + 1])
             system = op("Sub", system, op("Mul", op("Sub", self.slice(system, row, 2), one), pivot))
-        return op("Reshape", self.slice(system, count, 2), self.shape(0, count, *size))  # type: ignore[no-any-return]
+        return op("Reshape", self.slice(system, count, 2), self.shape(0, count, *size))
 
     def outer(self, x: str, across: Sequence[int], down: Sequence[int]) -> str:
         """Each band times each."""
         first, second = (self.op("Reshape", x, self.shape(*shape)) for shape in (across, down))
-        return self.op("Mul", first, second)  # type: ignore[no-any-return]
+        return self.op("Mul", first, second)
 
     def moments(self, x: str, channels: int, window: int, more: str = "") -> Moments:
         """Deviations, spread and means in windows; `more` adds to the variance."""
@@ -216,7 +218,7 @@ class LocalGraph:
 
     def deviation(self, x: str, channels: int, window: int) -> str:
         """What deviates from the window's mean."""
-        return self.op("Sub", x, self.box(x, channels, window))  # type: ignore[no-any-return]
+        return self.op("Sub", x, self.box(x, channels, window))
 
     def blurred(self, pan: str) -> str:
         """By rows, then by columns."""
@@ -241,7 +243,7 @@ class LocalGraph:
         weights = np.full((channels, 1, window, window), window**-2)
         weight = self.graph.constant(f"{SCOPE}.box{window}x{channels}", weights)
         padded, shape = self.padded(x, window // 2), (window, window)
-        return self.op("Conv", padded, weight, group=channels, kernel_shape=shape)  # type: ignore[no-any-return]
+        return self.op("Conv", padded, weight, group=channels, kernel_shape=shape)
 
     def resample(self, part: Resample, x: str) -> str:
         """By the name of the kind and its bands, which say all of the weights."""
@@ -249,11 +251,11 @@ class LocalGraph:
         weight = self.graph.constant(name, part.weight.double().numpy())
         padded, shape = self.padded(x, part.window // 2), (part.window, part.window)
         phases = self.op("Conv", padded, weight, group=part.bands, kernel_shape=shape)
-        return self.op("DepthToSpace", phases, blocksize=part.ratio, mode="CRD")  # type: ignore[no-any-return]
+        return self.op("DepthToSpace", phases, blocksize=part.ratio, mode="CRD")
 
     def padded(self, x: str, margin: int) -> str:
         """With edges replicated."""
-        return self.op("Pad", x, self.graph.integers((0, 0, margin, margin) * 2), mode="edge")  # type: ignore[no-any-return]
+        return self.op("Pad", x, self.graph.integers((0, 0, margin, margin) * 2), mode="edge")
 
     def overall(self, x: str) -> str:
         """The mean over bands and pixels, (N, 1, 1, 1)."""
@@ -262,12 +264,12 @@ class LocalGraph:
     def over_bands(self, x: str) -> str:
         """The sum over bands, (N, 1, H, W)."""
         weight = self.graph.constant(f"{SCOPE}.sum", np.ones((1, self.part.bands, 1, 1)))
-        return self.op("Conv", x, weight, kernel_shape=(1, 1))  # type: ignore[no-any-return]
+        return self.op("Conv", x, weight, kernel_shape=(1, 1))
 
     def slice(self, x: str, first: int, axis: int) -> str:
         """One element along an axis, which stays."""
         ends = ((first,), (first + 1,), (axis,))
-        return self.op("Slice", x, *(self.graph.integers(end) for end in ends))  # type: ignore[no-any-return]
+        return self.op("Slice", x, *(self.graph.integers(end) for end in ends))
 
     def shape(self, *sides: int) -> str:
         """A shape as a value; 0 stands for what is there."""

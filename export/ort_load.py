@@ -1,7 +1,7 @@
 """Does ONNX Runtime load a model? It is asked, in a process of its own, and its first line is the finding.
 
-Tables of operators do not see what it refuses while it resolves a graph: constants that it needs for shapes but
-that lie in another file, or an opset that nobody has published.
+Tables of operators do not see what it refuses while it resolves a graph: constants that it needs for shapes
+but that lie in another file, or an opset that nobody has published.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ The plan is the library's own file; what sfiin knows of it goes into the sidecar
 
 from __future__ import annotations
 
-import os
+import platform as processor
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ from sfiin.runtime.check import GATES, Parity, parity
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import CheckFailedError, MismatchError, UnavailableError
 from sfiin.runtime.extras import install
-from sfiin.runtime.files import check_target, publish, sha256
+from sfiin.runtime.files import cache_folder, check_target, publish, sha256
 
 TIMEOUT = 4 * 3600.0
 """Seconds until a build counts as stuck; on a Jetson the highest level takes an hour."""
@@ -44,8 +44,13 @@ EXACT_BITS = 11
 
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
-_OPTIONS = {"VERSION_COMPATIBLE": "--version-compatible", "STRIP_PLAN": "--strip", "REFIT": "--refit"}
-"""Builder flags and the options that set them."""
+_FLAGS = {
+    "version_compatible": ("VERSION_COMPATIBLE",),
+    # Without REFIT a stripped plan takes its own weights only (REFIT_IDENTICAL); others would be undefined.
+    "strip": ("STRIP_PLAN", "REFIT"),
+    "refit": ("REFIT",),
+}
+"""Settings, and the builder's flags that each stands for."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,13 @@ class BuildSettings:
     @property
     def flags(self) -> list[str]:
         """The builder's flags by their names in the API."""
-        wanted = (self.version_compatible, self.strip, self.refit)
-        return [name for name, on in zip(_OPTIONS, wanted, strict=True) if on]
+        wanted = [flag for name in self.options for flag in _FLAGS[name]]
+        return list(dict.fromkeys(wanted))
+
+    @property
+    def options(self) -> list[str]:
+        """The settings among `_FLAGS` that are on."""
+        return [name for name in _FLAGS if getattr(self, name)]
 
     @property
     def plugin_inside(self) -> bool:
@@ -106,8 +116,9 @@ def default_flavour() -> Flavour:
         f"TensorRT is here, but {why}" if find_spec(LIBRARIES["tensorrt"]) else "TensorRT is not installed"
     )
     raise UnavailableError(
-        f"{missing}, and neither is TensorRT for RTX, which builds for desktop cards without a GPU: pip install "
-        "tensorrt-rtx-cu13. TensorRT itself comes with JetPack, or by pip install tensorrt, and builds on its device"
+        f"{missing}, and neither is TensorRT for RTX, which builds for desktop cards without a GPU: pip "
+        "install tensorrt-rtx-cu13. TensorRT itself comes with JetPack, or by pip install tensorrt, and "
+        "builds on its device"
     )
 
 
@@ -181,16 +192,22 @@ def require_possible(settings: BuildSettings) -> Device | None:
         _require_rtx(settings)
         if not find_spec(LIBRARIES["rtx"]):
             raise UnavailableError("TensorRT for RTX is not installed: pip install tensorrt-rtx-cu13")
+        _capabilities(settings)
         return None
+    if settings.hardware_compatibility != "none" and machine.jetson():
+        raise MismatchError(
+            "--hardware-compatibility: TensorRT has none on a Jetson; leave it out, and build on each kind "
+            "of board"
+        )
     if settings.compute_capabilities:
         raise MismatchError(
-            "--compute-capability is for --flavour rtx; TensorRT builds for the device that it runs on (or, with "
-            "--hardware-compatibility ampere_plus, for later ones too)"
+            "--compute-capability is for --flavour rtx; TensorRT builds for the device that it runs on (or, "
+            "with --hardware-compatibility ampere_plus, for later ones too)"
         )
     if not find_spec(LIBRARIES["tensorrt"]):
         raise UnavailableError(
-            "TensorRT is not installed; it comes with JetPack on a Jetson (use its Python, or a virtual environment "
-            f"with --system-site-packages), elsewhere by {install('gpu')}"
+            "TensorRT is not installed; it comes with JetPack on a Jetson (use its Python, or a virtual "
+            f"environment with --system-site-packages), elsewhere by {install('gpu')}"
         )
     return machine.gpu()
 
@@ -204,8 +221,9 @@ def require_plugin(model: Path, contract: Contract, settings: BuildSettings) -> 
         )
     if needed and settings.plugin is None:
         raise MismatchError(
-            f"{model}: lowering: its frequency branches are nodes of sfiin's plugin; give its library by --plugin "
-            "libsfiin_plugin.so (export/plugin/README.md says how it is built), or export with --fourier matmul"
+            f"{model}: lowering: its frequency branches are nodes of sfiin's plugin; give its library by "
+            "--plugin libsfiin_plugin.so (export/plugin/README.md says how it is built), or export with "
+            "--fourier matmul"
         )
     if settings.plugin and not needed:
         raise MismatchError(
@@ -226,10 +244,8 @@ def _published(settings: BuildSettings, out: Path) -> Iterator[None]:
 
 def _require_rtx(settings: BuildSettings) -> None:
     """What TensorRT for RTX refuses by itself only after minutes, or without saying why."""
-    if settings.flags:
-        names = ", ".join(
-            "--" + name.lower().replace("_", "-").replace("strip-plan", "strip") for name in settings.flags
-        )
+    if settings.options:
+        names = ", ".join("--" + name.replace("_", "-") for name in settings.options)
         raise MismatchError(
             f"{names}: TensorRT for RTX builds such plans on a GPU only; leave it out, or use TensorRT"
         )
@@ -240,8 +256,9 @@ def _require_rtx(settings: BuildSettings) -> None:
     for capability in settings.compute_capabilities:
         if capability not in RTX_CAPABILITIES:
             raise MismatchError(
-                f"--compute-capability {capability}: TensorRT for RTX builds for {', '.join(RTX_CAPABILITIES)}; for a "
-                "Jetson or a data-centre GPU build there, with --flavour tensorrt"
+                f"--compute-capability {capability}: TensorRT for RTX builds for "
+                f"{', '.join(RTX_CAPABILITIES)}; for a Jetson or a data-centre GPU build there, with "
+                "--flavour tensorrt"
             )
 
 
@@ -253,7 +270,7 @@ def target_for(flavour: Flavour, version: str) -> Target:
         return known["rtx"]
     numbered = {tuple(map(int, name[3:].split("."))): name for name in known if name.startswith("trt")}
     here = tuple(int(part) for part in version.split(".")[:2])
-    return known[numbered[max((it for it in numbered if it <= here), default=min(numbered))]]
+    return known[numbered[max((release for release in numbered if release <= here), default=min(numbered))]]
 
 
 def checked(part: Path, sidecar: Sidecar, tiles: Path, plugin_library: Path | None = None) -> Parity | None:
@@ -299,12 +316,22 @@ def _request(settings: BuildSettings, part: Path, device: Device | None, version
 
 
 def _capabilities(settings: BuildSettings) -> tuple[str, ...]:
-    return settings.compute_capabilities or ("8.9",)
+    """Those asked for, else the local card's, else 8.9's. Raises MismatchError for a local card of another
+    kind."""
+    if settings.compute_capabilities:
+        return settings.compute_capabilities
+    here: list[str] = machine.cuda_driver()["compute_capabilities"]
+    if here and here[0] not in RTX_CAPABILITIES:
+        raise MismatchError(
+            f"the GPU here has compute capability {here[0]}, for which TensorRT for RTX does not build; use "
+            "--flavour tensorrt here, or name the cards by --compute-capability"
+        )
+    return ((here or ["8.9"])[0],)
 
 
 def _timing_cache(device: Device, version: str) -> Path:
     """Timings belong to one device and one version of the library; they lie in the user's cache folder."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfiin"
+    home = cache_folder()
     home.mkdir(parents=True, exist_ok=True)
     name = "".join(
         letter if letter.isalnum() else "-" for letter in f"{device.name} {device.compute_capability}"
@@ -336,6 +363,7 @@ def _provenance(
         plugin_inside=settings.plugin_inside,
         options=options,
         seconds=found.seconds,
+        machine=processor.machine(),
     )
 
 
@@ -354,9 +382,13 @@ def _remedy(text: str) -> str:
     if "must have same input types" in lower:
         return "its types do not fit one another, and TensorRT converts none by itself; export it anew"
     if "out of memory" in lower or "outofmemory" in lower or "insufficient memory" in lower:
-        return "give it less to do at once: a smaller --batch, a smaller --workspace, or a smaller --tile at the export"
+        return (
+            "give it less to do at once: a smaller --batch or --workspace, or a smaller --tile at the export"
+        )
     if "could not find any implementation" in lower or "no implementation" in lower:
-        return "a layer has no kernel of its type within the --workspace: raise it, lower --level, or export in fp32"
+        return (
+            "a layer has no kernel of its type in this --workspace; raise it, lower --level, or export fp32"
+        )
     if "gave no answer" in lower:
         return "the library itself ended; --log FILE keeps what it said last"
     return "'sfiin preflight' may say more, and --log FILE keeps all that the library said"

@@ -1,9 +1,10 @@
-"""How do new weights get into a plan without building it again? By exporting them alike, and TensorRT's
+"""How do new weights get into a plan without building it again? By a model that holds them, and TensorRT's
 refitter.
 
-The checkpoint is exported with all that the plan's contract says (tile, lowering, opset), so that every
-weight comes under the name that it has in the plan. The new plan is checked on the new weights' golden tiles
-before it appears.
+The model is one that was exported elsewhere as the plan's own was, so that a device needs neither PyTorch nor
+ONNX Runtime; or a checkpoint, which is exported here with all that the plan's contract says (tile, lowering,
+opset). Either way every weight comes under the name that it has in the plan. The new plan is checked on the
+new weights' golden tiles before it appears.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from typing import Any
 
 import onnx
 
-from sfiin.export.exporter import export_model
+from sfiin.export import vouched
 from sfiin.export.plan_builder import checked, with_exact_inputs
 from sfiin.export.targets import targets
-from sfiin.model import checkpoint
 from sfiin.runtime import golden, models
 from sfiin.runtime.backends import plan, plugin
 from sfiin.runtime.backends.plan import Sidecar
@@ -29,23 +29,37 @@ from sfiin.runtime.backends.tensorrt_session import require_here
 from sfiin.runtime.check import Parity
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import CheckFailedError, MismatchError, UnavailableError
+from sfiin.runtime.extras import requires
 from sfiin.runtime.files import check_target, publish, sha256
 
 
 def refit(path: Path, weights: Path, out: Path) -> Parity | None:
-    """Write `out`, the plan with a checkpoint's weights, its sidecar and golden tiles; or nothing.
+    """Write `out`, the plan with the weights of a model (.onnx) or a checkpoint, its sidecar and golden
+    tiles; or nothing.
 
-    Returns its distance from the golden tiles. Raises InputError or ContractError for what is no plan,
-    MismatchError for one that cannot be refitted or a checkpoint of another network, UnavailableError for a
-    library or a GPU that is missing, CheckFailedError when the library refuses the weights or the result is
-    too far from the golden tiles, OutputError.
+    Returns its distance from the golden tiles. Raises InputError or ContractError for what is no plan or no
+    model, MismatchError for a plan that cannot be refitted or weights of another network, UnavailableError
+    for a library or a GPU that is missing, or torch for a checkpoint, CheckFailedError when the library
+    refuses the weights or the result is too far from the golden tiles, OutputError.
     """
     check_target(out)
+    is_model = weights.suffix == ".onnx"
+    if not is_model:
+        requires(
+            "export",
+            "torch",
+            what=f"a checkpoint ({weights.name}; a model exported elsewhere, .onnx, does not)",
+        )
     sidecar = plan.read(path)
-    require_refittable(path, sidecar, weights)
+    require_refittable(path, sidecar)
+    if is_model:
+        require_alike(weights, vouched.load(weights)[1], path, sidecar.contract)
+    else:
+        require_same_network(path, sidecar, weights)
     trt = import_module(require_here(path, sidecar))
     with TemporaryDirectory() as folder:
-        model = exported(weights, sidecar.contract, Path(folder))
+        model = weights if is_model else exported(weights, sidecar.contract, Path(folder))
+        golden.read(golden.beside(model), models.contract(model))
         beside = golden.beside(out), plan.beside(out)
         with (
             publish(out) as plan_part,
@@ -70,8 +84,8 @@ def refit(path: Path, weights: Path, out: Path) -> Parity | None:
     return distance
 
 
-def require_refittable(path: Path, sidecar: Sidecar, weights: Path) -> None:
-    """Raise MismatchError, naming the field, unless a checkpoint's weights can go into a plan."""
+def require_refittable(path: Path, sidecar: Sidecar) -> None:
+    """Raise MismatchError, naming the field, unless a plan takes other weights."""
     contract = sidecar.contract
     if not sidecar.build.refittable:
         raise MismatchError(
@@ -79,9 +93,26 @@ def require_refittable(path: Path, sidecar: Sidecar, weights: Path) -> None:
         )
     if contract.precision != "fp32":
         raise MismatchError(
-            f"{path}: precision: which of the weights are {contract.precision} was decided by the old ones; export and "
-            "build anew"
+            f"{path}: precision: which of the weights are {contract.precision} was decided by the old ones; "
+            "export and build anew"
         )
+
+
+def require_alike(model: Path, contract: Contract, path: Path, there: Contract) -> None:
+    """Raise MismatchError, naming the field, unless a model was exported as a plan's own was."""
+    for name in ("network", "sensor", "tile", "lowering", "precision", "opset", "block"):
+        if getattr(contract, name) != getattr(there, name):
+            raise MismatchError(
+                f"{model}: {name}: {getattr(contract, name)}, but {getattr(there, name)} in {path}; export "
+                "it as the plan's model was, or build a plan for it"
+            )
+
+
+def require_same_network(path: Path, sidecar: Sidecar, weights: Path) -> None:
+    """Raise MismatchError, naming the field, unless a checkpoint is of a plan's network."""
+    from sfiin.model import checkpoint
+
+    contract = sidecar.contract
     network = checkpoint.load_sfiin(weights, (contract.tile.height, contract.tile.width))
     config = dataclasses.asdict(network.config)
     # What a contract of an older version does not name was as it is by default.
@@ -103,6 +134,8 @@ def require_refittable(path: Path, sidecar: Sidecar, weights: Path) -> None:
 def exported(weights: Path, contract: Contract, folder: Path) -> Path:
     """The checkpoint as the ONNX model that a contract's plan would be built from, with golden tiles
     beside it."""
+    from sfiin.export.exporter import export_model
+
     model = folder / "model.onnx"
     arranged = targets()["ort"] if contract.block > 1 else None
     export_model(weights, model, contract.lowering, contract.tile, opset=contract.opset, target=arranged)
@@ -116,7 +149,7 @@ def _refitted(trt: Any, path: Path, sidecar: Sidecar, model: Path) -> bytes:
         )
     logger = trt.Logger(trt.Logger.ERROR)
     runtime = trt.Runtime(logger)
-    plugin.provide(runtime, sidecar.build, plugin.beside(path))
+    plugin.provide(runtime, sidecar.build, plugin.beside(path), path)
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     refitter = trt.Refitter(engine, logger)
     parser = trt.OnnxParserRefitter(refitter, logger)

@@ -115,7 +115,7 @@ def compile_models(
             raise InputError(f"{model}: no such file")
     request = {
         "library": library,
-        "models": [str(it) for it in models],
+        "models": [str(path) for path in models],
         "build": build,
         "log": log and str(log),
         "plugin": plugin_library and str(plugin_library),

@@ -85,11 +85,11 @@ class _Compiler:
         # Before 10 an error names its node by number only.
         return [
             {
-                "node": it.node_name() if hasattr(it, "node_name") else f"number {it.node()}",
-                "operator": it.node_operator() if hasattr(it, "node_operator") else "",
-                "text": it.desc(),
+                "node": error.node_name() if hasattr(error, "node_name") else f"number {error.node()}",
+                "operator": error.node_operator() if hasattr(error, "node_operator") else "",
+                "text": error.desc(),
             }
-            for it in found
+            for error in found
         ] or self._complaints()
 
     def _build(self, network: Any, build: Mapping[str, Any]) -> int:
@@ -150,10 +150,10 @@ def configured(trt: Any, builder: Any, network: Any, build: Mapping[str, Any]) -
                 getattr(trt.ComputeCapability, "SM" + capability.replace(".", "")), i
             )
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
-    if any(-1 in tuple(it.shape) for it in inputs):
+    if any(-1 in tuple(tensor.shape) for tensor in inputs):
         profile = builder.create_optimization_profile()
-        for it in inputs:
-            profile.set_shape(it.name, *(_extent(tuple(it.shape), batch) for batch in build["batch"]))
+        for tensor in inputs:
+            profile.set_shape(tensor.name, *(_extent(tuple(tensor.shape), batch) for batch in build["batch"]))
         config.add_optimization_profile(profile)
     return config
 

@@ -1,6 +1,7 @@
 """How is a scene sharpened from Python? The functions behind `sfiin.sharpen` and its like.
 
-They and the commands go the same way, through `sfiin.runtime.station.runner`: the same checks, the same bytes.
+They and the commands go the same way, through `sfiin.runtime.station.runner`: the same checks, the same
+bytes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError, SceneError
 from sfiin.runtime.scenes.names import named
 from sfiin.runtime.scenes.product import Compression, Kind
+from sfiin.runtime.station.remote import split
 from sfiin.runtime.station.run_report import RunReport
 from sfiin.runtime.station.runner import Job, Settings, Station
 
@@ -45,8 +47,8 @@ _INTEGERS = (np.uint8, np.uint16, np.int16, np.uint32, np.int32)
 class Report:
     """What a run did. `document` is the whole of it, as `sfiin run --json` prints it.
 
-    `size` is (height, width) in PAN pixels; `seconds` is wall time; `clipped` counts samples that the product's type
-    could not hold, by kind; `notes` are the sentences that the command prints.
+    `size` is (height, width) in PAN pixels; `seconds` is wall time; `clipped` counts samples that the
+    product's type could not hold, by kind; `notes` are the sentences that the command prints.
     """
 
     output: Path
@@ -89,10 +91,11 @@ class Model:
         return self._session.contract
 
     def run(self, ms: NDArray[Any], pan: NDArray[Any]) -> NDArray[np.float32]:
-        """Fuse tiles: MS (N, B, h, w) and PAN (N, 1, H, W), DN, of the contract's tile; one tile without N will do.
+        """Fuse tiles: MS (N, B, h, w) and PAN (N, 1, H, W), DN, of the contract's tile; one tile without N
+        will do.
 
-        Returns HRMS (N, B, H, W) float32, DN, neither rounded nor clipped; without N for one tile. Raises SceneError
-        for other shapes.
+        Returns HRMS (N, B, H, W) float32, DN, neither rounded nor clipped; without N for one tile. Raises
+        SceneError for other shapes.
         """
         one = np.ndim(ms) == 3
         tiles = [
@@ -102,7 +105,8 @@ class Model:
         for name, image in zip(("ms", "pan"), tiles, strict=True):
             if image.shape[1:] != self.contract.shapes[name] or len(image) != len(tiles[0]):
                 raise SceneError(
-                    f"{name}: of shape {np.shape(image)}, but the model takes tiles of {self.contract.shapes[name]}"
+                    f"{name}: of shape {np.shape(image)}, but the model takes tiles of "
+                    f"{self.contract.shapes[name]}"
                 )
         hrms = self._session.run(tiles[0], tiles[1])
         return hrms[0] if one else hrms
@@ -123,9 +127,10 @@ class Model:
 def open_model(model: Name, *, provider: Choice = "auto", threads: int = 0) -> Model:
     """Open a model (.onnx), a plan, or a shipped model by its name, such as "sfiin-vhr4".
 
-    `provider` is what it runs on: "auto", "cpu", "cuda" or "tensorrt"; `threads` bounds those of ONNX Runtime on a CPU
-    (0: its choice). Raises InputError for what is no model, ContractError for one without a contract, MismatchError for
-    a plan of another machine, UnavailableError where its backend is missing.
+    `provider` is what it runs on: "auto", "native", "cpu", "cuda" or "tensorrt". On a CPU `threads` tiles are
+    computed at once, each by one thread (0: as many as there are CPUs). Raises InputError for no model,
+    ContractError for one without a contract, MismatchError for a plan of another machine, UnavailableError
+    where its backend is missing.
     """
     return Model(open_session(_model(model), provider, threads))
 
@@ -147,13 +152,14 @@ def sharpen(
 ) -> NDArray[Any]:
     """Sharpen arrays, tiled and blended as `sfiin run` does it.
 
-    `pan`: (H, W) or (1, H, W); `ms`: (B, h, w) with H = h * ratio, in the model's order of bands; DN, integer or
-    floating; they cover the same ground. `model`: a file or a shipped model's name, None for a shipped one that fits.
-    `nodata` is a value that says "no data" in both, and in the result. `progress` is told tiles done, of how many. The
-    rest is as the options of `sfiin run`. Returns HRMS (B, H, W) of the type of `ms`, DN.
+    `pan`: (H, W) or (1, H, W); `ms`: (B, h, w) with H = h * ratio, in the model's order of bands; DN, integer
+    or floating; they cover the same ground. `model`: a file or a shipped model's name, None for a shipped one
+    that fits. `nodata` is a value that says "no data" in both, and in the result. `progress` is told tiles
+    done, of how many. The rest is as the options of `sfiin run`. Returns HRMS (B, H, W) of the type of `ms`,
+    DN.
 
-    Raises SceneError for arrays that cannot be used, MismatchError where no model fits, AlignmentError where PAN and MS
-    do not lie on one another, UnavailableError without a backend.
+    Raises SceneError for arrays that cannot be used, MismatchError where no model fits, AlignmentError where
+    PAN and MS do not lie on one another, UnavailableError without a backend.
     """
     images = {"pan": _image(pan, "pan"), "ms": _image(ms, "ms")}
     with tempfile.TemporaryDirectory(prefix="sfiin-") as name, warnings.catch_warnings():
@@ -203,6 +209,9 @@ def sharpen_files(
     require_alignment: bool = False,
     bands: str | None = None,
     method: Method | None = None,
+    mtf: str | None = None,
+    height: float | None = None,
+    dem: str | None = None,
     quicklook: bool = False,
     stac: bool = False,
     acquired: str | None = None,
@@ -214,9 +223,10 @@ def sharpen_files(
 ) -> Report:
     """Sharpen a scene of files into a GeoTIFF, as `sfiin run` does it; keyword arguments are its options.
 
-    `ms` is one file, or one a band in the model's order; `memory` is in bytes, or as "2GiB". Raises InputError and its
-    kinds for what cannot be read, MismatchError for what does not belong together, AlignmentError, UnavailableError,
-    and OutputError for what exists or cannot be written; nothing is published then.
+    `ms` is one file, or one a band in the model's order; `memory` is in bytes, or as "2GiB". Raises
+    InputError and its kinds for what cannot be read, MismatchError for what does not belong together,
+    AlignmentError, UnavailableError, and OutputError for what exists or cannot be written; nothing is
+    published then.
     """
     given = {name: value for name, value in locals().items() if name in _OPTIONS}
     options = SceneOptions(
@@ -229,7 +239,8 @@ def sharpen_files(
     )
     several = [ms] if isinstance(ms, (str, os.PathLike)) else list(ms)
     found = [named(os.fspath(name)) for name in (pan, *several)]
-    job = Job(found[0], tuple(found[1:]), Path(out), None if model is None else _model(model))
+    place, upload = split(os.fspath(out))
+    job = Job(found[0], tuple(found[1:]), place, None if model is None else _model(model), upload=upload)
     with Station(_settings(options)) as station:
         return Report.of(station.run(job, progress))
 

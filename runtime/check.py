@@ -69,8 +69,8 @@ class Parity:
         if not self.within(gate):
             worst = max(self.tiles, key=lambda tile: np.nan_to_num(tile.peak_share, nan=np.inf))
             raise CheckFailedError(
-                f"{what}: relative L2 {self.relative_l2:.1e} (gate {gate.relative_l2:.0e}), largest difference "
-                f"{self.peak_share:.1e} of the peak (gate {gate.peak_share:.0e}), "
+                f"{what}: relative L2 {self.relative_l2:.1e} (gate {gate.relative_l2:.0e}), largest "
+                f"difference {self.peak_share:.1e} of the peak (gate {gate.peak_share:.0e}), "
                 f"worst on tile '{worst.name}'; {remedy}"
             )
 

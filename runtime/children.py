@@ -1,7 +1,8 @@
-"""How is another process of this Python started, with the same code? Never with what lies in the current folder.
+"""How is another process of this Python started, with the same code? Never with what lies in the current
+folder.
 
-`python -m` looks for modules in the current folder first: a folder `sfiin` or `numpy` that somebody uploads there
-would be run.
+`python -m` looks for modules in the current folder first: a folder `sfiin` or `numpy` that somebody uploads
+there would be run.
 """
 
 from __future__ import annotations

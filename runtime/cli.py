@@ -58,17 +58,19 @@ def main() -> None:
 
 
 def require_platform(system: str = sys.platform, machine: str | None = None) -> None:
-    """Raise UnavailableError anywhere but on Linux on x86_64 or aarch64, before something fails there in its way."""
+    """Raise UnavailableError anywhere but on Linux on x86_64 or aarch64, before something fails there in its
+    way."""
     machine = machine or (os.uname().machine if hasattr(os, "uname") else "another machine")
     if system != "linux" or machine not in MACHINES:
         raise UnavailableError(
-            f"sfiin runs on Linux, on {' or '.join(MACHINES)}; this is {system} on {machine}. The Dockerfile in the "
-            "sources makes an image that runs elsewhere"
+            f"sfiin runs on Linux, on {' or '.join(MACHINES)}; this is {system} on {machine}. The Dockerfile "
+            "in the sources makes an image that runs elsewhere"
         )
 
 
 def _hush_messages_that_are_no_text() -> None:
-    """GDAL's messages quote files, which need not be UTF-8; rasterio then prints tracebacks of its own logging.
+    """GDAL's messages quote files, which need not be UTF-8; rasterio then prints tracebacks of its own
+    logging.
 
     It goes on, and what GDAL said is in the error where there is one. Everything else is shown as ever.
     """

@@ -34,7 +34,8 @@ PLUGIN = ("sfiin", "SpectralFusion")
 NEEDS: Mapping[Lowering, str] = {
     "matmul": "any ONNX runtime",
     "dft": "onnxruntime 1.27 or later",
-    "plugin": f"TensorRT with the plugin {'::'.join(PLUGIN)}; onnxruntime cannot run it",
+    "plugin": f"TensorRT with the plugin {'::'.join(PLUGIN)}, or the native kernels; onnxruntime cannot run "
+    "it",
 }
 """What runs a model, by its lowering."""
 
@@ -124,13 +125,12 @@ class Contract:
     checkpoint's and the golden tiles' files, `graph` that of the graph, weights included
     (`sfiin.runtime.onnx_file`), empty in models of versions that did not write it and in a plan's contract
     where it is the model's; `versions` names the packages that made the artefact. `derived` tells what an
-    adopted model was made from, and is empty for an exported one.
-    `lowering_choice` holds the target and the figures by which `--fourier auto` chose the lowering, and is
-    empty where it was given. `influence` is how far a tile's border shows, `edge`, and further figures of
-    `sfiin.export.influence`; empty where it was not measured. `home` is the range of each figure of
-    `sfiin.runtime.quality.ground` over what was trained on, empty where it is not recorded; files from before it
-    have none. `block` is the number of output channels that a
-    convolution is arranged for: 16 for ONNX Runtime on a CPU, 1 where it is left to the compiler.
+    adopted model was made from, and is empty for an exported one. `lowering_choice` holds the target and the
+    figures by which `--fourier auto` chose the lowering, and is empty where it was given. `influence` is how
+    far a tile's border shows, `edge`, and further figures of `sfiin.export.influence`; empty where it was not
+    measured. `home` is the range of each figure of `sfiin.runtime.quality.ground` over what was trained on,
+    empty where it is not recorded; files from before it have none. `block` is the number of output channels
+    that a convolution is arranged for: 16 for ONNX Runtime on a CPU, 1 where it is left to the compiler.
     """
 
     sensor: SensorProfile
@@ -153,8 +153,8 @@ class Contract:
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise ContractError(
-                f"format: this version reads '{FORMAT}', not '{self.format}'; take the version that wrote it, or "
-                "export the model again"
+                f"format: this version reads '{FORMAT}', not '{self.format}'; take the version that wrote "
+                "it, or export the model again"
             )
         self._require_ranges()
         ratio = self.sensor.ratio
@@ -253,7 +253,8 @@ def decode_sealed(cls: type[_T], text: str, what: str) -> _T:
     # What was written lacks fields that came later; a whole number may stand for what is written as 1.0.
     if seal not in (None, _seal(document), _seal(documents.document(value))):
         raise ContractError(
-            f"{what}: {SEAL}: a field was changed since it was written; it is damaged, or was edited; make it again"
+            f"{what}: {SEAL}: a field was changed since it was written; it is damaged, or was edited; make "
+            "it again"
         )
     return value
 

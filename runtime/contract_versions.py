@@ -3,9 +3,9 @@
 Three rules keep a model readable for as long as it means the same.
 
 1. A field that is added says what was true before it was there, as its default (`_later` in
-   `sfiin.runtime.contract`): `block` 1, for channels were in no order; `influence`, `home` and `lowering_choice`
-   empty, for nothing had been measured or chosen; `graph` and `derived` empty, for bytes were not vouched for. So
-   every model since the first is read.
+   `sfiin.runtime.contract`): `block` 1, for channels were in no order; `influence`, `home` and
+   `lowering_choice` empty, for nothing had been measured or chosen; `graph` and `derived` empty, for bytes
+   were not vouched for. So every model since the first is read.
 2. A field that changes its meaning makes a new `format`, which other versions refuse.
 3. What is refused names the version that wrote it, for that one reads it.
 """

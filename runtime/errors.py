@@ -9,6 +9,7 @@
     │   └── UndecidedError    4  two benchmarks that cannot be compared: invalid, or without a spread
     ├── UnavailableError      5  an extra, a backend or a device that this machine lacks
     ├── CheckFailedError      6  an artefact that differs from its reference by more than its gate
+    │   └── UntrustedError    6  a session that did not pass its self-test after work; to be done again
     ├── OutputError           7  a product that could not be written
     ├── AlignmentError        8  PAN and MS that do not lie on one another
     ├── PartialError          9  some of many scenes failed
@@ -69,6 +70,11 @@ class CheckFailedError(SfiinError):
     """An artefact differs from its reference by more than its gate, and was not published."""
 
     exit_code = 6
+
+
+class UntrustedError(CheckFailedError):
+    """A session did not pass its self-test: what it made since the last one is thrown away, and to be done
+    again."""
 
 
 class AlignmentError(SfiinError):

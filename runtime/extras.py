@@ -1,7 +1,9 @@
-"""How does a user get what is missing here? The command that installs an extra, true for how sfiin was installed.
+"""How does a user get what is missing here? The command that installs an extra, true for how sfiin was
+installed.
 
-sfiin is on no package index, so that `pip install 'sfiin[cpu]'` finds nothing by itself. Where an installation came
-from is written down beside it (PEP 610, `direct_url.json`): a checkout, a wheel, or an index after all.
+sfiin is on no package index, so that `pip install 'sfiin[cpu]'` finds nothing by itself. Where an
+installation came from is written down beside it (PEP 610, `direct_url.json`): a checkout, a wheel, or an
+index after all.
 """
 
 from __future__ import annotations

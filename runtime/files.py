@@ -39,6 +39,11 @@ def publish(path: Path) -> Iterator[Path]:
             part.unlink()
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept for this user: $XDG_CACHE_HOME/sfiin, or ~/.cache/sfiin."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfiin"
+
+
 def settle(part: Path, path: Path) -> None:
     """Give a complete file its final name, once it is on the disk. Raises OSError."""
     _flush(part)
@@ -86,8 +91,8 @@ def write_fresh(path: Path, text: str) -> None:
 
 
 def own_folder(path: Path, mode: int = 0o777) -> Path:
-    """A folder of ours where others may write: made where there is none. A link or a file in its place is moved
-    aside, and never followed. Raises OSError."""
+    """A folder of ours where others may write: made where there is none. A link or a file in its place is
+    moved aside, and never followed. Raises OSError."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         path.rename(path.with_name(f"{path.name}.{secrets.token_hex(4)}"))
     with suppress(FileExistsError):

@@ -37,7 +37,8 @@ def choose(bands: int, ratio: int) -> Path:
         for path, promise in models
     )
     raise MismatchError(
-        f"no shipped model fits {bands} MS bands at ratio {ratio} (shipped: {offers or 'none'}); give one with --model"
+        f"no shipped model fits {bands} MS bands at ratio {ratio} (shipped: {offers or 'none'}); give one "
+        "with --model"
     )
 
 
@@ -71,7 +72,8 @@ def metadata_of(data: bytes, path: Path) -> dict[str, str]:
 
 
 def read(path: Path) -> bytes:
-    """A model's bytes. Raises InputError for a file that is missing, too large, or begins as no model does."""
+    """A model's bytes. Raises InputError for a file that is missing, too large, or begins as no model
+    does."""
     try:
         with path.open("rb") as file:
             first = file.read(1)

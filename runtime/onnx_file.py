@@ -1,11 +1,12 @@
 """What does an ONNX file hold, and what is the digest of its graph? Read without onnx and without a backend.
 
 An ONNX file is a ModelProto: field 7 is the graph, field 14 the metadata, entries with a key (1) and a value
-(2). A field begins with a varint, its number times 8 plus its wire type, which tells how to skip it. Only what
-is asked for is looked into: a weight's bytes are stepped over, so no size that a file claims is allocated.
+(2). A field begins with a varint, its number times 8 plus its wire type, which tells how to skip it. Only
+what is asked for is looked into: a weight's bytes are stepped over, so no size that a file claims is
+allocated.
 
-The digest is SHA-256 over all fields of the ModelProto but the metadata, as they lie in the file, and over the
-files that hold weights outside it. Metadata may be added to a model without a change of its digest.
+The digest is SHA-256 over all fields of the ModelProto but the metadata, as they lie in the file, and over
+the files that hold weights outside it. Metadata may be added to a model without a change of its digest.
 """
 
 from __future__ import annotations
@@ -109,8 +110,8 @@ def digest(data: bytes, folder: Path) -> str:
                     found.update(chunk)
         except OSError as error:
             raise InputError(
-                f"{folder / name}: weights that lie outside the model cannot be read ({error.strerror}); put the file "
-                "beside the model"
+                f"{folder / name}: weights that lie outside the model cannot be read ({error.strerror}); put "
+                "the file beside the model"
             ) from None
     return found.hexdigest()
 
@@ -220,7 +221,8 @@ def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
 
 
 def _graph_files(data: bytes, graph: Field, names: set[str], depth: int) -> None:
-    """Add the files of a graph's initialisers, of tensors in its nodes' attributes, and of graphs in those."""
+    """Add the files of a graph's initialisers, of tensors in its nodes' attributes, and of graphs in
+    those."""
     if depth > _DEEPEST:
         raise NotProtobufError
     for field in fields(data, graph.first, graph.last):

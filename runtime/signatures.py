@@ -1,8 +1,8 @@
 """Who vouches for a model's folder? Whoever holds the key that signed it, by OpenSSF Model Signing, offline.
 
-The signature covers every file of a folder: models, golden tiles, sidecars, libraries. It lies in the folder as
-`model.sig`, and `model_signing verify key` verifies it as well as `sfiin verify --key` does. Keys are pairs on an
-elliptic curve, as `openssl ecparam` makes them; there is no server in this.
+The signature covers every file of a folder: models, golden tiles, sidecars, libraries. It lies in the folder
+as `model.sig`, and `model_signing verify key` verifies it as well as `sfiin verify --key` does. Keys are
+pairs on an elliptic curve, as `openssl ecparam` makes them; there is no server in this.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ SETTING = "SFIIN_REQUIRE_SIGNATURE"
 def sign(folder: Path, key: Path) -> Path:
     """Sign all files of a folder with a private key (PEM); the signature's path.
 
-    Raises UnavailableError without `model-signing`, InputError for a folder or a key that is none, OutputError.
+    Raises UnavailableError without `model-signing`, InputError for a folder or a key that is none,
+    OutputError.
     """
     signing = _package()
     _require_folder(folder)
@@ -50,8 +51,8 @@ def sign(folder: Path, key: Path) -> Path:
 def verify(folder: Path, key: Path) -> dict[str, str]:
     """SHA-256 digests (hex) of a folder's files, by name, once its signature is known to be the key's.
 
-    Raises MismatchError for a folder without a signature, with another one, or with a file more, less or changed;
-    UnavailableError without `model-signing`, InputError for a folder or a key that is none.
+    Raises MismatchError for a folder without a signature, with another one, or with a file more, less or
+    changed; UnavailableError without `model-signing`, InputError for a folder or a key that is none.
     """
     signing = _package()
     _require_folder(folder)
@@ -60,7 +61,8 @@ def verify(folder: Path, key: Path) -> dict[str, str]:
         data = (folder / NAME).read_bytes()
     except OSError as error:
         raise MismatchError(
-            f"{folder}: signature: {NAME} cannot be read ({error.strerror}); have the folder signed with 'sfiin sign'"
+            f"{folder}: signature: {NAME} cannot be read ({error.strerror}); have the folder signed with "
+            "'sfiin sign'"
         ) from None
     # What is verified is what is read below, whoever changes the file meanwhile.
     with tempfile.TemporaryDirectory() as private:

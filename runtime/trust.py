@@ -1,9 +1,11 @@
-"""May a file be run as code here? If nobody but its owner could have written it, or a signature vouches for it.
+"""May a file be run as code here? If nobody but its owner could have written it, or a signature vouches for
+it.
 
-A library runs as it is loaded, before anything in it can be asked. A digest that stands in a file beside it was
-written by whoever wrote the library. So it is loaded where it, its folder, and the folders above belong to the user
-who runs it or to root, and no other user may write them; or where the file was part of a folder whose signature was
-verified with a key (`sfiin.runtime.signatures`). It is opened once: what was looked at is what is loaded.
+A library runs as it is loaded, before anything in it can be asked. A digest that stands in a file beside it
+was written by whoever wrote the library. So it is loaded where it, its folder, and the folders above belong
+to the user who runs it or to root, and no other user may write them; or where the file was part of a folder
+whose signature was verified with a key (`sfiin.runtime.signatures`). It is opened once: what was looked at is
+what is loaded.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ REMEDY = "make it yours alone (chown, chmod go-w, its folders too), or have its 
 class Opened:
     """An opened file: a name under which it can be loaded, and its SHA-256 digest.
 
-    Whoever loads it says so: then it stays open, for the loader knows libraries by their names, and another file
-    must not get this one's.
+    Whoever loads it says so: then it stays open, for the loader knows libraries by their names, and another
+    file must not get this one's.
     """
 
     name: Path
@@ -66,8 +68,8 @@ def opened_code(path: Path, what: str) -> Iterator[Opened]:
 def require_own(path: Path, found: os.stat_result, what: str) -> None:
     """Raise MismatchError unless the file, and all folders that lead to it, are the user's or root's alone.
 
-    A folder above the file's own may be open to all where it is sticky, as /tmp is: there nobody can rename what
-    belongs to others.
+    A folder above the file's own may be open to all where it is sticky, as /tmp is: there nobody can rename
+    what belongs to others.
     """
     if not hasattr(os, "geteuid"):  # such as on Windows, whose rights are no bits
         return

@@ -1,8 +1,8 @@
 """Is an artefact what it says? Whatever can be told of it here, and in words what cannot.
 
-A model is held to its contract and run on its golden tiles; a plan to its sidecar, and run on its golden tiles where
-its library and device are; a checkpoint to the digest in it; golden tiles to the contract of the model beside them;
-a folder to all of these, and to its signature, if a key is given.
+A model is held to its contract and run on its golden tiles; a plan to its sidecar, and run on its golden
+tiles where its library and device are; a checkpoint to the digest in it; golden tiles to the contract of the
+model beside them; a folder to all of these, and to its signature, if a key is given.
 """
 
 from __future__ import annotations
@@ -184,8 +184,9 @@ def _seal(metadata: dict[str, str], header: dict[str, Any], data: memoryview) ->
 def adopt(path: Path, out: Path, precision: Precision | None = None) -> Contract:
     """Write a copy of a model whose contract vouches for it as it is, with its golden tiles; the contract.
 
-    The golden tiles must come out within the gate of the model's precision, or of the given one. The contract tells
-    what it was derived from. Raises as `vouching.read` and `replay`, CheckFailedError beyond the gate, OutputError.
+    The golden tiles must come out within the gate of the model's precision, or of the given one. The contract
+    tells what it was derived from. Raises as `vouching.read` and `replay`, CheckFailedError beyond the gate,
+    OutputError.
     """
     for target in (out, golden.beside(out)):
         check_target(target)

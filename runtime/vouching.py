@@ -68,7 +68,8 @@ class VouchedModel:
 
 @dataclass(frozen=True)
 class Replay:
-    """How far a model is from its golden tiles: relative L2, and the largest difference as a share of the peak."""
+    """How far a model is from its golden tiles: relative L2, and the largest difference as a share of the
+    peak."""
 
     relative_l2: float
     peak_share: float
@@ -123,8 +124,8 @@ def vouch(model: VouchedModel) -> str:
     tiles = golden.beside(model.path)
     if not model.contract.golden or not tiles.exists():
         raise MismatchError(
-            f"{model.path}: graph: {why}, and there are no golden tiles beside it to try it on ({tiles.name}); put "
-            "them there, or export it again"
+            f"{model.path}: graph: {why}, and there are no golden tiles beside it to try it on "
+            f"({tiles.name}); put them there, or export it again"
         )
     gate = GATES[model.contract.precision]
     found = replay(model)
@@ -162,7 +163,8 @@ def replay(model: VouchedModel) -> Replay:
         found = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
         raise CheckFailedError(
-            f"{model.path}: ONNX Runtime died of its golden tiles (exit code {done.returncode}); it was not run"
+            f"{model.path}: ONNX Runtime died of its golden tiles (exit code {done.returncode}); it was not "
+            "run"
         ) from None
     if "error" in found:
         raise _error(found["error"], int(found["exit_code"]))
@@ -200,8 +202,8 @@ def _require_fitting(signature: onnx_file.Signature, contract: Contract, path: P
     if sorted(names) != ["ms", "pan"] or "hrms" not in {value.name for value in signature.outputs}:
         outputs = ", ".join(value.name[:40] for value in signature.outputs)
         raise MismatchError(
-            f"{path}: graph: makes {outputs or 'nothing'} of {', '.join(names)[:80] or 'nothing'}, not hrms of ms and "
-            "pan; make the model with 'sfiin export'"
+            f"{path}: graph: makes {outputs or 'nothing'} of {', '.join(names)[:80] or 'nothing'}, not hrms "
+            "of ms and pan; make the model with 'sfiin export'"
         )
     for name, shape in contract.shapes.items():
         value = found[name]
@@ -216,13 +218,13 @@ def _require_fitting(signature: onnx_file.Signature, contract: Contract, path: P
             )
         if value.dtype not in FED:
             raise MismatchError(
-                f"{path}: the graph's '{name}' is {value.dtype}, which is not fed; convert it with inputs and outputs "
-                f"of {' or '.join(FED)}"
+                f"{path}: the graph's '{name}' is {value.dtype}, which is not fed; convert it with inputs "
+                f"and outputs of {' or '.join(FED)}"
             )
         if value.dtype == "float16" and name != "hrms" and contract.sensor.bits > EXACT_BITS:
             raise MismatchError(
-                f"{path}: sensor.bits: '{name}' is float16, which holds {EXACT_BITS} bits, not {contract.sensor.bits}; "
-                "convert it with float32 inputs"
+                f"{path}: sensor.bits: '{name}' is float16, which holds {EXACT_BITS} bits, not "
+                f"{contract.sensor.bits}; convert it with float32 inputs"
             )
     if len({found[name].shape[0] for name in ("ms", "pan")}) > 1:  # type: ignore[index]
         raise MismatchError(

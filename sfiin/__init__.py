@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from sfiin.runtime.errors import TotalError as TotalError
     from sfiin.runtime.errors import UnavailableError as UnavailableError
     from sfiin.runtime.errors import UndecidedError as UndecidedError
+    from sfiin.runtime.errors import UntrustedError as UntrustedError
 
 _ERRORS = (
     "AlignmentError",
@@ -67,6 +68,7 @@ _ERRORS = (
     "TotalError",
     "UnavailableError",
     "UndecidedError",
+    "UntrustedError",
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, "sfiin.runtime.errors"),

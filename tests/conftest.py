@@ -90,8 +90,8 @@ def simulated_pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, 
     def write(side: int, sensor: str) -> Path:
         folder = tmp_path_factory.mktemp("pairs")
         for seed in range(4):
-            it, meta = simulate(side, side, seed), f'{{"sensor": "{sensor}"}}'
-            np.savez(folder / f"p{seed}.npz", pan=it.pan, ms=it.ms, gt=it.truth, meta=meta)
+            scene, meta = simulate(side, side, seed), f'{{"sensor": "{sensor}"}}'
+            np.savez(folder / f"p{seed}.npz", pan=scene.pan, ms=scene.ms, gt=scene.truth, meta=meta)
         return folder
 
     return write

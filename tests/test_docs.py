@@ -1,4 +1,5 @@
-"""The documentation is true: its tables are those that the measurements give, its commands those that there are."""
+"""The documentation is true: its tables are those that the measurements give, its commands those that there
+are."""
 
 from __future__ import annotations
 
@@ -42,6 +43,11 @@ def test_the_cpu_table_is_rendered_from_its_file(name: str) -> None:
     assert found["cpu"] in DOCS
 
 
+@pytest.mark.parametrize("name", ["large", "overlap"])
+def test_tables_of_the_native_kernels_are_rendered_from_their_files(name: str) -> None:
+    assert benchmark(name).table(document(name)) in DOCS
+
+
 @pytest.mark.parametrize(
     ("name", "script"), [("suite-epyc", "suite"), ("scenes", "scenes"), ("gdal", "gdal")]
 )
@@ -58,6 +64,10 @@ def test_measured_tables_are_rendered_from_their_files(name: str, script: str) -
 
 def test_the_off_home_table_is_rendered_from_its_file() -> None:
     assert benchmark("off_home").table(document("off_home")) in DOCS
+
+
+def test_the_leave_one_out_table_is_rendered_from_its_file() -> None:
+    assert benchmark("leave_one_out").table(document("leave_one_out")) in DOCS
 
 
 def test_the_int8_tables_are_rendered_from_their_file() -> None:

@@ -193,7 +193,7 @@ def test_export_evaluate_and_build_are_functions(
     with pytest.raises(sfiin.ContractError, match="is no tile"):
         sfiin.export(small_checkpoint, tmp_path / "x.onnx", tile="big")
     told: list[tuple[int, int, str]] = []
-    scores = sfiin.evaluate(model, simulated_pairs(64, "vhr4"), progress=lambda *it: told.append(it))
+    scores = sfiin.evaluate(model, simulated_pairs(64, "vhr4"), progress=lambda *step: told.append(step))
     assert {score.method for score in scores} >= {"bicubic", "brovey"}
     assert told[-1][:2] == (len(scores), len(scores))
     with pytest.raises((sfiin.UnavailableError, sfiin.MismatchError)):

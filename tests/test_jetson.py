@@ -1,4 +1,5 @@
-"""Does a Jetson get what the guide promises? Its commands on a bare Python 3.10, down to what needs the device."""
+"""Does a Jetson get what the guide promises? Its commands on a bare Python 3.10, down to what needs the
+device."""
 
 from __future__ import annotations
 
@@ -114,6 +115,7 @@ def test_a_promised_command_gets_as_far_as_the_device(device: Device, line: str)
         ("sfiin run --method gsa --pan pan.tif --ms ms.tif -o sharp.tif", 3),
         ("sfiin watch --help", 0),
         ("sfiin build net.onnx -o net.plan --dla", 4),
+        ("sfiin refit net.plan net.onnx -o new.plan", 3),  # there is no such plan; torch is not asked for
     ],
 )
 def test_what_needs_no_device_works(device: Device, line: str, code: int) -> None:

@@ -91,7 +91,8 @@ Venv = Callable[[Path], Path]
 
 @pytest.fixture(scope="module", params=["wheel", "sdist"])
 def installed(built: Built, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` of an environment with nothing of this checkout: sfiin from the archive, the rest from here."""
+    """The `bin` of an environment with nothing of this checkout: sfiin from the archive, the rest from
+    here."""
     folder = tmp_path_factory.mktemp(request.param)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
     programs = folder / "venv" / "bin"

@@ -4,7 +4,7 @@
 // Output channels of a block: 16 vector registers, as x86 has them before AVX-512, hold 4 times 2 sums, 32 twice as many.
 constexpr int WIDE = HWY_ARCH_X86 && L < 16 ? 4 : 8;
 
-int block_of(int outputs) { return outputs <= 4 ? 4 : WIDE; }
+int block_of(int outputs) { return outputs == 1 ? 1 : outputs <= 4 ? 4 : WIDE; }
 
 // (outputs, inputs, taps) to (block, input, tap, output of the block), zeros behind the last output; groups apart.
 void pack(Convolution& step) {
@@ -48,7 +48,7 @@ HWY_INLINE void cell(const Convolution& step, int y, int x, int first, int count
 #pragma GCC unroll 4
         for (int v = 0; v < NUMBER; ++v) sums[o][v] = bias;
     }
-    const ptrdiff_t offset = static_cast<ptrdiff_t>(y - step.above) * static_cast<ptrdiff_t>(from_stride) + x - step.left;
+    const ptrdiff_t offset = static_cast<ptrdiff_t>(y * step.down - step.above) * static_cast<ptrdiff_t>(from_stride) + x - step.left;
     const int height = TAPS ? TAPS : step.height, width = TAPS ? TAPS : step.width;
     for (int input = 0; input < inputs; ++input) {
         const float* row = step.in[first_input + input] + offset;
@@ -108,9 +108,52 @@ void of_block(const Convolution& step) {
         rows<BLOCK, 0>(step);
 }
 
-void convolve(Convolution& step) {
+// The floats of each of a row's parts, when every `across`-th pixel makes one.
+size_t apart(const Convolution& step) {
+    return static_cast<size_t>(step.from.width + 2 * step.left) / step.across + step.width / step.across + 2 * MOST_LANES;
+}
+
+// With a stride along rows: an input's row is first taken apart, so that pixels of one tap lie side by side.
+void strided(const Convolution& step, float* scratch) {
+    const int outputs = static_cast<int>(step.out.size()) / step.groups, across = step.across;
+    const int inputs = static_cast<int>(step.in.size()) / step.groups, taps = step.height * step.width;
+    const int width = step.from.width + 2 * step.left;
+    const size_t length = apart(step);
+    const V slope = splat(step.slope);
+    for (int y = 0; y < step.to.height; ++y)
+        for (int input = 0; input < static_cast<int>(step.in.size()); ++input) {
+            const int group = input / inputs, own = input % inputs;
+            const float scale = step.scale.empty() ? 1.0f : *step.scale[input];
+            for (int ky = 0; ky < step.height; ++ky) {
+                const float* row = step.in[input] + static_cast<ptrdiff_t>(y * step.down - step.above + ky) *
+                                                        static_cast<ptrdiff_t>(step.from.stride()) - step.left;
+                for (int x = 0; x < width; ++x) scratch[x % across * length + x / across] = scale * row[x];
+                for (int o = group * outputs; o < (group + 1) * outputs; ++o) {
+                    const float* weight = step.weight + (static_cast<size_t>(o) * inputs + own) * taps + ky * step.width;
+                    for (int x = 0; x < step.to.width; x += L) {
+                        float* to = step.out[o] + y * step.to.stride() + x;
+                        V sum = own + ky ? hn::LoadU(d, to) : splat(step.bias[o]);
+                        for (int kx = 0; kx < step.width; ++kx)
+                            sum = hn::MulAdd(splat(weight[kx]), hn::LoadU(d, scratch + kx % across * length + kx / across + x), sum);
+                        if (own + 1 == inputs && ky + 1 == step.height) {
+                            sum = activated(sum, step.activation, slope);
+                            if (!step.residual.empty()) sum = hn::Add(sum, hn::LoadU(d, step.residual[o] + y * step.to.stride() + x));
+                        }
+                        store_first(sum, step.to.width - x, to);
+                    }
+                }
+            }
+        }
+}
+
+size_t convolution_scratch(const Convolution& step) { return step.across > 1 ? step.across * apart(step) : 0; }
+
+void convolve(Convolution& step, float* scratch) {
+    if (step.across > 1) return strided(step, scratch);
     if (step.packed.empty() || !step.scale.empty()) pack(step);
-    if (step.lanes == 4)
+    if (step.lanes == 1)
+        of_block<1>(step);
+    else if (step.lanes == 4)
         of_block<4>(step);
     else
         of_block<8>(step);

@@ -29,40 +29,7 @@ namespace HWY_NAMESPACE {
 
 #include "pointwise-inl.hpp"
 
-void pad(const Pad& step) {
-    for (size_t c = 0; c < step.in.size(); ++c)
-        for (int y = 0; y < step.to.height; ++y) {
-            const float* from = step.in[c] + std::clamp(y - step.above, 0, step.from.height - 1) * step.from.stride();
-            float* to = step.out[c] + y * step.to.stride();
-            for (int x = 0; x < step.to.width; ++x) to[x] = from[std::clamp(x - step.left, 0, step.from.width - 1)];
-        }
-}
-
-void depth_to_space(const DepthToSpace& step) {
-    const int block = step.block, channels = static_cast<int>(step.out.size());
-    const Size to = {step.from.height * block, step.from.width * block};
-    for (int c = 0; c < channels; ++c)
-        for (int phase = 0; phase < block * block; ++phase) {
-            const Plane in = step.in[step.column_row_depth ? c * block * block + phase : phase * channels + c];
-            for (int y = 0; y < step.from.height; ++y) {
-                const float* from = in + y * step.from.stride();
-                float* row = step.out[c] + (y * block + phase / block) * to.stride() + phase % block;
-                for (int x = 0; x < step.from.width; ++x) row[x * block] = from[x];
-            }
-        }
-}
-
-void load(const Load& step, const float* from) {
-    for (Plane plane : step.out)
-        for (int y = 0; y < step.size.height; ++y, from += step.size.width)
-            std::copy_n(from, step.size.width, plane + y * step.size.stride());
-}
-
-void store(const Store& step, float* to) {
-    for (Plane plane : step.in)
-        for (int y = 0; y < step.size.height; ++y, to += step.size.width)
-            std::copy_n(plane + y * step.size.stride(), step.size.width, to);
-}
+#include "maps-inl.hpp"
 
 void Run(Program& program, const float* ms, const float* pan, float* hrms) {
     float* scratch = program.scratch.data();
@@ -73,11 +40,12 @@ void Run(Program& program, const float* ms, const float* pan, float* hrms) {
                 load(one, one.input ? pan : ms);
                 break;
             }
-            case Step::Kind::Convolution: convolve(program.convolutions[step.index]); break;
+            case Step::Kind::Convolution: convolve(program.convolutions[step.index], scratch); break;
             case Step::Kind::Spectrum: fuse_spectra(program.spectra[step.index], scratch); break;
             case Step::Kind::Pointwise: pointwise(program.pointwise[step.index], scratch); break;
             case Step::Kind::Pad: pad(program.pads[step.index]); break;
             case Step::Kind::DepthToSpace: depth_to_space(program.depths[step.index]); break;
+            case Step::Kind::Product: multiply(program.products[step.index]); break;
             case Step::Kind::Store: store(program.stores[step.index], hrms); break;
         }
     }
@@ -85,6 +53,7 @@ void Run(Program& program, const float* ms, const float* pan, float* hrms) {
 
 size_t Scratch(const Program& program) {
     size_t most = 0;
+    for (const Convolution& step : program.convolutions) most = std::max(most, convolution_scratch(step));
     for (const Spectrum& step : program.spectra) most = std::max(most, spectrum_scratch(step));
     for (const Pointwise& step : program.pointwise) most = std::max(most, pointwise_scratch(step));
     return most;

@@ -13,6 +13,7 @@ struct Reader {
     const int32_t* at;
     const int32_t* end;
     Program& program;
+    size_t known;  // constants
     std::vector<Size> sizes;
     std::vector<int> channels;
 
@@ -36,7 +37,7 @@ struct Reader {
 
     const float* constant(size_t count) {
         const int32_t offset = next();
-        if (offset < 0 || offset + count > program.constants.size())
+        if (offset < 0 || offset + count > known)
             throw std::runtime_error("constants out of range");
         return program.constants.data() + offset;
     }
@@ -91,13 +92,16 @@ struct Reader {
     void convolution() {
         Convolution step;
         step.from = size();
-        step.height = within(1, 15, "a kernel's height");
-        step.width = within(1, 15, "a kernel's width");
+        step.height = within(1, MOST_SIDE, "a kernel's height");
+        step.width = within(1, MOST_SIDE, "a kernel's width");
         step.above = within(0, MARGIN, "padding");
         step.left = within(0, MARGIN, "padding");
         step.groups = within(1, MOST_CHANNELS, "a number of groups");
-        step.to = {step.from.height + 2 * step.above - step.height + 1, step.from.width + 2 * step.left - step.width + 1};
-        if (step.to.height < 1 || step.to.width < 1) throw std::runtime_error("a kernel larger than its maps");
+        step.down = within(1, MOST_SIDE, "a stride");
+        step.across = within(1, MOST_SIDE, "a stride");
+        const int rows = step.from.height + 2 * step.above - step.height, columns = step.from.width + 2 * step.left - step.width;
+        if (rows < 0 || columns < 0) throw std::runtime_error("a kernel larger than its maps");
+        step.to = {rows / step.down + 1, columns / step.across + 1};
         step.activation = static_cast<Activation>(within(0, 3, "an activation"));
         step.slope = real();
         step.in = planes(step.from);
@@ -177,9 +181,21 @@ struct Reader {
         program.depths.push_back(step);
     }
 
+    void product() {
+        Product step;
+        step.from = size();
+        step.left = within(0, 1, "a side");
+        const int side = within(1, MOST_SIDE, "a side's length");
+        step.to = step.left ? Size{side, step.from.width} : Size{step.from.height, side};
+        step.in = planes(step.from);
+        step.out = planes(step.to, step.in.size());
+        step.matrix = constant(static_cast<size_t>(side) * (step.left ? step.from.height : step.from.width));
+        program.products.push_back(step);
+    }
+
     void steps() {
         while (at != end) {
-            const auto kind = static_cast<Step::Kind>(within(1, 7, "a kind of step"));
+            const auto kind = static_cast<Step::Kind>(within(1, 8, "a kind of step"));
             size_t index = 0;
             switch (kind) {
                 case Step::Kind::Load: index = program.loads.size(); load(); break;
@@ -188,6 +204,7 @@ struct Reader {
                 case Step::Kind::Pointwise: index = program.pointwise.size(); pointwise(); break;
                 case Step::Kind::Pad: index = program.pads.size(); pad(); break;
                 case Step::Kind::DepthToSpace: index = program.depths.size(); depth_to_space(); break;
+                case Step::Kind::Product: index = program.products.size(); product(); break;
                 case Step::Kind::Store: index = program.stores.size(); store(); break;
             }
             program.steps.push_back({kind, static_cast<int>(index)});
@@ -199,7 +216,8 @@ struct Reader {
 
 std::string parse(const int32_t* code, size_t length, const float* constants, size_t count, Program& program) {
     program.constants.assign(constants, constants + count);
-    Reader reader{code, code + length, program, {}, {}};
+    program.constants.resize(count + MOST_LANES);  // a vector may begin at any of them
+    Reader reader{code, code + length, program, count, {}, {}};
     try {
         if (reader.next() != VERSION) return "a program of another version";
         reader.buffers();

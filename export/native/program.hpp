@@ -17,7 +17,7 @@ namespace sfiin {
 
 constexpr int MARGIN = 2;        // rows of zeros above and below a plane
 constexpr int SIDE = 16;         // zeros left of a row, and at least as many to its right
-constexpr int VERSION = 1;       // of the program's form
+constexpr int VERSION = 2;       // of the program's form
 constexpr int MOST_LANES = 16;   // floats in the widest vector that is compiled for
 
 struct Size {
@@ -37,6 +37,7 @@ enum class Activation : int32_t { None = 0, Leaky = 1, Relu = 2, Sigmoid = 3 };
 struct Convolution {
     Size from, to;
     int height, width, above, left, groups;  // kernel and zero padding; `above` and `left` also stand for the rest
+    int down, across;                        // strides
     Activation activation;
     float slope;
     Planes in, out, residual, scale;  // added after the activation; one value for each input; both may be empty
@@ -92,6 +93,13 @@ struct DepthToSpace {
     Planes in, out;
 };
 
+struct Product {  // each map times a matrix
+    Size from, to;
+    bool left;            // matrix (to.height, from.height) times map, else map times matrix (from.width, to.width)
+    const float* matrix;
+    Planes in, out;
+};
+
 struct Load {
     Size size;
     int input;  // 0: MS, 1: PAN
@@ -104,7 +112,7 @@ struct Store {
 };
 
 struct Step {
-    enum class Kind : int32_t { Load = 1, Convolution, Spectrum, Pointwise, Pad, DepthToSpace, Store } kind;
+    enum class Kind : int32_t { Load = 1, Convolution, Spectrum, Pointwise, Pad, DepthToSpace, Product, Store } kind;
     int index;  // among those of its kind
 };
 
@@ -118,6 +126,7 @@ struct Program {
     std::vector<Pointwise> pointwise;
     std::vector<Pad> pads;
     std::vector<DepthToSpace> depths;
+    std::vector<Product> products;
     std::vector<Store> stores;
     std::vector<float> scratch;
 };

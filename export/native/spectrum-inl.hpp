@@ -1,30 +1,50 @@
 // How does the frequency branch's core become three sweeps? Rows forward, columns with the bins' networks, rows back.
 //
-// sfiin/model/spectrum.py defines it. Spectra lie in two arrays, real and imaginary, of H rows; a row holds the F bins
-// of each map, one map behind the other, so that all columns of all maps are transformed side by side.
+// sfiin/model/spectrum.py defines it. A spectrum lies in blocks of L columns, which are transformed side by side, real
+// and imaginary parts apart: a block holds one map behind the other, so that all that is done between both transforms
+// along the rows is done to a block while it is in cache. Few columns that are left over lie apart, those of L maps side
+// by side.
 
 struct Room {  // in the program's scratch memory
-    float *re, *im;       // (H, row)
-    float *work[8];       // a vector for each element of the longer side
-    float *zeros;         // a row without light
-    float *left_re, *left_im;  // (2C, left_stride): columns that fill no vector
-    size_t row, left_stride;
+    float *re, *im;            // (block, map, H + 1, L): a line more than rows, lest all maps meet in one set of the cache
+    float *rest_re, *rest_im;  // (column left over, group of L maps, H, L)
+    float *left_re, *left_im;  // (2C, left_stride): one column of those as a row for each map
+    float *work[8];            // a vector for each element of the longer side
+    float *zeros;              // a row without light
+    size_t map, left_stride;   // floats between two maps of a block
+    int height, columns, maps, blocks, left, groups;
 
-    static size_t row_of(int maps, int columns) { return static_cast<size_t>(maps) * columns + MOST_LANES + 8; }
-    static size_t work_of(const Size& s) { return (static_cast<size_t>(s.height > s.width ? s.height : s.width) + 2) * MOST_LANES + 32; }
-    static size_t floats(const Size& s, int channels) {
-        const size_t maps = 2 * channels;
-        return 2 * s.height * row_of(maps, s.width / 2 + 1) + 8 * work_of(s) + (s.width + 8) + 2 * maps * (s.height + MOST_LANES) + 64;
+    size_t floats;             // of all
+
+    Room(float* base, const Size& s, int channels) : floats(0) {
+        height = s.height, columns = s.width / 2 + 1, maps = 2 * channels;
+        left = columns % L <= L / 4 ? columns % L : 0;
+        blocks = (columns - left + L - 1) / L, groups = (maps + L - 1) / L;
+        map = static_cast<size_t>(height + 1) * L, left_stride = height + MOST_LANES;
+        const auto take = [&](size_t count) {
+            float* at = base ? base + floats : nullptr;
+            floats += count;
+            return at;
+        };
+        re = take(at(blocks, 0)), im = take(at(blocks, 0));
+        rest_re = take(rest(left, 0)), rest_im = take(rest(left, 0));
+        left_re = take(maps * left_stride), left_im = take(maps * left_stride);
+        zeros = take(s.width + MOST_LANES);
+        const size_t longer = (static_cast<size_t>(s.height > s.width ? s.height : s.width) + 2) * MOST_LANES + 32;
+        for (float*& one : work) one = take(longer);
     }
-    Room(float* at, const Size& s, int channels) {
-        const int maps = 2 * channels;
-        row = row_of(maps, s.width / 2 + 1), left_stride = s.height + MOST_LANES;
-        re = at, at += s.height * row, im = at, at += s.height * row;
-        for (float*& one : work) one = at, at += work_of(s);
-        zeros = at, at += s.width + 8;
-        left_re = at, at += maps * left_stride, left_im = at;
+
+    // Nothing of another step's numbers goes through the transforms in lanes that no column fills.
+    void clear() const {
+        std::fill(rest_re, work[0], 0.0f);
+        if (!blocks || wide(blocks - 1) == L) return;
+        for (float* part : {re, im}) std::fill(part + at(blocks - 1, 0), part + at(blocks, 0), 0.0f);
     }
+
     Parts pair(int first) const { return {work[first], work[first + 1], static_cast<size_t>(L)}; }
+    size_t at(int block, int one) const { return (static_cast<size_t>(block) * maps + one) * map; }
+    size_t rest(int column, int group) const { return (static_cast<size_t>(column) * groups + group) * height * L; }
+    int wide(int block) const { return columns - left - block * L < L ? columns - left - block * L : L; }
 };
 
 float norm(Plane plane, const Size& size) {
@@ -45,7 +65,7 @@ float norm(Plane plane, const Size& size) {
 void rows_forward(const Spectrum& step, const Room& room, const Fourier& along, int map) {
     const int H = step.size.height, W = step.size.width, F = W / 2 + 1;
     const float* from[2 * L];
-    float* to[4][L];
+    float* to[L];
     const Parts z = room.pair(0), a = room.pair(2), b = room.pair(4);
     const V half = splat(0.5f * step.forward);
     for (int first = 0; first < H; first += 2 * L) {
@@ -65,9 +85,15 @@ void rows_forward(const Spectrum& step, const Room& room, const Fourier& along, 
         for (int part = 0; part < 4; ++part) {
             const int begin = first + part / 2 * L, kept = H - begin < L ? H - begin : L;
             if (kept <= 0) continue;
-            for (int i = 0; i < kept; ++i)
-                to[part][i] = (part % 2 ? room.im : room.re) + (begin + i) * room.row + static_cast<size_t>(map) * F;
-            transposed_back(results[part], L, L, kept, F, to[part]);
+            for (int block = 0; block < room.blocks; ++block) {
+                float* at = (part % 2 ? room.im : room.re) + room.at(block, map) + static_cast<size_t>(begin) * L;
+                for (int i = 0; i < kept; ++i) to[i] = at + i * L;
+                transposed_back(results[part] + block * L * L, L, L, kept, room.wide(block), to);
+            }
+            for (int j = 0; j < room.left; ++j) {
+                float* at = (part % 2 ? room.rest_im : room.rest_re) + room.rest(j, map / L) + begin * L + map % L;
+                for (int i = 0; i < kept; ++i) at[i * L] = results[part][(F - room.left + j) * L + i];
+            }
         }
     }
 }
@@ -83,10 +109,15 @@ void rows_back(const Spectrum& step, const Room& room, const Fourier& along, int
         float* results[4] = {a.re, a.im, b.re, b.im};
         for (int part = 0; part < 4; ++part) {
             const int begin = first + part / 2 * L;
-            for (int i = 0; i < L; ++i)
-                from[i] = begin + i < H ? (part % 2 ? room.im : room.re) + (begin + i) * room.row + static_cast<size_t>(map) * F
-                                        : room.zeros;
-            transposed(from, L, F, results[part], L);
+            for (int block = 0; block < room.blocks; ++block) {
+                const float* at = (part % 2 ? room.im : room.re) + room.at(block, map) + static_cast<size_t>(begin) * L;
+                for (int i = 0; i < L; ++i) from[i] = begin + i < H ? at + i * L : room.zeros;
+                transposed(from, L, room.wide(block), results[part] + block * L * L, L);
+            }
+            for (int j = 0; j < room.left; ++j) {
+                const float* at = (part % 2 ? room.rest_im : room.rest_re) + room.rest(j, map / L) + begin * L + map % L;
+                for (int i = 0; i < L; ++i) results[part][(F - room.left + j) * L + i] = begin + i < H ? at[i * L] : 0.0f;
+            }
         }
         for (int k = 0; k < F; ++k) {
             C x = read(a, k), y = read(b, k);
@@ -109,15 +140,6 @@ void rows_back(const Spectrum& step, const Room& room, const Fourier& along, int
     }
 }
 
-// All columns of `maps` maps, in place.
-void columns(const Room& room, const Fourier& along, size_t count, bool back) {
-    const Parts a = room.pair(0), b = room.pair(2);
-    for (size_t k = 0; k < count; k += L) {
-        const Parts lines = {(back ? room.im : room.re) + k, (back ? room.re : room.im) + k, room.row};
-        transform(along, lines, lines, a, b);
-    }
-}
-
 HWY_INLINE void dense(const float* weight, const float* bias, int inputs, int outputs, const float* x, float* to) {
     for (int first = 0; first < outputs; first += 4) {
         const int last = outputs - 1 - first;
@@ -137,9 +159,9 @@ HWY_INLINE void dense(const float* weight, const float* bias, int inputs, int ou
     }
 }
 
-// Both networks on a vector of bins; a map's bins lie `stride` behind the one before. The first `count` are replaced by
-// the fused ones, of C maps.
-void bins(const Spectrum& step, const float* brightness, float* re, float* im, size_t stride, int count) {
+// Both networks on a vector of bins; a map's bins lie `stride` behind the one before. They are replaced by the fused
+// ones, of C maps.
+void bins(const Spectrum& step, const float* brightness, float* re, float* im, size_t stride) {
     const int channels = step.channels;
     float moduli[128 * L], angles[128 * L], hidden[64 * L], amplitude[64 * L], phase[64 * L];
     const V pi = splat(3.14159265358979324f), whole = splat(6.28318530717958648f), cut = splat(step.cut);
@@ -165,51 +187,75 @@ void bins(const Spectrum& step, const float* brightness, float* re, float* im, s
         V cosine, sine;
         cosine_sine(hn::LoadU(d, phase + c * L), cosine, sine);
         const V size = hn::LoadU(d, amplitude + c * L);
-        store_first(hn::Mul(size, cosine), count, re + c * stride);
-        store_first(hn::Mul(size, sine), count, im + c * stride);
+        hn::StoreU(hn::Mul(size, cosine), d, re + c * stride);
+        hn::StoreU(hn::Mul(size, sine), d, im + c * stride);
     }
 }
 
-void all_bins(const Spectrum& step, const Room& room) {
-    const int H = step.size.height, W = step.size.width, F = W / 2 + 1, maps = 2 * step.channels;
-    float brightness[128];  // 1 / floor
-    const float share = step.floor * step.forward * std::sqrt(static_cast<float>(step.size.pixels()));
-    for (int map = 0; map < maps; ++map) brightness[map] = 1.0f / std::max(share * norm(step.in[map], step.size), 1e-30f);
-    for (int y = 0; y < H; ++y)  // what is its own mirror image is real
-        for (int k = 0; k < F; ++k) {
-            if (2 * y % H == 0 && 2 * k % W == 0)
-                for (int map = 0; map < maps; ++map) room.im[y * room.row + static_cast<size_t>(map) * F + k] = 0;
-            else if (2 * y % H) break;
+// Whether a bin is its own mirror image, which is real.
+bool alone(const Spectrum& step, int row, int column) {
+    return 2 * row % step.size.height == 0 && 2 * column % step.size.width == 0;
+}
+
+// Columns forward, the bins' networks, and columns back, of one block.
+void fuse_block(const Spectrum& step, const Room& room, const Fourier& along, const float* brightness, int block) {
+    const Parts a = room.pair(0), b = room.pair(2);
+    float *re = room.re + room.at(block, 0), *im = room.im + room.at(block, 0);
+    for (int map = 0; map < room.maps; ++map) {
+        const Parts lines = {re + map * room.map, im + map * room.map, static_cast<size_t>(L)};
+        transform(along, lines, lines, a, b);
+    }
+    for (int y = 0; y < room.height; ++y) {
+        for (int x = 0; x < L && 2 * y % room.height == 0; ++x)
+            for (int map = 0; map < room.maps && alone(step, y, block * L + x); ++map) im[map * room.map + y * L + x] = 0;
+        bins(step, brightness, re + y * L, im + y * L, room.map);
+    }
+    for (int c = 0; c < step.channels; ++c) {
+        const Parts lines = {im + c * room.map, re + c * room.map, static_cast<size_t>(L)};
+        transform(along, lines, lines, a, b);
+    }
+}
+
+// The same for a column left over: maps side by side in the transforms, rows side by side between them.
+void fuse_column(const Spectrum& step, const Room& room, const Fourier& along, const float* brightness, int j) {
+    const Parts a = room.pair(0), b = room.pair(2);
+    const int H = room.height, column = room.columns - room.left + j;
+    for (int group = 0; group < room.groups; ++group) {
+        const Parts lines = {room.rest_re + room.rest(j, group), room.rest_im + room.rest(j, group), static_cast<size_t>(L)};
+        transform(along, lines, lines, a, b);
+    }
+    for (int map = 0; map < room.maps; ++map)
+        for (int y = 0; y < H; ++y) {
+            const size_t at = room.rest(j, map / L) + y * L + map % L, to = map * room.left_stride + y;
+            room.left_re[to] = room.rest_re[at], room.left_im[to] = alone(step, y, column) ? 0.0f : room.rest_im[at];
         }
-    const int left = F % L <= L / 4 ? F % L : 0, straight = F - left;
-    for (int y = 0; y < H; ++y)
-        for (int k = 0; k < straight; k += L)
-            bins(step, brightness, room.re + y * room.row + k, room.im + y * room.row + k, F, straight - k < L ? straight - k : L);
-    for (int k = straight; k < F; ++k) {  // a column in vectors of rows
-        for (int map = 0; map < maps; ++map)
-            for (int y = 0; y < H; ++y) {
-                const size_t at = y * room.row + static_cast<size_t>(map) * F + k;
-                room.left_re[map * room.left_stride + y] = room.re[at], room.left_im[map * room.left_stride + y] = room.im[at];
-            }
-        for (int y = 0; y < H; y += L)
-            bins(step, brightness, room.left_re + y, room.left_im + y, room.left_stride, H - y < L ? H - y : L);
-        for (int c = 0; c < step.channels; ++c)
-            for (int y = 0; y < H; ++y) {
-                const size_t at = y * room.row + static_cast<size_t>(c) * F + k;
-                room.re[at] = room.left_re[c * room.left_stride + y], room.im[at] = room.left_im[c * room.left_stride + y];
-            }
+    for (int y = 0; y < H; y += L) bins(step, brightness, room.left_re + y, room.left_im + y, room.left_stride);
+    for (int c = 0; c < step.channels; ++c)
+        for (int y = 0; y < H; ++y) {
+            const size_t at = room.rest(j, c / L) + y * L + c % L, from = c * room.left_stride + y;
+            room.rest_re[at] = room.left_re[from], room.rest_im[at] = room.left_im[from];
+        }
+    for (int group = 0; group * L < step.channels; ++group) {
+        const Parts lines = {room.rest_im + room.rest(j, group), room.rest_re + room.rest(j, group), static_cast<size_t>(L)};
+        transform(along, lines, lines, a, b);
     }
 }
 
 void fuse_spectra(const Spectrum& step, float* scratch) {
     const Room room(scratch, step.size, step.channels);
     const Fourier along_rows(step.size.width), along_columns(step.size.height);
-    const size_t F = step.size.width / 2 + 1;
-    for (int map = 0; map < 2 * step.channels; ++map) rows_forward(step, room, along_rows, map);
-    columns(room, along_columns, 2 * step.channels * F, false);
-    all_bins(step, room);
-    columns(room, along_columns, step.channels * F, true);
+    float brightness[128];  // 1 / floor
+    const float share = step.floor * step.forward * std::sqrt(static_cast<float>(step.size.pixels()));
+    room.clear();
+    for (int map = 0; map < room.maps; ++map) {
+        brightness[map] = 1.0f / std::max(share * norm(step.in[map], step.size), 1e-30f);
+        rows_forward(step, room, along_rows, map);
+    }
+    for (int block = 0; block < room.blocks; ++block) fuse_block(step, room, along_columns, brightness, block);
+    for (int j = 0; j < room.left; ++j) fuse_column(step, room, along_columns, brightness, j);
     for (int map = 0; map < step.channels; ++map) rows_back(step, room, along_rows, map);
 }
 
-size_t spectrum_scratch(const Spectrum& step) { return Room::floats(step.size, step.channels); }
+size_t spectrum_scratch(const Spectrum& step) {
+    return Room(nullptr, step.size, step.channels).floats;
+}

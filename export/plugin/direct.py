@@ -7,7 +7,6 @@ on a GPU and for comparison with other ways; a plan uses the plugin.
 from __future__ import annotations
 
 import ctypes
-import shutil
 import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sfiin.export.plugin import toolkit
 from sfiin.export.plugin.host import INPUTS, SOURCES
 from sfiin.model.network import SLOPE
 from sfiin.model.spectrum import CUT, FADE, FLOOR
@@ -55,7 +55,7 @@ class SpectralFusion:
         except CudaError:
             self.close()
             raise
-        self._limit = self._library.sfiin_shared_limit()
+        self.shared = shared_memory(self._library)
 
     def __call__(self, f: OnGpu, *inputs: OnGpu, stream: int = 0) -> None:
         """Compute into `f` from `m`, `p` and the 14 weights of `sfiin.export.spectral_fusion.WEIGHTS`, on a
@@ -74,7 +74,7 @@ class SpectralFusion:
             ctypes.c_void_p(out),
             ctypes.c_void_p(self._workspace),
             *map(ctypes.c_void_p, self._turns),
-            ctypes.c_size_t(self._limit),
+            self.shared,
             ctypes.c_void_p(stream),
         )
         if error:
@@ -118,7 +118,7 @@ def checked(shape: Sequence[int], f: OnGpu, *inputs: OnGpu) -> tuple[int, list[i
     sizes = [tuple(shape)] * 3
     for doubled in (1, 1, 2, 1, 2, 1, 1):
         sizes += [(channels, doubled * channels), (channels,)]
-    arrays = [it.__cuda_array_interface__ for it in (f, *inputs)]
+    arrays = [tensor.__cuda_array_interface__ for tensor in (f, *inputs)]
     if len(arrays) != len(sizes):
         raise MismatchError(f"SpectralFusion takes m, p and 14 weights, not {len(inputs)} arrays")
     kind = arrays[0]["typestr"]
@@ -144,16 +144,18 @@ def _packed(size: Sequence[int], item: int) -> tuple[int, ...]:
 def compiled(path: Path, architecture: str = "native") -> None:
     """Compile the library of `SpectralFusion`. Raises UnavailableError without nvcc, SfiinError with
     nvcc's error."""
-    nvcc = shutil.which("nvcc")
-    if nvcc is None:
-        raise UnavailableError(
-            "nvcc, which compiles the plugin's kernels, is not installed; it is in CUDA's toolkit"
-        )
     flags = ["-std=c++17", "-O3", f"-arch={architecture}", "-shared", "-Xcompiler", "-fPIC", "-o", str(path)]
-    command = [nvcc, *flags, str(SOURCES / "spectral_fusion.cu")]
+    command = [str(toolkit.nvcc()), *flags, str(SOURCES / "spectral_fusion.cu")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SfiinError(f"the plugin's kernels do not compile: {done.stderr.strip().splitlines()[0]}")
+
+
+def shared_memory(library: ctypes.CDLL) -> ctypes.Array[ctypes.c_size_t]:
+    """Bytes of shared memory that a block may have on the current device, and those of a multiprocessor."""
+    shared = (ctypes.c_size_t * 2)()
+    library.sfiin_shared(shared)
+    return shared
 
 
 def opened(path: Path) -> ctypes.CDLL:
@@ -163,5 +165,5 @@ def opened(path: Path) -> ctypes.CDLL:
     except OSError as error:
         raise UnavailableError(f"{path}: cannot be loaded ({error}); compile it on this machine") from None
     library.sfiin_unsupported.restype = library.sfiin_enqueue.restype = ctypes.c_char_p
-    library.sfiin_workspace.restype = library.sfiin_shared_limit.restype = ctypes.c_size_t
+    library.sfiin_workspace.restype = ctypes.c_size_t
     return library

@@ -41,15 +41,15 @@ struct HostRunner {
 };
 
 template <typename T>
-void computed(const sfiin::Shape& s, const sfiin::Rule& rule, const void* const* inputs, void* f, size_t limit,
-              int threads) {
+void computed(const sfiin::Shape& s, const sfiin::Rule& rule, const void* const* inputs, void* f,
+              const sfiin::Shared& shared, int threads) {
     std::vector<char> workspace(sfiin::Workspace::bytes(s), static_cast<char>(0xA5));
     std::vector<sfiin::Complex> along_w(s.width), along_h(s.height);
     sfiin::turns(s.width, along_w.data());
     sfiin::turns(s.height, along_h.data());
     HostRunner runner{threads};
-    sfiin::compute<T>(s, rule, inputs, static_cast<T*>(f), workspace.data(), along_w.data(), along_h.data(), limit,
-                      runner);
+    sfiin::compute<T>(s, rule, inputs, static_cast<T*>(f), workspace.data(), along_w.data(), along_h.data(),
+                      shared, runner);
 }
 
 }  // namespace
@@ -66,8 +66,19 @@ extern "C" void sfiin_spectral_fusion(int half, const int* shape, const float* r
                                       size_t limit, int threads) {
     const sfiin::Shape s{shape[0], shape[1], shape[2], shape[3]};
     const sfiin::Rule r{rule[0], rule[1], rule[2], rule[3]};
+    const sfiin::Shared shared{limit, limit};
     if (half)
-        computed<_Float16>(s, r, inputs, f, limit, threads);
+        computed<_Float16>(s, r, inputs, f, shared, threads);
     else
-        computed<float>(s, r, inputs, f, limit, threads);
+        computed<float>(s, r, inputs, f, shared, threads);
+}
+
+// How many columns a block takes, and how many blocks then run together on a multiprocessor of so much shared memory.
+extern "C" void sfiin_columns(int channels, int height, size_t block, size_t all, int* width, int* together) {
+    const sfiin::Shape s{1, channels, height, height};
+    const sfiin::Shared shared{block, all};
+    sfiin::WholeColumns<float> whole{};
+    whole.networks.shape = s;
+    whole.width = *width = sfiin::columns_together(whole, shared);
+    *together = *width ? shared.together(whole.shared()) : 0;
 }

@@ -54,6 +54,15 @@ def spectral_fusion(m: Array, p: Array, *weights: Array, threads: int = 2, limit
     return result
 
 
+def columns(channels: int, height: int, block: int, every: int) -> tuple[int, int]:
+    """How many columns a block of `WholeColumns` takes, and how many such blocks run together, where a block
+    may have `block` bytes of shared memory and a multiprocessor has `every`. 0: columns do not fit."""
+    width, together = ctypes.c_int(), ctypes.c_int()
+    sizes = (ctypes.c_size_t(block), ctypes.c_size_t(every))
+    load().sfiin_columns(channels, height, *sizes, ctypes.byref(width), ctypes.byref(together))
+    return width.value, together.value
+
+
 def unsupported(shape: Sequence[int]) -> str:
     """Why a node of (N, C, H, W) cannot be computed, "" if it can."""
     why = load().sfiin_unsupported(*shape)

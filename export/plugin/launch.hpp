@@ -87,10 +87,32 @@ inline int fitting(int length, int most) {
     return fit < most ? fit : most;
 }
 
-// `limit` is the shared memory that a block may have here, in bytes.
+// Shared memory in bytes: what one block may have, and what a multiprocessor has for all that run on it.
+struct Shared {
+    size_t block, all;
+
+    int together(size_t size) const {
+        constexpr size_t RESERVED = 1024;  // what CUDA keeps of each block's
+        return size <= block ? static_cast<int>(all / (size + RESERVED)) : 0;
+    }
+};
+
+// How many columns a block of WholeColumns takes: the most of which two blocks run together, so that one computes while
+// the other waits for memory; but no fewer than two for that, whose 16 bytes are half of what memory gives at once. Where
+// none runs beside another, the most that fit. 0: not even one fits.
+template <typename T>
+int columns_together(WholeColumns<T> whole, const Shared& shared) {
+    int fitting = 0;
+    for (whole.width = 4; whole.width >= 1; whole.width /= 2) {
+        if (whole.width > 1 && shared.together(whole.shared()) >= 2) return whole.width;
+        if (!fitting && whole.shared() <= shared.block) fitting = whole.width;
+    }
+    return fitting;
+}
+
 template <typename T, typename Runner>
 void compute(const Shape& s, const Rule& rule, const void* const* inputs, T* f, char* workspace, const Complex* along_w,
-             const Complex* along_h, size_t limit, Runner& runner) {
+             const Complex* along_h, const Shared& shared, Runner& runner) {
     const auto input = [&](int i) { return static_cast<const T*>(inputs[i]); };
     const auto layer = [&](int i) { return Layer<T>{input(i), input(i + 1)}; };
     const Workspace w(s, workspace);
@@ -101,9 +123,9 @@ void compute(const Shape& s, const Rule& rule, const void* const* inputs, T* f, 
     runner.run(Floors{s, rule.floor, w.squares, w.floors}, THREADS);
     const Networks<T> networks{s, rule.cut, rule.fade, rule.slope, w.floors,
                                {layer(AMPLITUDE), layer(AMPLITUDE + 2)}, {layer(PHASE), layer(PHASE + 2)}};
-    WholeColumns<T> whole{networks, columns, 4, w.spectra, w.fused};
-    while (whole.width > 1 && whole.shared() > limit) whole.width /= 2;
-    if (whole.shared() <= limit) {
+    WholeColumns<T> whole{networks, columns, 0, w.spectra, w.fused};
+    whole.width = columns_together(whole, shared);
+    if (whole.width) {
         runner.run(whole, THREADS);
     } else {
         runner.run(Columns{s, columns, 2 * C, wide, false, w.spectra}, THREADS);

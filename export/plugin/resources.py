@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from sfiin.export.plugin import toolkit
 from sfiin.export.plugin.host import SOURCES
-from sfiin.runtime.errors import SfiinError, UnavailableError
+from sfiin.runtime.errors import SfiinError
 from sfiin.runtime.files import publish
 
 CAPABILITIES = ("75", "80", "86", "87", "89", "90", "100", "110", "120")
@@ -37,7 +37,7 @@ def known() -> list[str]:
     """The compute capabilities of `CAPABILITIES` that nvcc here knows. Raises UnavailableError without
     nvcc."""
     listed = _nvcc("--list-gpu-arch").stdout
-    return [it for it in CAPABILITIES if f"compute_{it}\n" in listed]
+    return [capability for capability in CAPABILITIES if f"compute_{capability}\n" in listed]
 
 
 def version() -> str:
@@ -85,12 +85,7 @@ def _plain(name: str) -> str:
 
 
 def _nvcc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    nvcc = shutil.which("nvcc")
-    if nvcc is None:
-        raise UnavailableError(
-            "nvcc, which compiles the plugin's kernels, is not installed; it is in CUDA's toolkit"
-        )
-    return subprocess.run([nvcc, *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run([toolkit.nvcc(), *arguments], capture_output=True, text=True, check=False)
 
 
 def main() -> None:

@@ -37,13 +37,14 @@ struct GpuRunner {
 
 }  // namespace
 
-// What a block may have of shared memory on the current device.
-extern "C" size_t sfiin_shared_limit() {
-    int device = 0, bytes = 0;
-    if (cudaGetDevice(&device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess)
-        return sfiin::SHARED;
-    return bytes;
+// Shared memory on the current device, in bytes: what a block may have, then what a multiprocessor has.
+extern "C" void sfiin_shared(size_t* shared) {
+    int device = 0, block = 0, all = 0;
+    const bool told = cudaGetDevice(&device) == cudaSuccess &&
+                      cudaDeviceGetAttribute(&block, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) == cudaSuccess &&
+                      cudaDeviceGetAttribute(&all, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device) == cudaSuccess;
+    shared[0] = told ? block : sfiin::SHARED;
+    shared[1] = told ? all : sfiin::SHARED;
 }
 
 extern "C" const char* sfiin_unsupported(int batch, int channels, int height, int width) {
@@ -57,18 +58,19 @@ extern "C" size_t sfiin_workspace(int batch, int channels, int height, int width
 // exp(-2 pi i t / length) for each t, (length, 2) float, on the host: the tables that sfiin_enqueue wants on the device.
 extern "C" void sfiin_turns(int length, float* to) { sfiin::turns(length, reinterpret_cast<sfiin::Complex*>(to)); }
 
-// All pointers are the device's but `shape` (N, C, H, W), `rule` and the array `inputs` itself. Asynchronous; the name of
-// CUDA's error, nullptr if there is none.
+// All pointers are the device's but `shape` (N, C, H, W), `rule`, `shared` (as sfiin_shared gives it) and the array
+// `inputs` itself. Asynchronous; the name of CUDA's error, nullptr if there is none.
 extern "C" const char* sfiin_enqueue(int half, const int* shape, const float* rule, const void* const* inputs, void* f,
-                                     void* workspace, const void* along_w, const void* along_h, size_t limit,
-                                     cudaStream_t stream) {
+                                     void* workspace, const void* along_w, const void* along_h,
+                                     const size_t* shared, cudaStream_t stream) {
     const sfiin::Shape s{shape[0], shape[1], shape[2], shape[3]};
     const sfiin::Rule r{rule[0], rule[1], rule[2], rule[3]};
     const auto *w = static_cast<const sfiin::Complex*>(along_w), *h = static_cast<const sfiin::Complex*>(along_h);
+    const sfiin::Shared own{shared[0], shared[1]};
     GpuRunner runner{stream};
     if (half)
-        sfiin::compute<__half>(s, r, inputs, static_cast<__half*>(f), static_cast<char*>(workspace), w, h, limit, runner);
+        sfiin::compute<__half>(s, r, inputs, static_cast<__half*>(f), static_cast<char*>(workspace), w, h, own, runner);
     else
-        sfiin::compute<float>(s, r, inputs, static_cast<float*>(f), static_cast<char*>(workspace), w, h, limit, runner);
+        sfiin::compute<float>(s, r, inputs, static_cast<float*>(f), static_cast<char*>(workspace), w, h, own, runner);
     return runner.error == cudaSuccess ? nullptr : cudaGetErrorName(runner.error);
 }

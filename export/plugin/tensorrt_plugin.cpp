@@ -9,16 +9,19 @@
 #include <cuda_runtime_api.h>
 
 #include <cstring>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "launch.hpp"
 
 extern "C" {
-size_t sfiin_shared_limit();
+void sfiin_shared(size_t* shared);
 const char* sfiin_enqueue(int half, const int* shape, const float* rule, const void* const* inputs, void* f,
-                          void* workspace, const void* along_w, const void* along_h, size_t limit, cudaStream_t stream);
+                          void* workspace, const void* along_w, const void* along_h, const size_t* shared,
+                          cudaStream_t stream);
 }
 
 namespace {
@@ -26,6 +29,8 @@ namespace {
 using namespace nvinfer1;
 
 constexpr char NAME[] = "SpectralFusion", VERSION[] = "1", NAMESPACE[] = "sfiin";
+// Under it TensorRT keeps the node's time with those of its own layers; the attributes change nothing in it.
+constexpr char TIMING[] = "sfiin.SpectralFusion.1";
 constexpr const char* FIELDS[] = {"floor", "cut", "fade", "slope"};
 
 #define SFIIN_LOADED_BY_TENSORRT (NV_TENSORRT_MAJOR > 8 || (NV_TENSORRT_MAJOR == 8 && NV_TENSORRT_MINOR >= 6))
@@ -70,14 +75,29 @@ bool fits(const Dims* inputs, int count) {
     return true;
 }
 
-// The attributes, and the tables of the transforms on the device for the tile that is set.
+// Copies to the device, and is done when it returns. cudaMemcpy is not, from memory that is not pinned, and streams that
+// do not wait for the legacy one, as TensorRT's may be, would read what is not there yet.
+cudaError_t copied(void* to, const void* from, size_t bytes) {
+    cudaStream_t stream;
+    cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    if (error != cudaSuccess) return error;
+    error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream);
+    const cudaError_t ended = cudaStreamSynchronize(stream);
+    cudaStreamDestroy(stream);
+    return error == cudaSuccess ? ended : error;
+}
+
+// The attributes, and the tables of the transforms on the device. Tables of a tile stay until the node goes: work that is
+// under way, and graphs that were captured, go on with them after a change of the tile.
 class Node {
   public:
     Node() = default;
     explicit Node(const float (&rule)[4]) { std::memcpy(rule_, rule, sizeof(rule_)); }
     Node(const Node& other) : Node(other.rule_) {}
     Node& operator=(const Node&) = delete;
-    ~Node() { free(); }
+    ~Node() {
+        for (const auto& [tile, tables] : tables_) cudaFree(tables);
+    }
 
     const float (&rule() const)[4] { return rule_; }
 
@@ -98,40 +118,39 @@ class Node {
     }
 
     bool prepare(const sfiin::Shape& s) {
-        if (s.width == width_ && s.height == height_) return true;
-        free();
+        if (tables_.count({s.width, s.height})) return true;
         std::vector<sfiin::Complex> turns(s.width + s.height);
         sfiin::turns(s.width, turns.data());
         sfiin::turns(s.height, turns.data() + s.width);
         const size_t bytes = turns.size() * sizeof(sfiin::Complex);
-        cudaError_t error = cudaMalloc(&tables_, bytes);
-        if (error == cudaSuccess) error = cudaMemcpy(tables_, turns.data(), bytes, cudaMemcpyHostToDevice);
-        if (error != cudaSuccess) return complain(cudaGetErrorName(error)), false;
-        width_ = s.width, height_ = s.height, limit_ = sfiin_shared_limit();
+        void* tables = nullptr;
+        cudaError_t error = cudaMalloc(&tables, bytes);
+        if (error == cudaSuccess) error = copied(tables, turns.data(), bytes);
+        if (error != cudaSuccess) {
+            cudaFree(tables);
+            return complain(cudaGetErrorName(error)), false;
+        }
+        tables_[{s.width, s.height}] = tables;
+        sfiin_shared(shared_);
         return true;
     }
 
     int enqueue(const PluginTensorDesc& m, const void* const* inputs, void* f, void* workspace, cudaStream_t stream) const {
         const sfiin::Shape s = shape_of(m.dims);
         const int shape[] = {s.batch, s.channels, s.height, s.width};
-        const auto* along_w = static_cast<const sfiin::Complex*>(tables_);
+        const auto found = tables_.find({s.width, s.height});
+        if (found == tables_.end()) return complain("enqueued for a tile that it was not prepared for"), 1;
+        const auto* along_w = static_cast<const sfiin::Complex*>(found->second);
         const char* error = sfiin_enqueue(m.type == DataType::kHALF, shape, rule_, inputs, f, workspace, along_w,
-                                          along_w + width_, limit_, stream);
+                                          along_w + s.width, shared_, stream);
         if (error) complain(error);
         return error != nullptr;
     }
 
   private:
     float rule_[4] = {};
-    void* tables_ = nullptr;
-    int width_ = 0, height_ = 0;
-    size_t limit_ = 0;
-
-    void free() {
-        if (tables_) cudaFree(tables_);
-        tables_ = nullptr;
-        width_ = height_ = 0;
-    }
+    std::map<std::pair<int, int>, void*> tables_;  // by width and height
+    size_t shared_[2] = {};
 };
 
 std::vector<PluginField> fields_of(const float (*rule)[4]) {
@@ -191,6 +210,8 @@ class Plugin : public IPluginV3, public IPluginV3OneCore, public IPluginV3OneBui
                             int32_t) const noexcept override {
         return sfiin::Workspace::bytes(shape_of(in[0].max));
     }
+
+    AsciiChar const* getTimingCacheID() noexcept override { return TIMING; }
 
     int32_t onShapeChange(PluginTensorDesc const* in, int32_t, PluginTensorDesc const*, int32_t) noexcept override {
         return !node_.prepare(shape_of(in[0].dims));

@@ -1,13 +1,16 @@
 """How is a scene sharpened without a model? By a classical method, behind the session protocol.
 
 The methods are those of `sfiin.runtime.quality.classical`, whose statistics here are the scene's and not a
-tile's, taken once from windows spread over it, so that tiles agree. Each tile sees enough beyond what it hands
-over for the filters' reach. Any bands, and any ratio of 1.5 or more: one that is no integer is brought to the
-next one by resampling MS. MTFs are the defaults for a sensor of which nothing is known.
+tile's, taken once from windows spread over it, so that tiles agree. Each tile sees enough beyond what it
+hands over for the filters' reach. Any bands, and any ratio of 1.5 or more: one that is no integer is brought
+to the next one by resampling MS. MTFs are the sensor's (`sfiin.runtime.quality.mtf`).
+
+What is linear is done at MS' size and enlarged once: the intensity, and a band less its part of that.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Sequence
@@ -15,13 +18,16 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 import sfiin
 from sfiin.runtime.contract import Contract, SensorProfile, Tile
 from sfiin.runtime.errors import InputError, MismatchError, SceneError
+from sfiin.runtime.quality import mtf
 from sfiin.runtime.quality.bicubic import cubic_taps
-from sfiin.runtime.quality.degradation import OTHER_MS_GAIN, OTHER_PAN_GAIN, mtf_taps
+from sfiin.runtime.quality.degradation import mtf_taps
+from sfiin.runtime.quality.mtf import Mtf
 from sfiin.runtime.scenes.bands import Band
 from sfiin.runtime.scenes.scene import Scene
 
@@ -30,6 +36,9 @@ METHODS: tuple[str, ...] = get_args(Method)
 
 SIDE, OVERLAP = 768, 64
 """PAN pixels of a tile's side, and that neighbours share: more than twice what the filters reach."""
+
+WITH_MTF = ("brovey", "gs", "gsa", "mtf-glp-hpm")
+"""Methods that a sensor's MTF changes."""
 
 _WINDOWS, _WINDOW = 6, 256  # an axis, and PAN pixels of their sides, from which statistics are taken
 _LEAST_RATIO, _MOST_RATIO = 1.5, 16
@@ -56,12 +65,15 @@ class Statistics:
 class ClassicalSession:
     """A method and the statistics of the one scene that it is for."""
 
-    def __init__(self, method: str, scene: Scene) -> None:
+    def __init__(self, method: str, scene: Scene, gains: str | None = None) -> None:
+        """`gains` are the MTF's, as `mtf.of_scene` reads them, None for the sensor's own. Raises
+        InputError."""
         self._method = method
         self._contract = contract(method, scene.sensor)
-        self._statistics = _measured(scene, method)
+        self._mtf = mtf.of_scene(scene.datasets, scene.sensor.bands, gains)
+        self._statistics = _measured(scene, method, self._mtf)
         self.sha256 = identity(method)
-        self.notes: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = (self._mtf.note,) if method in WITH_MTF else ()
 
     @property
     def contract(self) -> Contract:
@@ -82,20 +94,29 @@ class ClassicalSession:
 
     def _tile(self, ms: Image, pan: Image) -> Image:
         found, ratio = self._statistics, self._contract.sensor.ratio
-        up = enlarged(ms, ratio)
         if self._method == "sfim":
-            return up * _quotient(pan, _box(pan, ratio), found.pan)
+            out = enlarged(ms, ratio)
+            out *= _quotient(pan, _box(pan, ratio), found.pan)
+            return out
         if self._method == "mtf-glp-hpm":
-            return _modulated(up, pan, found, ratio)
-        intensity = np.tensordot(found.mix, up, 1)
+            return _modulated(enlarged(ms, ratio), pan, found, self._mtf.ms, ratio)
         if self._method == "gsa":
             sharp = pan - np.float32(found.pan - found.intensity)
         else:
             scale = found.deviation / found.contrast if found.contrast > 0 else 1.0
-            sharp = (pan - np.float32(found.pan)) * np.float32(scale) + np.float32(found.intensity)
+            sharp = pan * np.float32(scale)
+            sharp += np.float32(found.intensity - scale * found.pan)
+        intensity = np.tensordot(found.mix, ms, 1)
         if self._method == "brovey":
-            return up * _quotient(sharp, intensity, found.intensity)
-        return up + found.gains[:, None, None] * (sharp - intensity)
+            both = enlarged(np.concatenate([ms, intensity[None]]), ratio)
+            out = both[:-1]
+            out *= _quotient(sharp, both[-1], found.intensity)
+            return out
+        out = enlarged(ms - found.gains[:, None, None] * intensity, ratio)
+        part = np.empty_like(sharp)
+        for band, gain in enumerate(found.gains):
+            out[band] += np.multiply(sharp, gain, out=part)
+        return out
 
 
 def contract(method: str, sensor: SensorProfile) -> Contract:
@@ -122,8 +143,8 @@ def identity(method: str) -> str:
 def sensor(pan: Any, found: Sequence[Band], chosen: str | None = None) -> tuple[SensorProfile, str]:
     """The profile of open images, by which a scene of any sensor can be opened, and which bands to take.
 
-    `found` are MS' bands, `chosen` a list as `--bands` has it. Raises MismatchError for a ratio that no method
-    is for, InputError for a choice that is none, SceneError for MS without bands.
+    `found` are MS' bands, `chosen` a list as `--bands` has it. Raises MismatchError for a ratio that no
+    method is for, InputError for a choice that is none, SceneError for MS without bands.
     """
     if not found:
         raise SceneError("MS has no band that is an image")
@@ -132,7 +153,8 @@ def sensor(pan: Any, found: Sequence[Band], chosen: str | None = None) -> tuple[
     ratio = float(coarse.res[1] / pan.res[1] if located else pan.height / coarse.height)
     if not _LEAST_RATIO <= ratio <= _MOST_RATIO:
         raise MismatchError(
-            f"ratio: MS' pixels are {ratio:.3g} times PAN's; methods are for {_LEAST_RATIO:g} to {_MOST_RATIO}"
+            f"ratio: MS' pixels are {ratio:.3g} times PAN's; methods are for {_LEAST_RATIO:g} to "
+            f"{_MOST_RATIO}"
         )
     numbers = _numbers(found, chosen)
     names = [found[number - 1].word or f"band{number}" for number in numbers]
@@ -168,7 +190,7 @@ def _range(files: Sequence[Any]) -> tuple[int, float]:
 # --- statistics ---
 
 
-def _measured(scene: Scene, method: str) -> Statistics:
+def _measured(scene: Scene, method: str, blur: Mtf) -> Statistics:
     """From windows spread over the scene, where all is valid."""
     bands, lows = [], []
     ratio = scene.sensor.ratio
@@ -178,7 +200,7 @@ def _measured(scene: Scene, method: str) -> Statistics:
         inside[1:-1, 1:-1] = True
         kept = whole & (inside if inside.any() else True)
         bands.append(ms[:, kept].astype(np.float64))
-        lows.append(reduced(pan[0], ratio, OTHER_PAN_GAIN)[kept].astype(np.float64))
+        lows.append(reduced(pan[0], ratio, blur.pan)[kept].astype(np.float64))
     if not bands or not sum(values.shape[1] for values in bands):
         count = len(scene.bands)
         zeros, ones = np.zeros(count, np.float32), np.ones(count, np.float32)
@@ -221,22 +243,58 @@ def _samples(scene: Scene) -> Any:
 
 
 def enlarged(ms: Image, ratio: int) -> Image:
-    """MS (B, h, w) on PAN's grid (B, h * ratio, w * ratio), as `sfiin.runtime.quality.bicubic` does it."""
+    """MS (B, h, w) on PAN's grid (B, h * ratio, w * ratio), as `sfiin.runtime.quality.bicubic` does it.
+
+    Columns first, as there are fewer rows then; the rows go through BLAS, a small product each.
+    """
     taps = cubic_taps(ratio).astype(np.float32)
-    for axis in (1, 2):
-        size = ms.shape[axis]
-        padded = np.pad(ms, [(2, 2) if each == axis else (0, 0) for each in range(3)], mode="edge")
-        out = np.zeros(
-            [side * ratio if each == axis else side for each, side in enumerate(ms.shape)], np.float32
-        )
-        for phase, weights in enumerate(taps):
-            place = [slice(None)] * 3
-            place[axis] = slice(phase, None, ratio)
-            target = out[tuple(place)]
-            for k in np.flatnonzero(weights):
-                target += weights[k] * _part(padded, axis, int(k), size)
-        ms = out
-    return ms
+    count, height, width = ms.shape
+    padded = np.pad(ms, [(0, 0), (2, 2), (2, 2)], mode="edge")
+    wide = np.empty((count, height + 4, width, ratio), np.float32)
+    for phase, weights in enumerate(taps):
+        first, *others = np.flatnonzero(weights).tolist()
+        total = weights[first] * padded[..., first : first + width]
+        for k in others:
+            total += weights[k] * padded[..., k : k + width]
+        wide[..., phase] = total
+    windows = sliding_window_view(wide.reshape(count, height + 4, width * ratio), len(taps[0]), axis=1)
+    tall: Image = np.matmul(taps, np.moveaxis(windows, -1, 2))
+    return tall.reshape(count, height * ratio, width * ratio)
+
+
+def reduced(pan: Image, ratio: int, gain: float) -> Image:
+    """PAN (H, W) as the MS sensor would have seen it (H / ratio, W / ratio), as
+    `sfiin.runtime.quality.degradation.degrade` does it."""
+    rows, cols = (_reducing(side, ratio, gain) for side in pan.shape)
+    return np.asarray(rows @ pan @ cols.T)
+
+
+@functools.lru_cache(maxsize=16)
+def _reducing(side: int, ratio: int, gain: float) -> Image:
+    """The low-pass, one pixel in `ratio`, as a matrix (side / ratio, side); beyond the edge its pixel
+    repeats."""
+    taps = mtf_taps(gain, ratio, ratio % 2 == 1)
+    first = np.arange(side // ratio)[:, None] * ratio - (len(taps) // 2 - ratio // 2)
+    matrix = np.zeros((side // ratio, side))
+    for k, weight in enumerate(taps):
+        np.add.at(matrix, (np.arange(side // ratio), np.clip(first[:, 0] + k, 0, side - 1)), weight)
+    return matrix.astype(np.float32)
+
+
+def _box(pan: Image, ratio: int) -> Image:
+    """The mean over a window of one MS pixel; of an even one, its outermost pixels count by half."""
+    half = ratio // 2
+    for axis in (0, 1):
+        padded = np.pad(pan, [(half, half) if each == axis else (0, 0) for each in (0, 1)], mode="edge")
+        size = pan.shape[axis]
+        total = _part(padded, axis, 0, size) + _part(padded, axis, 2 * half, size)
+        if ratio % 2 == 0:
+            total *= np.float32(0.5)
+        for k in range(1, 2 * half):
+            total += _part(padded, axis, k, size)
+        total *= np.float32(1 / ratio)
+        pan = total
+    return pan
 
 
 def _part(image: Image, axis: int, first: int, size: int) -> Image:
@@ -246,55 +304,19 @@ def _part(image: Image, axis: int, first: int, size: int) -> Image:
     return image[tuple(place)]
 
 
-def reduced(pan: Image, ratio: int, gain: float) -> Image:
-    """PAN (H, W) as the MS sensor would have seen it (H / ratio, W / ratio), as
-    `sfiin.runtime.quality.degradation.degrade` does it."""
-    taps = mtf_taps(gain, ratio, ratio % 2 == 1).astype(np.float32)
-    before = len(taps) // 2 - ratio // 2
-    for axis in (0, 1):
-        size = pan.shape[axis] // ratio
-        after = (size - 1) * ratio + len(taps) - before - pan.shape[axis]
-        widths = [(max(before, 0), max(after, 0)) if each == axis else (0, 0) for each in (0, 1)]
-        padded = np.pad(pan, widths, mode="edge")
-        total = np.zeros([size if each == axis else side for each, side in enumerate(pan.shape)], np.float32)
-        for k, weight in enumerate(taps):
-            place = [slice(None)] * 2
-            place[axis] = slice(k, k + (size - 1) * ratio + 1, ratio)
-            total += weight * padded[tuple(place)]
-        pan = total
-    return pan
-
-
-def _box(pan: Image, ratio: int) -> Image:
-    """The mean over a window of one MS pixel; of an even one, its outermost pixels count by half."""
-    window = np.ones(ratio) if ratio % 2 else np.r_[0.5, np.ones(ratio - 1), 0.5]
-    window = (window / ratio).astype(np.float32)
-    half = len(window) // 2
-    for axis in (0, 1):
-        padded = np.pad(pan, [(half, half) if each == axis else (0, 0) for each in (0, 1)], mode="edge")
-        size = pan.shape[axis]
-        total = np.zeros_like(pan)
-        for k, weight in enumerate(window):
-            total += weight * _part(padded, axis, k, size)
-        pan = total
-    return pan
-
-
-def _modulated(up: Image, pan: Image, found: Statistics, ratio: int) -> Image:
-    """Each band times PAN over PAN's low-pass, both brought to the band's mean and contrast: as that is a
-    factor and a term, one low-pass does for all bands."""
-    low = enlarged(reduced(pan, ratio, OTHER_MS_GAIN)[None], ratio)[0]
-    out = np.empty_like(up)
-    for band, image in enumerate(up):
+def _modulated(up: Image, pan: Image, found: Statistics, gains: Sequence[float], ratio: int) -> Image:
+    """Each band times PAN over PAN's low-pass by that band's MTF, both brought to the band's mean and
+    contrast: as that is a factor and a term, one low-pass does for all bands of one gain."""
+    lows = {gain: enlarged(reduced(pan, ratio, gain)[None], ratio)[0] for gain in dict.fromkeys(gains)}
+    for band, gain in enumerate(gains):
         scale = np.float32(found.deviations[band] / found.contrast if found.contrast > 0 else 1.0)
         term = np.float32(found.means[band] - scale * found.pan)
-        out[band] = image * _quotient(pan * scale + term, low * scale + term, float(found.means[band]))
-    return out
+        up[band] *= _quotient(pan * scale + term, lows[gain] * scale + term, float(found.means[band]))
+    return up
 
 
 def _quotient(fine: Image, coarse: Image, level: float) -> Image:
     """fine / coarse, but 1 where coarse is under 1 % of its level in the scene: there the quotient would be
     noise blown up."""
-    usable = coarse > max(0.01 * level, 0.0)
-    result: Image = np.where(usable, fine / np.where(usable, coarse, np.float32(1)), np.float32(1))
-    return result
+    usable = coarse > np.float32(max(0.01 * level, 0.0))
+    return np.divide(fine, coarse, out=np.ones_like(fine), where=usable)

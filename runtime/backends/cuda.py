@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -117,49 +118,66 @@ class Cuda(Protocol):
 
 
 def open_cuda() -> Cuda:
-    """The device layer that is installed. Raises UnavailableError, with what to install, when there is
-    none."""
-    return CudaBindings() if require() == "cuda-bindings" else PyCuda()
+    """The first device layer that is installed and works here. Raises UnavailableError, with what to install
+    or with what each came to, when there is none."""
+    failures: list[str] = []
+    layers = (_opened(name, failures) for name in require())
+    found = next((layer for layer in layers if layer), None)
+    if found is None:
+        raise UnavailableError(f"no device layer works here: {'; '.join(failures)}")
+    return found
 
 
-def require() -> str:
-    """The name of the device layer that `open_cuda` takes, without importing it. Raises as that."""
-    if find_spec("cuda") and find_spec("cuda.bindings"):
-        return "cuda-bindings"
-    if find_spec("pycuda"):
-        return "pycuda"
-    raise UnavailableError(
-        "neither cuda-bindings nor pycuda is installed, by which plans get their data: on a Jetson "
-        f"{install('jetson')}, elsewhere pip install cuda-bindings (of the major version of CUDA here)"
-    )
+def _opened(name: str, failures: list[str]) -> Cuda | None:
+    """A device layer by its name, or None and a word on what it came to."""
+    try:
+        return CudaBindings() if name == "cuda-bindings" else PyCuda()
+    except SfiinError as error:
+        failures.append(f"{name}: {error}")
+        return None
+
+
+def require() -> list[str]:
+    """The device layers that are installed, the better one first, without importing them.
+
+    Raises UnavailableError, with what to install, when there is none.
+    """
+    known = {"cuda-bindings": ("cuda", "cuda.bindings"), "pycuda": ("pycuda",)}
+    found = [name for name, modules in known.items() if all(map(find_spec, modules))]
+    if not found:
+        raise UnavailableError(
+            "neither cuda-bindings nor pycuda is installed, by which plans get their data: on a Jetson "
+            f"{install('jetson')}, elsewhere pip install cuda-bindings (of the major version of CUDA here)"
+        )
+    return found
 
 
 class CudaBindings:
-    """The CUDA driver by NVIDIA's cuda-bindings, in the first device's primary context, which TensorRT uses as well.
+    """The CUDA driver by NVIDIA's cuda-bindings, in the first device's primary context, which TensorRT uses
+    as well.
 
-    The driver's interface, not the runtime's: a cuda-bindings of one major version then works on the driver of
-    another, as far as the driver has the functions below, all of which are of CUDA 11 and before.
+    The driver's interface, not the runtime's: a cuda-bindings of one major version then works on the driver
+    of another, as far as the driver has the functions below, all of which are of CUDA 11 and before. Raises
+    UnavailableError where module or driver cannot be used, CudaError where the driver refuses.
     """
 
     has_graphs = True
 
     def __init__(self) -> None:
-        from cuda.bindings import driver
-
-        self._driver: Any = driver
+        try:
+            self._driver: Any = import_module("cuda.bindings.driver")
+        except (ImportError, OSError, RuntimeError) as error:
+            raise UnavailableError(f"cuda-bindings cannot be imported: {_line(error)}") from None
         self._here = threading.local()
         self._pinned: dict[int, int] = {}
         self._handles: dict[int, Any] = {}
         try:
-            self._done(driver.cuInit(0), "cuInit")
-        except (
-            RuntimeError,
-            OSError,
-            ImportError,
-        ) as error:  # what the bindings raise where there is no driver
-            raise UnavailableError(f"no NVIDIA driver here: {' '.join(str(error).split())[:200]}") from None
-        device = self._done(driver.cuDeviceGet(0), "cuDeviceGet")
-        self._context = self._done(driver.cuDevicePrimaryCtxRetain(device), "cuDevicePrimaryCtxRetain")
+            self._done(self._driver.cuInit(0), "cuInit")
+            device = self._done(self._driver.cuDeviceGet(0), "cuDeviceGet")
+            retained = self._driver.cuDevicePrimaryCtxRetain(device)
+            self._context = self._done(retained, "cuDevicePrimaryCtxRetain")
+        except (RuntimeError, OSError, ImportError) as error:  # the bindings', where there is no driver
+            raise UnavailableError(f"no NVIDIA driver here: {_line(error)}") from None
 
     def allocate(self, size: int) -> int:
         """See `Cuda`."""
@@ -255,11 +273,16 @@ class CudaBindings:
         return int(handle)
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        """A function's result, in the device's context: the driver wants it made current once in each thread."""
+        """A function's result, in the device's context: the driver wants it made current once in each
+        thread."""
         if not getattr(self._here, "current", False):
             self._done(self._driver.cuCtxSetCurrent(self._context), "cuCtxSetCurrent")
             self._here.current = True
-        return self._done(getattr(self._driver, name)(*arguments), name)
+        try:
+            returned = getattr(self._driver, name)(*arguments)
+        except RuntimeError as error:  # the bindings', for a function that this driver has not
+            raise CudaError(f"the GPU: {name}: {_line(error)}") from None
+        return self._done(returned, name)
 
     def _done(self, returned: tuple[Any, ...], name: str) -> Any:
         """What a function returned, but for its error, which comes first."""
@@ -270,15 +293,22 @@ class CudaBindings:
 
 
 class PyCuda:
-    """The CUDA driver by pycuda, in the first device's primary context, which TensorRT uses as well."""
+    """The CUDA driver by pycuda, in the first device's primary context, which TensorRT uses as well.
+
+    Raises UnavailableError where pycuda cannot be used.
+    """
 
     has_graphs = False
 
     def __init__(self) -> None:
-        import pycuda.autoprimaryctx
-        import pycuda.driver
-
-        self._driver: Any = pycuda.driver
+        try:
+            self._driver: Any = import_module("pycuda.driver")
+        except (ImportError, OSError) as error:  # such as for a library of another CUDA
+            raise UnavailableError(f"pycuda cannot be imported: {_line(error)}") from None
+        try:
+            self._context: Any = import_module("pycuda.autoprimaryctx").context
+        except (self._driver.Error, RuntimeError) as error:  # the latter where there is no device
+            raise UnavailableError(f"pycuda finds no GPU: {_line(error)}") from None
         self._kept: dict[int, Any] = {}
         self._events = 0
 
@@ -370,7 +400,21 @@ class PyCuda:
         """Nothing to give back: pycuda has no graphs."""
 
     def _call(self, function: Any, *arguments: Any) -> Any:
+        """A function's result. In a thread that has no context it gets one for the call: pycuda ends the
+        process when a thread ends and has left one behind."""
+        own = self._driver.Context.get_current() is None
         try:
-            return function(*arguments)
+            if own:
+                self._context.push()
+            try:
+                return function(*arguments)
+            finally:
+                if own:
+                    self._driver.Context.pop()
         except self._driver.Error as error:
-            raise CudaError(f"the GPU: {' '.join(str(error).split())}") from None
+            raise CudaError(f"the GPU: {_line(error)}") from None
+
+
+def _line(error: Exception) -> str:
+    """An error's text in one line, not too long."""
+    return " ".join(str(error).split())[:200]

@@ -209,8 +209,8 @@ class FakeCuda:
 
     def _until(self, moment: float) -> None:
         self.now = max(self.now, moment)
-        due = sorted(it for it in self._pending if it[0] <= self.now)
-        self._pending = [it for it in self._pending if it[0] > self.now]
+        due = sorted(event for event in self._pending if event[0] <= self.now)
+        self._pending = [event for event in self._pending if event[0] > self.now]
         for _, _, effect in due:
             effect()
 
@@ -227,10 +227,22 @@ class FakeTensorRT:
     `types` gives inputs and outputs other types than float32; `refuses` makes `deserialize_cuda_engine` give
     None, `stalls` makes every launch report failure, `uncapturable` only those inside a capture. With
     `has_plugin` a runtime takes the plan only after a library has been loaded into its registry, or if it
-    lets the plan bring its own.
+    lets the plan bring its own. With `rtx` contexts come by a runtime configuration, as in TensorRT for RTX,
+    and `compiled` counts the kernels that no cache had.
     """
 
     float32, float16, uint8, int32 = "float32", "float16", "uint8", "int32"
+    __version__ = "10.3.0.26"
+
+    class CudaGraphStrategy:
+        """Whether TensorRT for RTX captures graphs."""
+
+        DISABLED, WHOLE_GRAPH_CAPTURE = "disabled", "whole graph"
+
+    class DynamicShapesKernelSpecializationStrategy:
+        """When it finishes kernels for a shape."""
+
+        LAZY, EAGER, NONE = "lazy", "eager", "none"
 
     class ILogger:
         """The base of loggers."""
@@ -247,8 +259,11 @@ class FakeTensorRT:
         stalls: bool = False,
         uncapturable: bool = False,
         has_plugin: bool = False,
+        rtx: bool = False,
     ) -> None:
-        self.device, self.types = device, types or {}
+        self.device, self.types, self.rtx = device, types or {}, rtx
+        self.compiled = 0
+        self.config: Any = None
         self.refuses, self.stalls, self.uncapturable, self.has_plugin = (
             refuses,
             stalls,
@@ -320,9 +335,55 @@ class _Engine:
         """Its shape, the batch being -1."""
         return (-1, *self._shapes[name])
 
-    def create_execution_context(self) -> _Context:
+    def create_runtime_config(self) -> RuntimeConfig:
+        """How a plan of TensorRT for RTX is to run."""
+        assert self._library.rtx
+        config = RuntimeConfig()
+        self._library.config = config
+        return config
+
+    def create_execution_context(self, config: RuntimeConfig | None = None) -> _Context:
         """What runs it."""
+        assert (config is not None) == self._library.rtx
         return _Context(self._library, self._shapes)
+
+
+class RuntimeConfig:
+    """TensorRT for RTX's runtime configuration: strategies, and the cache of kernels."""
+
+    def __init__(self) -> None:
+        self.cuda_graph_strategy = "disabled"
+        self.dynamic_shapes_kernel_specialization_strategy = "lazy"
+        self.cache: RuntimeCache | None = None
+
+    def create_runtime_cache(self) -> RuntimeCache:
+        """An empty one."""
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+        """Take a cache."""
+        self.cache = cache
+        return True
+
+
+class RuntimeCache:
+    """Kernels by batch, as bytes after a header."""
+
+    HEADER = b"kernels:"
+
+    def __init__(self) -> None:
+        self.kernels: set[int] = set()
+
+    def deserialize(self, data: bytes) -> bool:
+        """Take what was serialised; False for anything else."""
+        if data.startswith(self.HEADER):
+            self.kernels |= set(data[len(self.HEADER) :])
+            return True
+        return False
+
+    def serialize(self) -> bytes:
+        """All kernels."""
+        return self.HEADER + bytes(sorted(self.kernels))
 
 
 class _Context:
@@ -347,6 +408,9 @@ class _Context:
         capturing = library.device.calls[-1].name == "begin_capture"
         if library.stalls or (library.uncapturable and capturing):
             return False
+        if library.rtx and batch not in library.config.cache.kernels:
+            library.config.cache.kernels.add(batch)
+            library.compiled += 1
         addresses = dict(self._addresses)
         library.device.work("execute", stream, COMPUTE, lambda: self._compute(addresses, batch))
         return True

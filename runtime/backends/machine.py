@@ -7,7 +7,6 @@ constructing a TensorRT Runtime where there is none ends the process.
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import re
 import sys
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import sfiin
-from sfiin.runtime.backends import cuda
+from sfiin.runtime.backends import cuda, providers, side_by_side
 from sfiin.runtime.backends.plan import Device, Flavour
-from sfiin.runtime.backends.session import OLDEST_WITH_DFT, PROVIDERS, import_onnxruntime
+from sfiin.runtime.backends.providers import PROVIDERS, Provider
+from sfiin.runtime.backends.session import OLDEST_WITH_DFT, import_onnxruntime
 from sfiin.runtime.contract import NEEDS
 from sfiin.runtime.errors import SfiinError, UnavailableError
 from sfiin.runtime.extras import install
@@ -111,7 +111,7 @@ def version(name: str) -> str | None:
 
 def cpus() -> int:
     """The CPUs that this process may use, which in a container can be fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return side_by_side.cores()
 
 
 def jetson(root: Path = Path("/")) -> str | None:
@@ -156,14 +156,14 @@ def gpu() -> Device:
     return Device(found["devices"][0], found["compute_capabilities"][0])
 
 
-def backend(name: str) -> dict[str, Any]:
+def backend(name: Provider) -> dict[str, Any]:
     """Whether `sfiin run --provider NAME` can run an ONNX model here, and if not, why."""
     onnxruntime = _onnxruntime()
     why = onnxruntime["why"]
     if not why and PROVIDERS[name] not in onnxruntime["providers"]:
         why = f"onnxruntime here has no {PROVIDERS[name]}; {install(_BACKEND_EXTRA[name])}"
     if not why and name != "cpu":
-        why = cuda_driver()["why"]
+        why = cuda_driver()["why"] or providers.why_not(import_onnxruntime(), name) or None
     return {"usable": not why, "why": why}
 
 
@@ -234,7 +234,7 @@ def _plans(libraries: Sequence[str]) -> dict[str, Any]:
     why = why or cuda_driver()["why"]
     if not why:
         try:
-            cuda.require()
+            cuda.open_cuda()
         except UnavailableError as error:
             why = str(error)
     library = f"{installed[0]} {version(installed[0])}" if installed else None
@@ -248,17 +248,33 @@ def _dft(onnxruntime: dict[str, Any]) -> str:
 
 
 def _models() -> list[dict[str, Any]]:
-    """The shipped models; a damaged one is reported rather than fatal, for this is where one looks for the
-    reason."""
-    from sfiin.runtime import models
+    """The shipped models, and why the native kernels do not know one (None: they do).
+
+    A damaged one is reported rather than fatal, for this is where one looks for the reason.
+    """
+    from sfiin.runtime import models, vouching
+    from sfiin.runtime.backends import native, onnx_graph
+
+    def unknown(path: Path) -> str | None:
+        try:
+            native.translated(vouching.read(path))
+        except onnx_graph.UnknownGraphError as error:
+            return str(error)
+        return None
 
     try:
         found = models.shipped()
     except SfiinError as error:
         return [{"file": None, "why": str(error)}]
     return [
-        {"file": path.name, "sensor": it.sensor.name, "bands": len(it.sensor.bands), "ratio": it.sensor.ratio}
-        for path, it in found
+        {
+            "file": path.name,
+            "sensor": contract.sensor.name,
+            "bands": len(contract.sensor.bands),
+            "ratio": contract.sensor.ratio,
+            "not_native": unknown(path),
+        }
+        for path, contract in found
     ]
 
 

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import ctypes
 import math
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -25,13 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfiin.runtime import golden, vouching
-from sfiin.runtime.backends import native_steps, onnx_graph
+from sfiin.runtime.backends import native_steps, onnx_graph, side_by_side
 from sfiin.runtime.backends.native_program import compile_graph
+from sfiin.runtime.backends.side_by_side import Batch, SideBySide
 from sfiin.runtime.check import GATES, parity
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError, MismatchError, SfiinError, UnavailableError
-
-Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 FOLDER = Path(__file__).parent / "library"  # no package, so that nothing imports what lies there
 _PATTERN = "_native*.so"
@@ -75,6 +72,20 @@ def instruction_set() -> str:
     return str(library().sfiin_native_instruction_set().decode())
 
 
+def translated(model: vouching.VouchedModel) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """A model as the library takes it, and its constants. Raises `onnx_graph.UnknownGraphError` with the
+    reason."""
+    contract = model.contract
+    if contract.precision != "fp32":
+        raise onnx_graph.UnknownGraphError(f"its precision is {contract.precision}")
+    if model.external:
+        raise onnx_graph.UnknownGraphError("its weights lie outside the file")
+    graph = onnx_graph.parse(model.data)
+    if graph.inputs != {name: contract.shapes[name] for name in ("ms", "pan")}:
+        raise onnx_graph.UnknownGraphError("its inputs are not what its contract says")
+    return native_steps.encode(compile_graph(graph))
+
+
 class Program:
     """A program in the library's memory; one thread at a time may run it."""
 
@@ -112,10 +123,10 @@ class NativeSession:
     `threads` tiles are computed at once (0: as many as the process may use CPUs). With `prove` the file is
     judged (`sfiin.runtime.vouching`), and of its golden tiles the one with most contrast is computed first.
     `notes`, `sha256` and `backend` are what there is to be said of it, the digest of the file's bytes, and
-    what runs it. Raises UnavailableError without the library, without golden tiles, or for a model that it
-    does not know; InputError for a file that is no ONNX model, ContractError for one without a valid
-    contract, MismatchError or CheckFailedError for one whose contract does not vouch for it or whose golden
-    tile is not reproduced.
+    what runs it; `at_once` is the number of tiles. Raises UnavailableError without the library, without
+    golden tiles, or for a model that it does not know; InputError for a file that is no ONNX model,
+    ContractError for one without a valid contract, MismatchError or CheckFailedError for one whose contract
+    does not vouch for it or whose golden tile is not reproduced.
     """
 
     def __init__(self, model: Path, threads: int = 0, *, prove: bool = True) -> None:
@@ -125,17 +136,18 @@ class NativeSession:
         found = vouching.read(model)
         note = vouching.vouch(found) if prove else ""
         self._contract, self.sha256, self.notes = found.contract, found.sha256, [note] if note else []
-        self.backend = f"native {instruction_set()}"
+        self.backend, self.at_once = f"native {instruction_set()}", side_by_side.cores(threads)
         self._programs: list[Program] = []
         try:
-            self._compile(found, threads or len(os.sched_getaffinity(0)))
+            self._compile(found, self.at_once)
         except onnx_graph.UnknownGraphError as error:
             self._release()
             raise UnavailableError(
-                f"{model}: the native kernels do not know its graph ({error}); --provider cpu runs it in ONNX Runtime"
+                f"{model}: the native kernels do not know its graph ({error}); --provider cpu runs it in "
+                "ONNX Runtime"
             ) from None
         self._free = deque(self._programs)
-        self._pool = ThreadPoolExecutor(len(self._programs), "native")
+        self._tiles = SideBySide(self._tile, self.at_once)
         if prove:
             try:
                 self._prove(model)
@@ -144,16 +156,8 @@ class NativeSession:
                 raise
 
     def _compile(self, model: vouching.VouchedModel, threads: int) -> None:
-        if self._contract.precision != "fp32":
-            raise onnx_graph.UnknownGraphError(f"its precision is {self._contract.precision}")
-        if model.external:
-            raise onnx_graph.UnknownGraphError("its weights lie outside the file")
-        graph = onnx_graph.parse(model.data)
-        shapes = self._contract.shapes
-        if graph.inputs != {name: shapes[name] for name in ("ms", "pan")}:
-            raise onnx_graph.UnknownGraphError("its inputs are not what its contract says")
-        code, constants = native_steps.encode(compile_graph(graph))
-        ms, pan, hrms = (math.prod(shapes[name]) for name in ("ms", "pan", "hrms"))
+        code, constants = translated(model)
+        ms, pan, hrms = (math.prod(self._contract.shapes[name]) for name in ("ms", "pan", "hrms"))
         for _ in range(threads):
             self._programs.append(Program(code, constants, (ms, pan, hrms)))
 
@@ -164,37 +168,15 @@ class NativeSession:
 
     def run(self, ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
         """Fuse a batch of tiles, as many at once as there are threads; as `Session.run`."""
-        hrms = np.empty((len(ms), *self._contract.shapes["hrms"]), np.float32)
-        tiles = [
-            self._pool.submit(self._tile, ms[i : i + 1], pan[i : i + 1], hrms[i : i + 1])
-            for i in range(len(ms))
-        ]
-        for tile in tiles:
-            tile.result()
-        return hrms
+        return self._tiles.run(ms, pan)
 
     def run_many(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
         """Fuse batches one after another, in order, each as `run` would; as many tiles at once as threads."""
-        waiting: deque[tuple[NDArray[np.float32], list[Future[Any]]]] = deque()
-        under_way = 0
-        for ms, pan in batches:
-            hrms = np.empty((len(ms), *self._contract.shapes["hrms"]), np.float32)
-            tiles = [
-                self._pool.submit(self._tile, ms[i : i + 1], pan[i : i + 1], hrms[i : i + 1])
-                for i in range(len(ms))
-            ]
-            waiting.append((hrms, tiles))
-            under_way += len(tiles)
-            while under_way > len(self._programs) and len(waiting) > 1:
-                done, tiles = waiting.popleft()
-                under_way -= len(tiles)
-                yield _finished(done, tiles)
-        while waiting:
-            yield _finished(*waiting.popleft())
+        return self._tiles.run_many(batches)
 
     def close(self) -> None:
         """Free the library's memory and the threads."""
-        self._pool.shutdown()
+        self._tiles.close()
         self._release()
 
     def _release(self) -> None:
@@ -209,14 +191,13 @@ class NativeSession:
     ) -> None:
         self.close()
 
-    def _tile(
-        self, ms: NDArray[np.float32], pan: NDArray[np.float32], hrms: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def _tile(self, ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
         shapes = self._contract.shapes
         if ms.shape[1:] != shapes["ms"] or pan.shape[1:] != shapes["pan"]:
             raise InputError(
                 f"tiles of {ms.shape[1:]} and {pan.shape[1:]}, not {shapes['ms']} and {shapes['pan']}"
             )
+        hrms = np.empty((len(ms), *shapes["hrms"]), np.float32)
         program = self._free.popleft()  # there are as many as threads
         try:
             return program.run(
@@ -229,8 +210,8 @@ class NativeSession:
         beside = golden.beside(model)
         if not beside.is_file():
             raise UnavailableError(
-                f"{model}: no golden tiles beside it, on which the native kernels would have to prove themselves; "
-                "--provider cpu runs it in ONNX Runtime"
+                f"{model}: no golden tiles beside it, on which the native kernels would have to prove "
+                "themselves; --provider cpu runs it in ONNX Runtime"
             )
         try:
             tiles = golden.read(beside, self._contract)
@@ -249,12 +230,6 @@ class NativeSession:
             f"{model} in the native kernels",
             "--provider cpu runs it in ONNX Runtime",
         )
-
-
-def _finished(hrms: NDArray[np.float32], tiles: list[Future[Any]]) -> NDArray[np.float32]:
-    for tile in tiles:
-        tile.result()
-    return hrms
 
 
 def _address(array: NDArray[Any]) -> ctypes.c_void_p:

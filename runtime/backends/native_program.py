@@ -31,6 +31,7 @@ from sfiin.runtime.backends.native_steps import (
     Operand,
     Pad,
     Pointwise,
+    Product,
     Program,
     Size,
     Spectrum,
@@ -150,6 +151,8 @@ class _Compiler:
             "DepthToSpace": self._depth_to_space,
             "ReduceMean": self._mean,
             "Reshape": self._reshape,
+            "Slice": self._slice,
+            "MatMul": self._product,
             "SpectralFusion": self._spectral_fusion,
         }
         if node.domain not in ("", "ai.onnx") and (node.domain, node.op) != ("sfiin", "SpectralFusion"):
@@ -186,6 +189,37 @@ class _Compiler:
                 self._shared.update(maps.flat)
             self._name(name, Maps(part, maps.size))
 
+    def _slice(self, node: Node) -> None:
+        """Planes of axes between the batch and the pixels."""
+        maps = self._maps(node.inputs[0])
+        starts, ends, axes, *steps = (self._constant(name).tolist() for name in node.inputs[1:])
+        if steps and set(steps[0]) != {1}:
+            raise UnknownGraphError("Slice with steps")
+        planes = maps.planes
+        for start, end, axis in zip(starts, ends, axes, strict=True):
+            if not 1 <= axis <= planes.ndim:
+                raise UnknownGraphError("Slice of pixels or the batch")
+            planes = planes[(slice(None),) * (axis - 1) + (slice(start, end),)]
+        if not planes.size:
+            raise UnknownGraphError("Slice of nothing")
+        if self._uses[node.inputs[0]] != 1:
+            self._shared.update(maps.flat)
+        self._name(node.outputs[0], Maps(planes, maps.size))
+
+    def _product(self, node: Node) -> None:
+        """Maps and a constant matrix, from the left or from the right."""
+        left = node.inputs[0] in self._graph.constants
+        maps, matrix = (
+            self._channels(node.inputs[1 if left else 0]),
+            self._constant(node.inputs[0 if left else 1]),
+        )
+        (height, width), inner = maps.size, matrix.shape[1 if left else 0]
+        if matrix.ndim != 2 or inner != (height if left else width):
+            raise UnknownGraphError("MatMul other than of pixels and a matrix")
+        size = (matrix.shape[0], width) if left else (height, matrix.shape[1])
+        result = self._new(size, maps.planes.shape)
+        self._add(Product(maps.size, left, matrix, maps.flat, result.flat), node.outputs[0], result)
+
     def _reshape(self, node: Node) -> None:
         """Of what lies between batch and pixels."""
         maps, shape = self._maps(node.inputs[0]), [int(side) for side in self._constant(node.inputs[1])]
@@ -221,9 +255,14 @@ class _Compiler:
         attributes = dict(node.attributes)
         attributes.pop("kernel_shape", None)
         groups, pads = attributes.pop("group", 1), attributes.pop("pads", (0, 0, 0, 0))
-        if attributes.pop("strides", (1, 1)) != (1, 1):
-            raise UnknownGraphError("Conv with strides")
-        if attributes or weight.ndim != 4 or not isinstance(groups, int) or not isinstance(pads, tuple):
+        strides = attributes.pop("strides", (1, 1))
+        if (
+            attributes
+            or weight.ndim != 4
+            or not isinstance(groups, int)
+            or not isinstance(pads, tuple)
+            or not isinstance(strides, tuple)
+        ):
             raise UnknownGraphError(f"Conv with {', '.join(attributes) or 'other than two axes'}")
         bias = self._constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(len(weight), np.float32)
         above, left, below, right = pads
@@ -234,13 +273,17 @@ class _Compiler:
         ):
             raise UnknownGraphError("Conv with this padding or number of channels")
         sides = tuple(
-            side + 2 * pad - kernel + 1
-            for side, pad, kernel in zip(maps.size, (above, left), weight.shape[2:], strict=True)
+            (side + 2 * pad - kernel) // stride + 1
+            for side, pad, kernel, stride in zip(
+                maps.size, (above, left), weight.shape[2:], strides, strict=True
+            )
         )
         if min(sides) < 1 or len(weight) % groups:
             raise UnknownGraphError("Conv of maps smaller than its kernel")
         result = self._new((sides[0], sides[1]), (len(weight),))
-        step = Convolution(maps.size, maps.flat, result.flat, weight, bias, (above, left), groups)
+        step = Convolution(
+            maps.size, maps.flat, result.flat, weight, bias, (above, left), groups, (strides[0], strides[1])
+        )
         self._take_scale(step, maps)
         self._add(step, node.outputs[0], result)
 
@@ -258,13 +301,16 @@ class _Compiler:
         self._remove(product)
 
     def _mean(self, node: Node) -> None:
-        """Over all pixels, in one step or in two: along rows, then of these."""
+        """Over all pixels, in one step or in two: along rows, then of these; or of all channels' means."""
         axes = node.attributes.get("axes")
         if axes is None and len(node.inputs) > 1:
             axes = tuple(int(axis) for axis in self._constant(node.inputs[1]))
         name, keeps = node.inputs[0], node.attributes.get("keepdims", 1)
         if keeps == 1 and axes == (3,) and name in self._values and self._values[name].planes.ndim == 1:
             self._row_means[node.outputs[0]] = name
+            return
+        if keeps == 1 and axes == (1,) and name in self._values and self._values[name].size == _ONE:
+            self._mean_of_channels(name, node.outputs[0])
             return
         if keeps == 1 and axes == (2,) and name in self._row_means:
             if self._uses[name] != 1:
@@ -281,6 +327,14 @@ class _Compiler:
         else:
             step = Pointwise(maps.size, result.flat, [Operand(maps.flat)], [], mean=True)
         self._add(step, node.outputs[0], result)
+
+    def _mean_of_channels(self, name: str, output: str) -> None:
+        """Of one value each, as a convolution."""
+        maps = self._channels(name)
+        count = maps.planes.size
+        result = self._new(_ONE, (1,))
+        weight, bias = np.full((1, count, 1, 1), 1 / count, np.float32), np.zeros(1, np.float32)
+        self._add(Convolution(_ONE, maps.flat, result.flat, weight, bias), output, result)
 
     def _remove(self, step: Step) -> None:
         self.program.steps = [other for other in self.program.steps if other is not step]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 """The version of the program's form."""
 
 Size = tuple[int, int]
@@ -59,7 +59,8 @@ class Store:
 
 @dataclass
 class Convolution:
-    """`weight`: (outputs, inputs / groups, height, width). `scale` multiplies inputs, `residual` is added last."""
+    """`weight`: (outputs, inputs / groups, height, width). `scale` multiplies inputs, `residual` is added
+    last."""
 
     size: Size
     inputs: Planes
@@ -68,6 +69,7 @@ class Convolution:
     bias: NDArray[np.float32]
     padding: tuple[int, int] = (0, 0)
     groups: int = 1
+    strides: tuple[int, int] = (1, 1)
     activation: str = ""
     slope: float = 0.0
     residual: Planes = field(default_factory=list)
@@ -160,8 +162,24 @@ class DepthToSpace:
         return self.inputs
 
 
-Step = Load | Store | Convolution | Spectrum | Pointwise | Pad | DepthToSpace
-_KINDS = (Load, Convolution, Spectrum, Pointwise, Pad, DepthToSpace, Store)
+@dataclass
+class Product:
+    """A matrix (rows made, height) times each map, or, not `left`, each map times a matrix (width, columns
+    made)."""
+
+    size: Size
+    left: bool
+    matrix: NDArray[np.float32]
+    inputs: Planes
+    out: Planes
+
+    def reads(self) -> Planes:
+        """The maps."""
+        return self.inputs
+
+
+Step = Load | Store | Convolution | Spectrum | Pointwise | Pad | DepthToSpace | Product
+_KINDS = (Load, Convolution, Spectrum, Pointwise, Pad, DepthToSpace, Product, Store)
 
 
 @dataclass
@@ -201,13 +219,14 @@ def _shared(program: Program) -> tuple[list[int], list[tuple[Size, int]]]:
     memory, kinds = [-1] * len(program.buffers), []
     free: dict[tuple[Size, int], list[int]] = {}
     for number, step in enumerate(program.steps):
-        for buffer in sorted({program.planes[plane][0] for plane in step.out}):
+        used = sorted({program.planes[plane][0] for plane in (*step.reads(), *step.out)})
+        for buffer in (buffer for buffer in used if memory[buffer] < 0):
             kind = program.buffers[buffer]
             if not free.get(kind):
                 kinds.append(kind)
                 free.setdefault(kind, []).append(len(kinds) - 1)
             memory[buffer] = free[kind].pop()
-        for buffer in sorted({program.planes[plane][0] for plane in (*step.reads(), *step.out)}):
+        for buffer in used:
             if last[buffer] == number:
                 free[program.buffers[buffer]].append(memory[buffer])
     return memory, kinds
@@ -235,12 +254,15 @@ class _Writer:
         elif isinstance(step, Pad):
             yield from (*step.size, *step.to, step.above, step.left)
             yield from (*self._planes(step.inputs), *self._planes(step.out))
+        elif isinstance(step, Product):
+            yield from (*step.size, int(step.left), step.matrix.shape[0 if step.left else 1])
+            yield from (*self._planes(step.inputs), *self._planes(step.out), self._constant(step.matrix))
         else:
             yield from (*step.size, step.block, int(step.column_row_depth))
             yield from (*self._planes(step.inputs), *self._planes(step.out))
 
     def _convolution(self, step: Convolution) -> Iterator[int]:
-        yield from (*step.size, *step.weight.shape[2:], *step.padding, step.groups)
+        yield from (*step.size, *step.weight.shape[2:], *step.padding, step.groups, *step.strides)
         yield from (ACTIVATIONS.index(step.activation), _bits(step.slope))
         for planes in (step.inputs, step.out, step.residual, step.scale):
             yield from self._planes(planes)

@@ -9,6 +9,7 @@ the process; hence the look at both before a library is loaded.
 from __future__ import annotations
 
 import dataclasses
+import platform as processor
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,10 @@ Compatibility = Literal["none", "same_compute_capability", "ampere_plus"]
 
 _MAGIC: Mapping[bytes, Flavour] = {b"ftrt": "tensorrt", b"vtrt": "rtx"}
 _VERSION_AT = 24
+
+JETSONS = ("5.3", "6.2", "7.2", "8.7", "10.1", "11.0")
+"""Compute capabilities of Jetsons, for which TensorRT has no hardware compatibility (Developer Guide,
+"Hardware Compatibility"); Thor's was 10.1 before CUDA 13."""
 
 MOST_TILES = 4096
 """Tiles of a plan's largest batch at most."""
@@ -65,7 +70,8 @@ class Build:
     file and of the plan, `plugin` that of the plugin's library, "" where the plan needs none, which is
     `plugin_inside` the plan or beside it (`sfiin.runtime.backends.plugin`); `options` holds the builder's
     other settings; `seconds` is what building took. `checked` holds `relative_l2` and `peak_share` of the
-    golden tiles on a device, and is empty as long as none has run them.
+    golden tiles on a device, and is empty as long as none has run them. `machine` is the processor's
+    architecture that it was built on, "" where that is not known.
     """
 
     flavour: Flavour
@@ -84,6 +90,7 @@ class Build:
     options: Mapping[str, str | int | bool]
     seconds: float
     checked: Mapping[str, float] = field(default_factory=dict)
+    machine: str = ""
 
     def __post_init__(self) -> None:
         if len(self.batch) != 3 or not 1 <= self.batch[0] <= self.batch[1] <= self.batch[2]:
@@ -92,7 +99,7 @@ class Build:
             raise ContractError("build.compute_capabilities: must name at least one")
         require_range("build.batch", self.batch[2], 1, MOST_TILES)
         require_range("build.seconds", self.seconds, 0, 1e9)
-        for name in ("device", "model", "plan", "plugin"):
+        for name in ("device", "model", "plan", "plugin", "machine"):
             require_text(f"build.{name}", getattr(self, name), empty=True)
         if not re.fullmatch(r"\d{1,9}(\.\d{1,9}){2,3}[\w.+-]*", self.tensorrt):
             raise ContractError(
@@ -155,7 +162,8 @@ def read(plan: Path) -> Sidecar:
         sidecar = decode_sealed(Sidecar, _text(path), str(path))
     except OSError as error:
         raise InputError(
-            f"{path}: a plan's sidecar cannot be read ({error.strerror}); keep it beside the plan, or build it again"
+            f"{path}: a plan's sidecar cannot be read ({error.strerror}); keep it beside the plan, or build "
+            "it again"
         ) from None
     except UnicodeDecodeError:
         raise ContractError(f"{path}: not JSON (not UTF-8)") from None
@@ -194,7 +202,8 @@ def require_runs(plan: Path, build: Build, flavour: Flavour, version: str, devic
 
     A plan runs with the library of its own version (major.minor.patch), a version-compatible one also with
     later ones of the same major; on a device of a compute capability it was built for, and with hardware
-    compatibility on more (TensorRT Developer Guide, "Version Compatibility" and "Hardware Compatibility").
+    compatibility on more, but never across to a Jetson or another processor (TensorRT Developer Guide,
+    "Version Compatibility" and "Hardware Compatibility").
     """
     remedy = "build it here from the ONNX model with 'sfiin build'"
     if flavour != build.flavour:
@@ -204,8 +213,12 @@ def require_runs(plan: Path, build: Build, flavour: Flavour, version: str, devic
     if not _version_runs(build, version):
         what = "version-compatible " if build.version_compatible else ""
         raise MismatchError(
-            f"{plan}: tensorrt: a {what}plan of version {build.tensorrt}, but the library here is {version}; {remedy}"
+            f"{plan}: tensorrt: a {what}plan of version {build.tensorrt}, but the library here is {version}; "
+            f"{remedy}"
         )
+    here = processor.machine()
+    if build.flavour == "tensorrt" and build.machine not in ("", here):
+        raise MismatchError(f"{plan}: machine: built on {build.machine}, but this is {here}; {remedy}")
     if not _device_runs(build, device):
         wanted = ", ".join(build.compute_capabilities)
         raise MismatchError(
@@ -225,7 +238,11 @@ def _device_runs(build: Build, device: Device) -> bool:
         # A plan without hardware compatibility is for one model of card; TensorRT warns of others of its
         # kind.
         return True
-    return build.hardware_compatibility == "ampere_plus" and _numbers(device.compute_capability) >= (8, 0)
+    return (
+        build.hardware_compatibility == "ampere_plus"
+        and _numbers(device.compute_capability) >= (8, 0)
+        and not {device.compute_capability, *build.compute_capabilities} & set(JETSONS)
+    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -235,7 +252,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _require(holds: bool, plan: Path, name: str, found: str, told: str) -> None:
     if not holds:
         raise MismatchError(
-            f"{plan}: {name}: the plan has {found}, its sidecar says {told}; they do not belong together, build again"
+            f"{plan}: {name}: the plan has {found}, its sidecar says {told}; they do not belong together, "
+            "build again"
         )
 
 

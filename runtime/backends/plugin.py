@@ -29,14 +29,14 @@ def beside(plan: Path) -> Path:
 def provide(runtime: Any, build: Build, library: Path, plan: Path | None = None) -> None:
     """Give a `Runtime` of TensorRT what a plan needs of the plugin, before it reads the plan.
 
-    Raises as `load`. A plan that brings the library itself is allowed to run code of its own, where nobody else
-    may write it.
+    Raises as `load`. A version-compatible plan brings code of its own, TensorRT's lean runtime and perhaps
+    the plugin's library; it is allowed to run that where nobody else may write the plan.
     """
-    if build.plugin_inside:
+    if build.version_compatible or build.plugin_inside:
         inside = plan or library.with_suffix("")
         with trust.opened_code(inside, "a plan that brings its own code"):
             runtime.engine_host_code_allowed = True
-    elif build.plugin:
+    if build.plugin and not build.plugin_inside:
         load(runtime, library, build.plugin)
 
 
@@ -50,8 +50,8 @@ def require(library: Path, digest: str) -> None:
 def _require_digest(library: Path, found: str, digest: str) -> None:
     if found != digest:
         raise MismatchError(
-            f"{library}: plugin (SHA-256): the library has {found[:12]}, the plan was built with {digest[:12]}; put "
-            "that one back, or build again"
+            f"{library}: plugin (SHA-256): the library has {found[:12]}, the plan was built with "
+            f"{digest[:12]}; put that one back, or build again"
         )
 
 
@@ -60,9 +60,9 @@ def load(owner: Any, library: Path, digest: str = "") -> None:
     lives.
 
     TensorRT 8.5 has no registry of its own for each; there a library registers itself, once and for the whole
-    process. With a `digest`, no other library is loaded; what was digested is what is loaded. Raises InputError
-    for what is no library of this plugin, with the loader's reason where it gives one, MismatchError for one of
-    another digest, or one that others may write (`sfiin.runtime.trust`).
+    process. With a `digest`, no other library is loaded; what was digested is what is loaded. Raises
+    InputError for what is no library of this plugin, with the loader's reason where it gives one,
+    MismatchError for one of another digest, or one that others may write (`sfiin.runtime.trust`).
     """
     if not library.is_file():
         raise InputError(
@@ -88,7 +88,8 @@ def load(owner: Any, library: Path, digest: str = "") -> None:
             ) from None
     if not knows(registry):
         raise InputError(
-            f"{library}: has no plugin {'::'.join(PLUGIN)} for this version of TensorRT; build it with its headers"
+            f"{library}: has no plugin {'::'.join(PLUGIN)} for this version of TensorRT; build it with its "
+            "headers"
         )
 
 

@@ -1,11 +1,11 @@
 """Which backend runs a model here? One protocol for all of them, chosen by the file and by the machine.
 
-| file  | `auto`                                            | or by name                                              |
-|-------|---------------------------------------------------|---------------------------------------------------------|
-| .onnx | ONNX Runtime on the GPU where it has one; else    | `native`; `cpu`, `cuda`, `tensorrt`: ONNX Runtime's     |
-|       | the native kernels where they know the model;     | execution providers                                     |
-|       | else ONNX Runtime on the CPU                      |                                                         |
-| plan  | TensorRT, or TensorRT for RTX, natively           | `tensorrt`                                              |
+| file  | `auto`                                         | or by name                           |
+|-------|------------------------------------------------|--------------------------------------|
+| .onnx | ONNX Runtime on the GPU where it has one; else | `native`; ONNX Runtime's execution   |
+|       | the native kernels where they know the model;  | providers `cpu`, `cuda`, `tensorrt`  |
+|       | else ONNX Runtime on the CPU                   |                                      |
+| plan  | TensorRT, or TensorRT for RTX, natively        | `tensorrt`                           |
 
 A model's name may also be the address of one that a Triton server runs (`grpc://HOST:PORT/NAME`). A file is
 taken for what its first bytes say that it is, whatever its name.
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Literal
 
 from sfiin.runtime import signatures
-from sfiin.runtime.backends import machine, native, plan
+from sfiin.runtime.backends import machine, plan
 from sfiin.runtime.backends.native import NativeSession
-from sfiin.runtime.backends.session import OnnxSession, Provider, Session
+from sfiin.runtime.backends.session import OnnxSession, Session
 from sfiin.runtime.backends.triton_client import TritonSession, is_address
 from sfiin.runtime.errors import CheckFailedError, InputError, MismatchError, UnavailableError
 
@@ -31,10 +31,10 @@ def open_session(
 ) -> Session:
     """Open a model or a plan. `threads` bounds those on a CPU (0: the backend's choice).
 
-    With a `key`, or one that the environment names (`sfiin.runtime.signatures.SETTING`), the model's folder must
-    be signed with it, and what runs must be what was signed. Raises as `signatures.verify`, `OnnxSession` and
-    `sfiin.runtime.backends.tensorrt_session.open_plan`, InputError for a missing file, MismatchError for a plan
-    that is asked to run elsewhere than in TensorRT; for an address as
+    With a `key`, or one that the environment names (`sfiin.runtime.signatures.SETTING`), the model's folder
+    must be signed with it, and what runs must be what was signed. Raises as `signatures.verify`,
+    `OnnxSession` and `sfiin.runtime.backends.tensorrt_session.open_plan`, InputError for a missing file,
+    MismatchError for a plan that is asked to run elsewhere than in TensorRT; for an address as
     `sfiin.runtime.backends.triton_client.TritonSession`, and MismatchError where a key is wanted.
     """
     if is_address(model):
@@ -71,17 +71,31 @@ def _opened(model: Path, choice: Choice, threads: int) -> Session:
 
 
 def _open_model(model: Path, choice: Choice, threads: int) -> Session:
-    provider = best_provider() if choice == "auto" else choice
-    if provider == "native":
+    if choice == "native":
         return NativeSession(model, threads)
-    if choice == "auto" and provider == "cpu" and not native.why_not():
+    if choice != "auto":
+        return OnnxSession(model, choice, threads)
+    why = machine.backend("cuda")["why"]
+    if not why:
         try:
-            return NativeSession(model, threads)
-        except (UnavailableError, CheckFailedError):
-            pass  # a model that the kernels do not know; what is wrong with the model itself is said again below
-    return OnnxSession(model, provider, threads)
+            return OnnxSession(model, "cuda", threads)
+        except UnavailableError as error:
+            why = str(error)
+    session = _on_cpu(model, threads)
+    if not machine.cuda_driver()["why"]:
+        session.notes.append(f"on the CPU, for ONNX Runtime cannot use the GPU here: {why}")
+    return session
 
 
-def best_provider() -> Provider:
-    """ONNX Runtime's provider: the GPU where it and a driver are there for it, else the CPU."""
-    return "cuda" if machine.backend("cuda")["usable"] else "cpu"
+def _on_cpu(model: Path, threads: int) -> NativeSession | OnnxSession:
+    """By the native kernels, or by ONNX Runtime, whose notes then say why."""
+    try:
+        return NativeSession(model, threads)
+    except (UnavailableError, CheckFailedError) as error:
+        why = str(error)  # what is wrong with the model itself is said again below
+    try:
+        session = OnnxSession(model, "cpu", threads)
+    except UnavailableError as error:
+        raise UnavailableError(f"{error}; nor can the native kernels run it: {why}") from None
+    session.notes.append(f"ONNX Runtime ran the model, which takes longer than the native kernels: {why}")
+    return session

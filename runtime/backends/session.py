@@ -6,22 +6,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfiin.runtime import vouching
+from sfiin.runtime.backends import providers, side_by_side
+from sfiin.runtime.backends.providers import PROVIDERS, Provider
+from sfiin.runtime.backends.side_by_side import Batch, SideBySide
 from sfiin.runtime.contract import NEEDS, Contract
 from sfiin.runtime.errors import CheckFailedError, InputError, SfiinError, UnavailableError
 from sfiin.runtime.extras import install
-
-Provider = Literal["cpu", "cuda", "tensorrt"]
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
 
 OLDEST_ONNXRUNTIME = (1, 23)
 """The newest that Python 3.10 has, as on JetPack 6; models without a DFT run in it as in later ones."""
@@ -66,6 +62,10 @@ class Pipelined(Session, Protocol):
 class Watched(Session, Protocol):
     """A session that looks after itself, such as a flight's guard."""
 
+    def begin(self) -> None:
+        """A scene begins; what was done before is no part of its record."""
+        ...
+
     def vouch(self) -> Mapping[str, Any]:
         """What was done since the last call, once the session has proven itself; for a run's document.
 
@@ -78,11 +78,12 @@ class OnnxSession:
     """A model in ONNX Runtime.
 
     The file is read once, judged (`sfiin.runtime.vouching`), and what was judged is what runs; with `check`
-    off it is taken as it is. `notes` holds what is to be said of it, `sha256` the digest of its bytes.
-    `threads` bounds the threads inside an operator (0: ONNX Runtime's choice). Raises InputError for a file
-    that is no ONNX model, ContractError for one without a valid contract, MismatchError or CheckFailedError
-    for one whose contract does not vouch for it, UnavailableError without onnxruntime or the provider, or for
-    a model of the lowering `plugin`.
+    off it is taken as it is. `notes` holds what is to be said of it, `sha256` the digest of its bytes. On a
+    CPU `threads` tiles are computed at once (0: as many as the process may use CPUs), each by one thread;
+    `at_once` is their number, `backend` what runs them. Raises InputError for a file that is no ONNX model,
+    ContractError for one without a valid contract, MismatchError or CheckFailedError for one whose contract
+    does not vouch for it, UnavailableError without onnxruntime or the provider, or for a model of the
+    lowering `plugin`.
     """
 
     def __init__(
@@ -107,28 +108,29 @@ class OnnxSession:
         ort = import_onnxruntime()
         if model.contract.lowering == "dft" and _version(ort) < OLDEST_WITH_DFT:
             raise UnavailableError(
-                f"{model.path}: its Fourier transforms are ONNX DFT, which onnxruntime {ort.__version__} refuses or "
-                f"gets wrong; it needs {_text(OLDEST_WITH_DFT)} or later, or a model of --fourier matmul"
+                f"{model.path}: its Fourier transforms are ONNX DFT, which onnxruntime {ort.__version__} "
+                f"refuses or gets wrong; it needs {_text(OLDEST_WITH_DFT)} or later, or a model of --fourier "
+                "matmul"
             )
         self._contract, self._batch = model.contract, model.batch
         self._types = {name: vouching.FED[dtype] for name, dtype in model.types.items()}
         self.sha256, self.notes = model.sha256, [note] if note else []
         self.backend = f"onnxruntime {ort.__version__} {provider}"
-        options = session_options(ort, threads, self._contract.block)
+        # On a GPU a batch is one piece of work, and what little is left to the CPU may use its threads.
+        alone = provider != "cpu"
+        self.at_once = 1 if alone else side_by_side.cores(threads)
+        options = session_options(ort, threads if alone else 1, self._contract.block)
+        self._tiles = None if alone else SideBySide(self._run_piece, self.at_once, self._batch or 1)
         # Weights that lie outside the model are found by its path only.
         source = str(model.path) if model.external else model.data
+        providers.require_loads(ort, provider)
         try:
-            # What TensorRT does not take goes to CUDA, and what CUDA does not have to the CPU, which is
-            # always there.
-            wanted = [PROVIDERS[provider], *([PROVIDERS["cuda"]] if provider == "tensorrt" else [])]
+            wanted = providers.wanted(provider)
             self._session: Any = ort.InferenceSession(source, options, providers=wanted)
         except load_errors() as error:
             raise _why_not(model.path, self._contract, error) from None
         if PROVIDERS[provider] not in self._session.get_providers():
-            raise UnavailableError(
-                f"ONNX Runtime could not start its {PROVIDERS[provider]}, most likely for a missing CUDA library; "
-                "'sfiin doctor' says what is here, --provider cpu does without"
-            )
+            raise providers.refusal(provider, "it did not start, and did not say why")
 
     @property
     def contract(self) -> Contract:
@@ -140,9 +142,20 @@ class OnnxSession:
 
         Raises CheckFailedError where the graph does not run, or returns another shape than its contract's.
         """
+        if self._tiles is not None:
+            return self._tiles.run(ms, pan)
         if self._batch is None or self._batch == len(ms):
             return self._run(ms, pan)
         return np.concatenate([self._padded(ms[at], pan[at]) for at in self._pieces(len(ms))])
+
+    def run_many(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
+        """Fuse batches one after another, in order, each as `run` would; on a CPU `at_once` tiles at once."""
+        if self._tiles is not None:
+            return self._tiles.run_many(batches)
+        return (self.run(*batch) for batch in batches)
+
+    def _run_piece(self, ms: NDArray[np.float32], pan: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._run(ms, pan) if len(ms) == (self._batch or 1) else self._padded(ms, pan)
 
     def _pieces(self, count: int) -> Iterator[slice]:
         """A graph for a fixed number of tiles is given so many at a time."""
@@ -172,7 +185,9 @@ class OnnxSession:
         return result.astype(np.float32, copy=False)
 
     def close(self) -> None:
-        """Drop the ONNX Runtime session."""
+        """Drop the ONNX Runtime session, and end the threads."""
+        if self._tiles is not None:
+            self._tiles.close()
         self._session = None
 
     def __enter__(self) -> OnnxSession:

@@ -4,7 +4,8 @@ tensors.
 Memory is taken once, for the plan's largest batch. Batches go through two slots in turn: each has buffers on
 both sides, so that while one is computed the next is copied in and the last one out, each on its own stream,
 and the caller reads its files. TensorRT computes one batch at a time, on one stream. Its launches are
-captured as a CUDA graph for each slot and batch, where the device layer has graphs and the plan allows it.
+captured as a CUDA graph for each slot and batch, where the device layer has graphs and the plan allows it;
+TensorRT for RTX captures by itself (`sfiin.runtime.backends.rtx`).
 
 Digital numbers cross the bus in the type that the plan's inputs have. FP16 holds whole numbers up to 2048, so
 a plan with FP16 inputs gets 11-bit data exactly, and is refused for more bits.
@@ -32,6 +33,7 @@ from sfiin.runtime import golden
 from sfiin.runtime.backends import cuda, machine, plan, plugin
 from sfiin.runtime.backends.cuda import Bytes, Cuda, CudaError
 from sfiin.runtime.backends.plan import Build, Sidecar
+from sfiin.runtime.backends.rtx import Kernels
 from sfiin.runtime.check import GATES, parity
 from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError, MismatchError, OutputError, SfiinError, UnavailableError
@@ -154,11 +156,15 @@ class TensorRTSession:
         self._contract, self._build = sidecar.contract, sidecar.build
         self._failure = ""
         self.notes: list[str] = []
+        self.backend = f"{sidecar.build.flavour} {sidecar.build.tensorrt}"
         self._trt: Any = library or import_module(require_here(path, sidecar))
         self._cuda = device or cuda.open_cuda()
-        self._graphs = graphs and self._cuda.has_graphs
-        if graphs and not self._graphs:
+        self._wants_graphs = graphs
+        self._kernels: Kernels | None = None
+        self._graphs = graphs and self._cuda.has_graphs and self._build.flavour == "tensorrt"
+        if graphs and not self._cuda.has_graphs and self._build.flavour == "tensorrt":
             self.notes.append("without CUDA graphs, which the device layer here has not")
+        self._counts: set[int] = set()
         self._owned = ExitStack()
         self._streams: list[int] = []
         with self._guarded():
@@ -224,6 +230,8 @@ class TensorRTSession:
     def close(self) -> None:
         """Give all memory back; the session cannot be used afterwards."""
         if not self._failure:
+            if self._kernels:
+                self._kernels.save()
             self._failure = "it was closed"
             self._release()
 
@@ -235,7 +243,7 @@ class TensorRTSession:
     ) -> None:
         self.close()
 
-    # --- set up -------------------------------------------------------------------------------------------------------
+    # --- set up ---
 
     def _loaded(self, path: Path, plugin_library: Path) -> Any:
         self._messages: list[str] = []
@@ -246,7 +254,7 @@ class TensorRTSession:
             raise MismatchError(f"{path}: plan (SHA-256): changed since its sidecar was read; try again")
         plugin.provide(runtime, self._build, plugin_library, path)
         engine = runtime.deserialize_cuda_engine(data)
-        context = engine.create_execution_context() if engine is not None else None
+        context = self._context_of(engine) if engine is not None else None
         if context is None:
             said = f": {self._messages[-1]}" if self._messages else ""
             raise InputError(f"{path}: {self._build.flavour} does not take this plan{said}; build it again")
@@ -254,9 +262,18 @@ class TensorRTSession:
         self._runtime, self._engine = runtime, engine
         return context
 
+    def _context_of(self, engine: Any) -> Any:
+        if self._build.flavour == "tensorrt":
+            return engine.create_execution_context()
+        card = machine.cuda_driver()["devices"][:1]
+        key = "-".join([self.sha256[:16], *card, str(self._trt.__version__)])
+        key = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in key)
+        self._kernels = Kernels(self._trt, engine, key, self.notes, graphs=self._wants_graphs)
+        return self._kernels.context
+
     def _forget(self) -> None:
         # In this order: TensorRT's objects may not outlive what made them.
-        self._context = self._engine = self._runtime = None
+        self._context = self._kernels = self._engine = self._runtime = None
 
     def _slot(self) -> _Slot:
         tensors = {}
@@ -269,14 +286,15 @@ class TensorRTSession:
         for name, shape in self._contract.shapes.items():
             if tensors[name].shape != shape:
                 raise MismatchError(
-                    f"tile: the plan's '{name}' is {tensors[name].shape}, its contract says {shape}; build it again"
+                    f"tile: the plan's '{name}' is {tensors[name].shape}, its contract says {shape}; build "
+                    "it again"
                 )
         events = (self._own(self._cuda.event, self._cuda.free_event) for _ in range(4))
         return _Slot(tensors["ms"], tensors["pan"], tensors["hrms"], *events)
 
     def _tensor(self, name: str) -> _Tensor:
         kind = self._engine.get_tensor_dtype(name)
-        known = {getattr(self._trt, it): np.dtype(it) for it in _TYPES if hasattr(self._trt, it)}
+        known = {getattr(self._trt, kind): np.dtype(kind) for kind in _TYPES if hasattr(self._trt, kind)}
         if kind not in known:
             raise MismatchError(f"the plan's '{name}' is {kind}, which sfiin does not feed; build it again")
         dtype = known[kind]
@@ -297,7 +315,7 @@ class TensorRTSession:
         self._owned.callback(free, made)
         return made
 
-    # --- one batch ----------------------------------------------------------------------------------------------------
+    # --- one batch ---
 
     def _pieces(self, ms: Image, pan: Image) -> Iterator[tuple[Image, Image]]:
         largest = self._build.batch[2]
@@ -358,9 +376,12 @@ class TensorRTSession:
 
     def _finished(self, slot: _Slot, count: int) -> Image:
         self._cuda.synchronize(slot.done)
+        if self._kernels and count not in self._counts:  # a process may end without closing
+            self._counts.add(count)
+            self._kernels.save()
         return slot.hrms.view(count).astype(np.float32)  # a copy: the buffer goes to the next batch
 
-    # --- failing ------------------------------------------------------------------------------------------------------
+    # --- failing ---
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -1,10 +1,11 @@
 """How does a station without a GPU sharpen? It sends tiles to a Triton server and takes back what comes.
 
-A model's address is `grpc://HOST:PORT/NAME`. Any server that speaks KServe's protocol, version 2, will do, as long as
-the model's configuration carries sfiin's contract (`sfiin.runtime.backends.triton_repository`). Several batches are
-under way at a time, so that the server can join them and the network is not waited for; how many bounds the memory on
-both sides. A call that takes longer than `DEADLINE`, or finds no server, is tried again with growing pauses, each try
-on a new connection; after `TRIES` the session has failed, and says what to do.
+A model's address is `grpc://HOST:PORT/NAME`. Any server that speaks KServe's protocol, version 2, will do, as
+long as the model's configuration carries sfiin's contract (`sfiin.runtime.backends.triton_repository`).
+Several batches are under way at a time, so that the server can join them and the network is not waited for;
+how many bounds the memory on both sides. A call that takes longer than `DEADLINE`, or finds no server, is
+tried again with growing pauses, each try on a new connection; after `TRIES` the session has failed, and says
+what to do.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ def is_address(model: object) -> bool:
 class TritonSession:
     """A model that a server runs. Use as `Session`; `run_many` keeps several batches under way.
 
-    Raises UnavailableError without the package tritonclient, or where no server answers; MismatchError for a server
-    without this model, or whose model is not what its contract says; ContractError for one without a contract.
+    Raises UnavailableError without the package tritonclient, or where no server answers; MismatchError for a
+    server without this model, or whose model is not what its contract says; ContractError for one without a
+    contract.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class TritonSession:
         self._mine = threading.local()
         self._clients: list[Any] = []
         self._pool = ThreadPoolExecutor(IN_FLIGHT, "sfiin-triton")
-        self.sha256 = ""
+        self.backend, self.sha256 = "Triton", ""
         """Of the artefact that is served, as the server tells it."""
         try:
             self._contract, self._largest = self._patiently(self._agreed)
@@ -82,7 +84,8 @@ class TritonSession:
         return self._contract
 
     def run(self, ms: Tiles, pan: Tiles) -> Tiles:
-        """Fuse a batch of tiles; shapes and units as in `Session.run`. Raises SfiinError when the server fails."""
+        """Fuse a batch of tiles; shapes and units as in `Session.run`. Raises SfiinError when the server
+        fails."""
         (result,) = self.run_many([(ms, pan)])
         return result
 
@@ -153,7 +156,8 @@ class TritonSession:
         found = {tensor.name: tuple(tensor.dims) for tensor in (*config.input, *config.output)}
         if found != contract.shapes:
             raise MismatchError(
-                f"{self._address}: serves {found}, its contract says {contract.shapes}; make its repository anew"
+                f"{self._address}: serves {found}, its contract says {contract.shapes}; make its repository "
+                "anew"
             )
         self.sha256 = config.parameters[DIGEST].string_value if DIGEST in config.parameters else ""
         if not client.is_model_ready(self._name, client_timeout=self._deadline):
@@ -180,7 +184,8 @@ class TritonSession:
                 time.sleep(pause)
                 pause *= 2
         raise UnavailableError(
-            f"{self._address}: no server after {self._tries} tries ({why}); start it, or give a model file with --model"
+            f"{self._address}: no server after {self._tries} tries ({why}); start it, or give a model file "
+            "with --model"
         )
 
     def _connected(self) -> Any:

@@ -1,12 +1,12 @@
 """How does NVIDIA Triton serve a model? From a repository: a folder with the artefact and a configuration.
 
-    repository/NAME/config.pbtxt        inputs, outputs, batching, instances, warm-up, contract and digests
-    repository/NAME/1/model.onnx        or model.plan; for the Python backend model.py and the artefact beside it
-    repository/NAME/warmup/ms, pan      the first golden tile, raw
+    repository/NAME/config.pbtxt inputs, outputs, batching, instances, warm-up, contract and digests
+    repository/NAME/1/model.onnx or model.plan; for the Python backend model.py and the artefact beside it
+    repository/NAME/warmup/ms, pan the first golden tile, raw
 
-Triton's own backends (`onnxruntime`, `tensorrt`) run the artefact as it is. The Python backend (`python`) runs it in
-sfiin's session, which holds it against its golden tiles before the server calls it ready. Clients find the
-contract among the parameters, and refuse what does not fit (`sfiin.runtime.backends.triton_client`).
+Triton's own backends (`onnxruntime`, `tensorrt`) run the artefact as it is. The Python backend (`python`)
+runs it in sfiin's session, which holds it against its golden tiles before the server calls it ready. Clients
+find the contract among the parameters, and refuse what does not fit (`sfiin.runtime.backends.triton_client`).
 
 Source: Triton's documentation, "Model Configuration" (github.com/triton-inference-server/server).
 """
@@ -32,7 +32,8 @@ from sfiin.runtime.files import sha256
 Backend = Literal["onnxruntime", "tensorrt", "python"]
 
 CONTRACT, DIGEST, SERVED = "sfiin.contract", "sfiin.sha256", "sfiin.artefact"
-"""Parameters of a served model: its contract as JSON, and the artefact's SHA-256 digest (hex) and file name."""
+"""Parameters of a served model: its contract as JSON, and the artefact's SHA-256 digest (hex) and file
+name."""
 
 MODEL_PY = '''"""Triton's Python backend looks here for the model's class."""
 
@@ -56,8 +57,9 @@ _FILES: Mapping[Backend, str] = {"onnxruntime": "model.onnx", "tensorrt": "model
 class Serving:
     """How a model is served.
 
-    `batch`: the most tiles at once; `delay`: microseconds that a tile may wait for others to join it; `instances` of
-    the model run side by side, on the CPU or on each GPU; `threads` of one instance of ONNX Runtime (0: its choice).
+    `batch`: the most tiles at once; `delay`: microseconds that a tile may wait for others to join it;
+    `instances` of the model run side by side, on the CPU or on each GPU; `threads` of one instance of ONNX
+    Runtime (0: its choice).
     """
 
     batch: int = 8
@@ -75,9 +77,9 @@ def write(
 ) -> Path:
     """Add a model, as its version 1, to a repository, which is made if need be; the model's folder.
 
-    `backend` None: Triton's own for the artefact. Raises InputError for what is neither model nor plan, or a name that
-    is none; MismatchError for a backend that does not run it; OutputError for a model that is there already, or where
-    nothing can be written. A folder appears under its name only when it is complete.
+    `backend` None: Triton's own for the artefact. Raises InputError for what is neither model nor plan, or a
+    name that is none; MismatchError for a backend that does not run it; OutputError for a model that is there
+    already, or where nothing can be written. A folder appears under its name only when it is complete.
     """
     serving = serving or Serving()
     is_plan = plan.is_plan(artefact)
@@ -141,7 +143,8 @@ def configuration(
 
 
 def _put(artefact: Path, folder: Path, backend: Backend, is_plan: bool) -> None:
-    """The artefact under the name that its backend looks for; for Python under its own, with all that it needs."""
+    """The artefact under the name that its backend looks for; for Python under its own, with all that it
+    needs."""
     if backend != "python":
         shutil.copyfile(artefact, folder / _FILES[backend])
         return

@@ -1,6 +1,7 @@
 """What runs inside Triton's Python backend? sfiin's own session, held against its golden tiles first.
 
-Triton imports the class by `model.py` of the repository and calls it in a process of its own, with sfiin on its path.
+Triton imports the class by `model.py` of the repository and calls it in a process of its own, with sfiin on
+its path.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Model:
     _session: Session
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Open the artefact beside `model.py`. Whatever is raised keeps the model from being ready, and says why."""
+        """Open the artefact beside `model.py`. Whatever is raised keeps the model from being ready, and says
+        why."""
         parameters = {
             key: value["string_value"]
             for key, value in json.loads(args["model_config"])["parameters"].items()

@@ -56,7 +56,8 @@ class Comparison:
 
     @property
     def slower(self) -> bool:
-        """Whether the second is slower by more than the spread and by more than a little, as far as can be said."""
+        """Whether the second is slower by more than the spread and by more than a little, as far as can be
+        said."""
         return not self.undecided and self.exceeds and self.ratio > 1 + LEAST
 
     def require(self) -> None:

@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 import sfiin
 from sfiin.runtime import golden
 from sfiin.runtime.backends import machine, plan
-from sfiin.runtime.backends.native import NativeSession
-from sfiin.runtime.backends.select import Choice, best_provider, open_session
+from sfiin.runtime.backends.select import Choice, open_session
 from sfiin.runtime.backends.session import Session
 from sfiin.runtime.bench import power, statistics
 from sfiin.runtime.bench.environment import Moment, read_machine, read_moment
@@ -220,7 +219,7 @@ def _result(run: Run, options: BenchOptions, first: Run) -> ModelResult:
         model=run.path.name,
         model_sha256=getattr(run.session, "sha256", "") or sha256(run.path),
         model_bytes=run.path.stat().st_size,
-        backend=_backend(run, options),
+        backend=_backend(run),
         precision=contract.precision,
         lowering=contract.lowering,
         tile=(contract.tile.height, contract.tile.width),
@@ -247,13 +246,11 @@ def scene_budget(contract: Contract, per_second: float) -> SceneBudget:
     return SceneBudget(side, count, seconds, PASS, seconds <= PASS)
 
 
-def _backend(run: Run, options: BenchOptions) -> str:
+def _backend(run: Run) -> str:
     if plan.is_plan(run.path):
         return plan.read(run.path).build.flavour
-    if isinstance(run.session, NativeSession):
-        return run.session.backend
-    version = machine.version("onnxruntime") or machine.version("onnxruntime-gpu")
-    return f"onnxruntime {version} {best_provider() if options.provider == 'auto' else options.provider}"
+    backend: str = getattr(run.session, "backend", "")
+    return backend or f"onnxruntime {machine.version('onnxruntime') or machine.version('onnxruntime-gpu')}"
 
 
 def _energy(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 
 from sfiin.runtime.commands import options
 from sfiin.runtime.commands.console import print_json, print_table, say, tally
+from sfiin.runtime.commands.scene_options import spread
 from sfiin.runtime.files import check_target, publish
 
 if TYPE_CHECKING:
@@ -19,6 +21,26 @@ if TYPE_CHECKING:
     from sfiin.runtime.bench.result import BenchResult, ModelResult
 
 
+@dataclass(frozen=True)
+class MeasuringOptions:
+    """How to measure; each field is one of `sfiin.runtime.bench.measure.BenchOptions`."""
+
+    provider: options.Provider = "auto"
+    threads: options.Threads = 0
+    batch: options.Batch = 1
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure each model.")] = 20.0
+    samples: Annotated[int, typer.Option(min=2, help="How many runs at most.")] = 100_000
+    percent: Annotated[
+        float,
+        typer.Option("--percentile", min=50, max=99.9, help="The highest percentile that must be trusted."),
+    ] = 99.0
+    gsd: Annotated[
+        float | None,
+        typer.Option(min=0.01, metavar="METRES", help="PAN's ground sample distance, for square km."),
+    ] = None
+
+
+@spread
 def bench(
     *,
     models: Annotated[
@@ -42,19 +64,7 @@ def bench(
             help="Compare two results; exit code 6 if the second is slower, 4 if that is undecided.",
         ),
     ] = False,
-    provider: options.Provider = "auto",
-    threads: options.Threads = 0,
-    batch: options.Batch = 1,
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure each model.")] = 20.0,
-    samples: Annotated[int, typer.Option(min=2, help="How many runs at most.")] = 100_000,
-    percent: Annotated[
-        float,
-        typer.Option("--percentile", min=50, max=99.9, help="The highest percentile that must be trusted."),
-    ] = 99.0,
-    gsd: Annotated[
-        float | None,
-        typer.Option(min=0.01, metavar="METRES", help="PAN's ground sample distance, for square km."),
-    ] = None,
+    how: MeasuringOptions,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the result (.json) as well.")
     ] = None,
@@ -83,28 +93,15 @@ def bench(
     from sfiin.runtime.reports import renderer
 
     render = renderer("bench") if report else None
-    how = BenchOptions(
-        provider=provider,
-        threads=threads,
-        batch=batch,
-        seconds=seconds,
-        samples=samples,
-        percent=percent,
-        gsd=gsd,
-    )
+    measuring = BenchOptions(**vars(how))
     result = (
-        _suite(given, how, quiet or as_json)
+        _suite(given, measuring, quiet or as_json)
         if suite
-        else _one([*given, *(against or [])], how, quiet or as_json)
+        else _one([*given, *(against or [])], measuring, quiet or as_json)
     )
     document = result.document()
-    for path, text in (
-        (output, json.dumps(document, allow_nan=False) + "\n"),
-        (markdown, as_markdown(result)),
-    ):
-        if path is not None:
-            with publish(path) as part:
-                part.write_text(text, encoding="utf-8")
+    _write(output, json.dumps(document, allow_nan=False) + "\n")
+    _write(markdown, as_markdown(result))
     if render and report:
         render(document, report)
     if as_json:
@@ -113,6 +110,12 @@ def bench(
         header, *rows = table(result)
         print_table(result.environment.cpu or "this machine", rows, header)
         _print_rest(result)
+
+
+def _write(path: Path | None, text: str) -> None:
+    if path is not None:
+        with publish(path) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def _one(paths: Sequence[Path], how: BenchOptions, silent: bool) -> BenchResult:
@@ -127,15 +130,15 @@ def _suite(paths: Sequence[Path], how: BenchOptions, silent: bool) -> BenchResul
     import dataclasses
 
     from sfiin.runtime.backends import machine, plan
+    from sfiin.runtime.backends.providers import PROVIDERS
     from sfiin.runtime.bench.verdict import merged
     from sfiin.runtime.errors import UnavailableError
     from sfiin.runtime.models import shipped
 
     found: list[BenchResult] = []
-    known: tuple[Choice, ...] = ("cpu", "cuda", "tensorrt")
-    usable = [name for name in known if machine.backend(name)["usable"]]
+    usable = [name for name in PROVIDERS if machine.backend(name)["usable"]]
     for path in paths or [path for path, _ in shipped()]:
-        backends: list[Choice] = ["auto"] if plan.is_plan(path) else usable
+        backends: list[Choice] = ["auto"] if plan.is_plan(path) else [*usable]
         found += [_one([path], dataclasses.replace(how, provider=name), silent) for name in backends]
     if not found:
         raise UnavailableError("no backend here runs a model; 'sfiin doctor' says why")

@@ -35,7 +35,8 @@ def _print(facts: dict[str, Any]) -> None:
         print_table("JetPack", found.items())
     print_table("Packages", [*facts["packages"].items(), *facts["tensorrt"].items()])
     backends = [
-        (name, "yes" if it["usable"] else "no", it["why"] or "") for name, it in facts["backends"].items()
+        (name, "yes" if backend["usable"] else "no", backend["why"] or "")
+        for name, backend in facts["backends"].items()
     ]
     chosen = next((name for name in ("cuda", "native") if facts["backends"][name]["usable"]), "cpu")
     print_table(
@@ -44,18 +45,26 @@ def _print(facts: dict[str, Any]) -> None:
         ("provider", "usable", "why not"),
     )
     plans = [
-        (name, "yes" if it["usable"] else "no", it["library"] or "", it["why"] or "")
-        for name, it in facts["plans"].items()
+        (name, "yes" if plan["usable"] else "no", plan["library"] or "", plan["why"] or "")
+        for name, plan in facts["plans"].items()
     ]
     print_table("Backends of 'sfiin run' for plans", plans, ("flavour", "usable", "library", "why not"))
     print_table("Fourier transforms of a model", facts["fourier"].items())
     models = [
-        (it["file"], it.get("why") or f"{it['sensor']}: {it['bands']} bands, ratio {it['ratio']}")
-        for it in facts["models"]
+        (
+            model["file"],
+            model.get("why") or f"{model['sensor']}: {model['bands']} bands, ratio {model['ratio']}",
+            model.get("not_native") or "known",
+        )
+        for model in facts["models"]
     ]
-    print_table("Shipped models", models or [("none", "give 'sfiin run' one with --model")])
+    print_table(
+        "Shipped models",
+        models or [("none", "give 'sfiin run' one with --model", "")],
+        ("model", "sensor", "to the native kernels"),
+    )
     extras = [
-        (name, ", ".join(it["missing"]) or "complete", it["install"] or "")
-        for name, it in facts["extras"].items()
+        (name, ", ".join(extra["missing"]) or "complete", extra["install"] or "")
+        for name, extra in facts["extras"].items()
     ]
     print_table("Extras", extras, ("extra", "missing", "to install"))

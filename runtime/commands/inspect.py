@@ -59,8 +59,8 @@ def describe(path: Path) -> dict[str, Any]:
         return {"kind": "checkpoint", **about, **_checkpoint(path)}
     if _is_pickle(path, head):
         raise CheckpointError(
-            f"{path}: weights of PyTorch, which are a program; 'sfiin import {path.name} -o NEW.safetensors' makes a "
-            "checkpoint of them, and runs none of it"
+            f"{path}: weights of PyTorch, which are a program; 'sfiin import {path.name} -o NEW.safetensors' "
+            "makes a checkpoint of them, and runs none of it"
         )
     return {**_model_or_image(path), **about}
 
@@ -128,8 +128,8 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     found = metadata.get("format")
     if found != CHECKPOINT_FORMAT:
         raise CheckpointError(
-            f"{path}: a .safetensors file, but no sfiin checkpoint (format {found!r}); weights of an SFIIN become one "
-            f"by 'sfiin import {path.name} -o NEW.safetensors'"
+            f"{path}: a .safetensors file, but no sfiin checkpoint (format {found!r}); weights of an SFIIN "
+            f"become one by 'sfiin import {path.name} -o NEW.safetensors'"
         )
     documents = {key: _document(path, key, metadata.get(key)) for key in ("network", "sensor", "training")}
     parameters = sum(math.prod(shape) for shape in tensors.values())

@@ -25,8 +25,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="FILE",
-        help="An exported model (.onnx), a plan, a served one (grpc://HOST:PORT/NAME), or the manifest.json of a "
-        "slot; else a shipped one that fits.",
+        help="An exported model (.onnx), a plan, a served one (grpc://HOST:PORT/NAME), or the manifest.json "
+        "of a slot; else a shipped one that fits.",
     ),
 ]
 
@@ -36,8 +36,8 @@ Provider = Annotated[
     Literal["auto", "native", "cpu", "cuda", "tensorrt"],
     typer.Option(
         "--provider",
-        help="What the model runs on; auto: the GPU where it can, else the native kernels or ONNX Runtime's CPU; "
-        "plans in TensorRT.",
+        help="What the model runs on; auto: the GPU where it can, else the native kernels or ONNX Runtime's "
+        "CPU; plans in TensorRT.",
     ),
 ]
 Threads = Annotated[
@@ -72,7 +72,12 @@ OneMs = Annotated[
     list[str] | None,
     typer.Option("--ms", metavar="FILE", help="The multispectral image; once per file where it is several."),
 ]
-OneOutput = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")]
+OneOutput = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="The file to write; or a URL, such as s3://bucket/sharp.tif."
+    ),
+]
 SceneFolder = Annotated[
     Path | None,
     typer.Option(
@@ -110,7 +115,8 @@ Coregister = Annotated[
     typer.Option(
         "--coregister",
         metavar="[shift|local]",
-        help="Move MS onto PAN: by one shift, or by a smooth field of local ones; an error where it cannot be told.",
+        help="Move MS onto PAN: by one shift, or by a smooth field of local ones; an error where it cannot "
+        "be told.",
     ),
 ]
 RequireAlignment = Annotated[
@@ -140,6 +146,32 @@ Bands = Annotated[
 Method = Annotated[
     Literal["brovey", "gs", "gsa", "sfim", "mtf-glp-hpm"] | None,
     typer.Option("--method", help="Sharpen by a classical method instead of a model: any bands, any ratio."),
+]
+Mtf = Annotated[
+    str | None,
+    typer.Option(
+        "--mtf",
+        metavar="SENSOR|GAINS",
+        help="How the sensor blurs, for --method: its name, such as worldview3, or gains at Nyquist, such as "
+        "0.34,0.32,0.3,0.22,pan=0.15; else its tags say, or 0.3 and 0.15 are taken.",
+    ),
+]
+Height = Annotated[
+    float | None,
+    typer.Option(
+        "--height",
+        metavar="METRES",
+        help="The ground's height above the ellipsoid, at which RPCs place MS on PAN; else PAN's mean "
+        "height.",
+    ),
+]
+Dem = Annotated[
+    str | None,
+    typer.Option(
+        "--dem",
+        metavar="FILE",
+        help="Heights of the ground, over which RPCs place MS on PAN; any name.",
+    ),
 ]
 MaxShift = Annotated[
     float,
@@ -178,7 +210,8 @@ WorkerMemory = Annotated[
     typer.Option(
         "--worker-memory",
         metavar="SIZE",
-        help="What the process that works on scenes may allocate at most; a scene beyond it fails, and no more.",
+        help="What the process that works on scenes may allocate at most; a scene beyond it fails, and no "
+        "more.",
     ),
 ]
 Log = Annotated[

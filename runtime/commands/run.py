@@ -54,19 +54,21 @@ def run(
     _one(job, settings, dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 
-def _job(scene: Path | None, pan: str | None, ms: list[str], output: Path, model: Path | None) -> Job:
+def _job(scene: Path | None, pan: str | None, ms: list[str], output: str, model: Path | None) -> Job:
     """A job from two images, or from a delivery."""
     from sfiin.runtime.scenes import deliveries
     from sfiin.runtime.scenes.names import is_local, named
+    from sfiin.runtime.station.remote import split
     from sfiin.runtime.station.runner import Job
 
+    place, upload = split(output)
     if pan is not None and ms:
-        return Job(named(pan), tuple(map(named, ms)), output, model)
+        return Job(named(pan), tuple(map(named, ms)), place, model, upload=upload)
     if pan is not None and not (is_local(pan) and deliveries.is_delivery(pan)):
         raise typer.BadParameter("--ms is wanted, too, or a delivery's folder", param_hint="--pan")
     found = deliveries.find(scene or Path(pan or ""), trust=True)
     acquired = found.acquired.isoformat() if found.acquired else None
-    return Job(found.pan, found.ms, output, model, None, found.bands, acquired)
+    return Job(found.pan, found.ms, place, model, None, found.bands, acquired, upload)
 
 
 def _one(job: Job, settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:
@@ -139,7 +141,8 @@ def tell(event: Event, quiet: bool, as_json: bool) -> None:
 
 
 def printable(text: str) -> str:
-    """A text with what is no letter or sign escaped, but for the ends of its lines: names come from others."""
+    """A text with what is no letter or sign escaped, but for the ends of its lines: names come from
+    others."""
     return "".join(
         letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
         for letter in text
@@ -152,8 +155,9 @@ def summary(report: RunReport) -> str:
 
     clipped = ", ".join(f"{name} {count}" for name, count in report.clipped.items() if count)
     lines = [
-        f"{report.output}: {report.pixels / 1e6:.2f} MP with {Path(report.model).name} in {report.seconds:.1f} s "
-        f"({report.megapixels_per_second:.2f} MP/s), at most {in_mib(report.memory.peak or 0)}",
+        f"{report.output}: {report.pixels / 1e6:.2f} MP with {Path(report.model).name} in "
+        f"{report.seconds:.1f} s ({report.megapixels_per_second:.2f} MP/s), at most "
+        f"{in_mib(report.memory.peak or 0)}" + (f", by {report.backend}" if report.backend else ""),
         f"  {report.tiles} tiles, {report.nodata} pixels without data, clipped values: {clipped or 'none'}",
     ]
     seams = [
@@ -172,10 +176,11 @@ def predicted(found: Prediction) -> str:
     lines = [
         f"{found.output}: {height} x {width} pixels with {Path(found.model).name}, {found.tiles} tiles, "
         "not written",
-        f"  about {_duration(found.seconds)}; memory at most {in_mib(memory.total)} ({in_mib(memory.base)} Python "
-        f"and model, {in_mib(memory.buffers)} rows of tiles, {in_mib(memory.cache)} GDAL, the rest for what is not "
-        "counted)",
-        f"  disk: the product, up to {in_mib(found.product_bytes_at_most)}, and as much again until it is complete",
+        f"  about {_duration(found.seconds)}; memory at most {in_mib(memory.total)} ({in_mib(memory.base)} "
+        f"Python and model, {in_mib(memory.buffers)} rows of tiles, {in_mib(memory.cache)} GDAL, the rest "
+        "for what is not counted)",
+        f"  disk: the product, up to {in_mib(found.product_bytes_at_most)}, and as much again until it is "
+        "complete",
     ]
     return "\n".join([*lines, *(f"  {note}" for note in found.notes)])
 

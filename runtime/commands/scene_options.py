@@ -35,6 +35,9 @@ class SceneOptions:
     require_alignment: options.RequireAlignment = False
     bands: options.Bands = None
     method: options.Method = None
+    mtf: options.Mtf = None
+    height: options.Height = None
+    dem: options.Dem = None
     quicklook: options.Quicklook = False
     stac: options.Stac = False
     acquired: options.Acquired = None

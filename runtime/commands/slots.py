@@ -30,8 +30,8 @@ def slots(
 ) -> None:
     """Install a bundle beside the one in use, try it, and roll it back.
 
-    init makes the factory slot, which is never written to again. install unpacks a bundle into the slot that is
-    not in use. promote puts it on trial. rollback takes the one before.
+    init makes the factory slot, which is never written to again. install unpacks a bundle into the slot that
+    is not in use. promote puts it on trial. rollback takes the one before.
     """
     from sfiin.runtime.flight.slots import Slots, create
 

@@ -40,7 +40,8 @@ def triton(
 ) -> None:
     """Add a model to a repository of NVIDIA Triton.
 
-    Start the server with --model-repository DIR. Then 'sfiin run --model grpc://HOST:8001/NAME' sends it the tiles.
+    Start the server with --model-repository DIR. Then 'sfiin run --model grpc://HOST:8001/NAME' sends it the
+    tiles.
     """
     from sfiin.runtime.backends.triton_repository import Serving, write
 

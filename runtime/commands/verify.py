@@ -42,7 +42,8 @@ def verify(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Judge an artefact by its digests, its golden tiles and its signature; or adopt a model that was changed."""
+    """Judge an artefact by its digests, its golden tiles and its signature; or adopt a model that was
+    changed."""
     if adopt != (output is not None) or (precision and not adopt):
         raise typer.BadParameter("--adopt and --output belong together, and --precision to them")
     if output is not None:
@@ -54,8 +55,8 @@ def verify(
         if as_json:
             print_json({"output": str(output), "contract": dataclasses.asdict(contract)})
         say(
-            f"{output}: adopted, graph {contract.graph[:12]}; golden tiles within the gate of {contract.precision} "
-            f"(relative L2 {contract.derived['relative_l2']:.1e})",
+            f"{output}: adopted, graph {contract.graph[:12]}; golden tiles within the gate of "
+            f"{contract.precision} (relative L2 {contract.derived['relative_l2']:.1e})",
             quiet or as_json,
         )
         return

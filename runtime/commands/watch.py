@@ -40,7 +40,8 @@ def watch(
         bool,
         typer.Option(
             "--trust-inbox",
-            help="Follow what uploads refer to: links, mosaics (VRT), network. For folders that only you write to.",
+            help="Follow what uploads refer to: links, mosaics (VRT), network. For folders that only you "
+            "write to.",
         ),
     ] = False,
     metrics: Annotated[

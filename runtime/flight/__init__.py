@@ -1,1 +1,2 @@
-"""Inference where nobody is there: sealed bundles, slots that roll back by themselves, telemetry in packets."""
+"""Inference where nobody is there: sealed bundles, slots that roll back by themselves, telemetry in
+packets."""

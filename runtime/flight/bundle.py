@@ -11,8 +11,8 @@
 9. A bundle's identity is the SHA-256 of the file. A signature is made over the file and lies beside it.
 10. Reading checks all of this before a byte is used; what differs from it is no bundle.
 
-The price of it: nothing is compressed, and to change one byte the whole file is written anew. `sfiin uplink` is
-for small changes.
+The price of it: nothing is compressed, and to change one byte the whole file is written anew. `sfiin uplink`
+is for small changes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle holds. `chain` is what makes a product, first the preferred: "file:NAME" or "method:NAME"."""
+    """What a bundle holds. `chain` is what makes a product, first the preferred: "file:NAME" or
+    "method:NAME"."""
 
     name: str
     sensor: str
@@ -86,8 +87,9 @@ def make(
 ) -> Manifest:
     """Seal models and plans, first the preferred, the classical methods to fall back on, and further files.
 
-    Raises InputError for a file that is missing or damaged, a method that there is none of, or two files of one
-    name; MismatchError where artefacts are of different sensors, or golden tiles of another model; OutputError.
+    Raises InputError for a file that is missing or damaged, a method that there is none of, or two files of
+    one name; MismatchError where artefacts are of different sensors, or golden tiles of another model;
+    OutputError.
     """
     unknown = [method for method in methods if method not in METHODS]
     if unknown:
@@ -119,7 +121,8 @@ def read(path: Path) -> Manifest:
 
 @contextmanager
 def contents(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
-    """A bundle's files, each by name and open to be read; not yet held against the manifest. Raises as `read`."""
+    """A bundle's files, each by name and open to be read; not yet held against the manifest. Raises as
+    `read`."""
     with _opened(path) as archive:
         names = _manifest(archive, path).files
         yield ((name, archive.open(name)) for name in names)
@@ -184,8 +187,8 @@ def _one_sensor(artefacts: Sequence[Path]) -> str:
         first = contracts[artefacts[0]]
         if contract.sensor != first.sensor:
             raise MismatchError(
-                f"{path}: sensor: is for {contract.sensor.name}, but {artefacts[0].name} is for {first.sensor.name}; "
-                "one bundle is for one sensor"
+                f"{path}: sensor: is for {contract.sensor.name}, but {artefacts[0].name} is for "
+                f"{first.sensor.name}; one bundle is for one sensor"
             )
     return contracts[artefacts[0]].sensor.name
 

@@ -1,8 +1,9 @@
-"""How does an unpacked bundle become a session? Its chain, each link opened when it is needed, behind a guard.
+"""How does an unpacked bundle become a session? Its chain, each link opened when it is needed, behind a
+guard.
 
-The last link is MS resampled to PAN's grid, which cannot fail and is added to every chain. Limits for the guard's
-looks at tiles come with the bundle (`limits.json`, measured on real tiles when it was made); without them they are
-measured on the natural ones among the golden tiles, which is said.
+The last link is MS resampled to PAN's grid, which cannot fail and is added to every chain. Limits for the
+guard's looks at tiles come with the bundle (`limits.json`, measured on real tiles when it was made); without
+them they are measured on the natural ones among the golden tiles, which is said.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.flight import bundle
 from sfiin.runtime.flight.checks import Limits, measure
-from sfiin.runtime.flight.guard import Guard, Link
+from sfiin.runtime.flight.guard import Guard, Link, Rhythm
 from sfiin.runtime.quality.classical import METHODS
 
 LIMITS = "limits.json"
@@ -34,7 +35,8 @@ Tiles = NDArray[np.float32]
 
 
 class MethodSession:
-    """A classical method as a session: each tile by itself, with the contract of the network that it stands in for."""
+    """A classical method as a session: each tile by itself, with the contract of the network that it stands
+    in for."""
 
     def __init__(self, contract: Contract, method: str) -> None:
         self._contract, self._method = contract, METHODS[method]
@@ -53,19 +55,28 @@ class MethodSession:
         """Nothing is held."""
 
 
-def open_bundle(folder: Path, choice: Choice = "auto", threads: int = 0) -> Guard:
+def open_bundle(
+    folder: Path, choice: Choice = "auto", threads: int = 0, rhythm: Rhythm | None = None
+) -> Guard:
     """Open an unpacked bundle, such as a slot's.
 
-    Raises InputError for one that is not sound, CheckFailedError where none of its artefacts can be opened and proven.
+    Raises InputError for one that is not sound, CheckFailedError where none of its artefacts can be opened
+    and proven.
     """
     manifest = bundle.read_unpacked(folder)
     contract = plan.contract_of(folder / manifest.artefacts[0])
     links = [*_links(folder, manifest, contract, choice, threads), _method(contract, LAST)]
-    return Guard(links, limits(folder, contract))
+    return Guard(links, limits(folder, contract), rhythm)
+
+
+def names(manifest: bundle.Manifest) -> tuple[str, ...]:
+    """The links of a bundle's chain by name, the one that is added to every chain included."""
+    return (*(link.partition(":")[2] for link in manifest.chain), LAST)
 
 
 def limits(folder: Path, contract: Contract) -> Limits:
-    """A bundle's limits, else what its natural golden tiles show, widened. Raises InputError for a damaged file."""
+    """A bundle's limits, else what its natural golden tiles show, widened. Raises InputError for a damaged
+    file."""
     path = folder / LIMITS
     if not path.is_file():
         artefact = folder / bundle.read_unpacked(folder).artefacts[0]

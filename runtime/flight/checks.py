@@ -1,9 +1,9 @@
 """Can this tile be right? What is known of a product without knowing the truth: its range, and its own MS.
 
-Reduced to MS pixels, a product must give about what the sensor measured there (Wald's first property). How nearly,
-differs by network and by place; so the limits are measured on tiles that are known to be right, per band, and widened
-by a margin. What is looked at is the root mean square over a tile, in which many small errors show, and the largest
-difference, in which a single large one does.
+Reduced to MS pixels, a product must give about what the sensor measured there (Wald's first property). How
+nearly, differs by network and by place; so the limits are measured on tiles that are known to be right, per
+band, and widened by a margin. What is looked at is the root mean square over a tile, in which many small
+errors show, and the largest difference, in which a single large one does.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ MARGIN = 2.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What right tiles do not exceed. Differences from MS are in shares of the tile's own contrast plus one DN.
+    """What right tiles do not exceed. Differences from MS are in shares of the tile's own contrast plus one
+    DN.
 
-    `rms` and `largest`: a figure a band; `beyond`: how far, as a share of the peak, values lie outside of 0 to peak.
+    `rms` and `largest`: a figure a band; `beyond`: how far, as a share of the peak, values lie outside of 0
+    to peak.
     """
 
     rms: tuple[float, ...]

@@ -1,8 +1,8 @@
 """How do files change so that a power cut at any moment leaves something to start from? By few, named steps.
 
 Whoever changes what a flight starts from does it through a `Disk` and nothing else, so that a test can record
-the steps and cut the power after each of them. A file's content is on the medium once `sync_file` has returned,
-a name (made, moved or removed) once `sync_folder` of its folder has.
+the steps and cut the power after each of them. A file's content is on the medium once `sync_file` has
+returned, a name (made, moved or removed) once `sync_folder` of its folder has.
 """
 
 from __future__ import annotations

@@ -5,19 +5,23 @@ A `Guard` is a session whose every tile is checked before it is given away. What
 1. the tile again, in the same session: a passing upset of memory or logic is gone then;
 2. the tile in the next session of the chain, and so on to the last, which cannot fail: interpolated MS;
 3. a session that had a tile taken from it is opened anew before the next one; the second time it is left for
-   good, and the next of the chain is the one to begin with.
+   good, and the next of the chain is the one to begin with. What it had given away before is not trusted
+   unless it still passes its self-test.
 
-Before the first tile, and whenever it is asked to, a session proves itself on the golden tiles of its artefact:
-to the bit against what it gave when it was opened, where its backend gives the same bits each time, and always
-within the gate of its contract. A flip of any weight shows there, since every weight takes part in every tile.
-NaN and infinity alone would show next to nothing: they are about one in a hundred silent errors.
+Before the first tile, every so many tiles and seconds, after each alarm, and before a product is published a
+session proves itself on the golden tiles of its artefact: to the bit against what it gave when it was opened,
+where its backend gives the same bits each time, and always within the gate of its contract. A flip of any
+weight shows there, since every weight takes part in every tile. NaN and infinity alone would show next to
+nothing: they are about one in a hundred silent errors.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -26,16 +30,22 @@ from numpy.typing import NDArray
 from sfiin.runtime.backends.session import Session
 from sfiin.runtime.check import GATES, parity
 from sfiin.runtime.contract import Contract
-from sfiin.runtime.errors import CheckFailedError, SfiinError
+from sfiin.runtime.errors import CheckFailedError, SfiinError, UntrustedError
 from sfiin.runtime.flight.checks import Alarm, Limits, alarms
 from sfiin.runtime.golden import GoldenTiles
 
 Tiles = NDArray[np.float32]
 
+_FAILED = (
+    "the session did not pass its self-test on the golden tiles; it was opened anew, what it made is thrown "
+    "away, and the scene is to be done again"
+)
+
 
 @dataclass(frozen=True)
 class Link:
-    """A session that a chain may fall back on: its name, how it is opened, and its golden tiles, None without.
+    """A session that a chain may fall back on: its name, how it is opened, and its golden tiles, None
+    without.
 
     `same_bits`: whether the backend gives the same bits for the same tile each time.
     """
@@ -46,13 +56,26 @@ class Link:
     same_bits: bool = True
 
 
+@dataclass(frozen=True)
+class Rhythm:
+    """How often a session is to prove itself while it works: after so many `tiles`, after so many `seconds`,
+    and then after each alarm, too. With 0 and 0 only before a product is published. `first` is the place in
+    the chain to begin with."""
+
+    tiles: int = 0
+    seconds: float = 0.0
+    first: int = 0
+
+
 @dataclass
 class Log:
-    """What a guard did since the log was last taken. `origins` names, tile after tile, the link that made it."""
+    """What a guard did since the log was last taken. `origins` names, tile after tile, the link that made
+    it."""
 
     origins: list[str] = field(default_factory=list)
     alarms: Counter[Alarm | str] = field(default_factory=Counter)
     again: int = 0
+    tests: int = 0
     opened: int = 0
     left: list[str] = field(default_factory=list)
 
@@ -63,9 +86,13 @@ class Guard:
     Raises what opening the last link raises; an earlier one that cannot be opened is left for the next.
     """
 
-    def __init__(self, links: Sequence[Link], limits: Limits) -> None:
+    def __init__(self, links: Sequence[Link], limits: Limits, rhythm: Rhythm | None = None) -> None:
         self._links, self._limits = list(links), limits
-        self._at = 0
+        self._rhythm = rhythm or Rhythm()
+        self._at = min(self._rhythm.first, len(self._links) - 1)
+        self._since, self._proved = 0, time.monotonic()
+        self._made: set[int] = set()
+        self._doubted = False
         self._open: dict[str, _Proven] = {}
         self._strikes: Counter[str] = Counter()
         self._log = Log()
@@ -82,49 +109,95 @@ class Guard:
         return self._links[self._at].name
 
     def run(self, ms: Tiles, pan: Tiles) -> Tiles:
-        """Fuse a batch of tiles; shapes and units as in `Session.run`. Never raises but for the last link."""
-        start = self._at
+        """Fuse a batch of tiles; shapes and units as in `Session.run`.
+
+        Raises UntrustedError where it was time for a self-test and the session did not pass it; else only
+        what the last link raises.
+        """
+        start, alarms_before = self._at, self._log.alarms.total()
         results = self._attempt(start, ms, pan)
         for index in range(len(ms)):
             tile = np.s_[index : index + 1]
             found = None if results is None else results[tile]
             wrong = found is None or self._alarmed(found, ms[tile], pan[tile])
             if not wrong:
-                self._log.origins.append(self._links[start].name)
+                self._gave(start)
                 continue
             made = self._instead(start, ms[tile], pan[tile])
             results = np.empty((len(ms), *made.shape[1:]), np.float32) if results is None else results
             results[tile] = made
         assert results is not None
+        self._since += len(ms)
+        if self._is_time(self._log.alarms.total() > alarms_before) and not self.self_test():
+            raise UntrustedError(_FAILED)
         return results
 
-    def self_test(self) -> bool:
-        """Prove the session in use on its golden tiles; whether it passed.
+    def _is_time(self, alarmed: bool) -> bool:
+        rhythm = self._rhythm
+        often = 0 < rhythm.tiles <= self._since or 0 < rhythm.seconds <= time.monotonic() - self._proved
+        return often or (alarmed and bool(rhythm.tiles or rhythm.seconds))
 
-        One that does not is opened anew, or replaced. What it made since the last test that it passed is not to be
-        trusted then.
+    def self_test(self) -> bool:
+        """Prove every session that made tiles since the last test, and the one in use; whether all passed.
+
+        One that does not is opened anew, or replaced. What it made since the last test that it passed is not
+        to be trusted then.
         """
-        passed = True
-        while not self._is_last(self._at) and not self._proven(self._at):
-            passed = False
-            self._log.alarms["self-test"] += 1
-            self._strike(self._at)
+        passed = not self._doubted
+        self._log.tests += 1
+        for place in sorted(self._made - {self._at}):
+            passed &= self._tested(place)
+        while not self._is_last(self._at):
+            if self._session(self._at) is None:
+                self._strike(self._at)
+            elif self._tested(self._at):
+                break
+            else:
+                passed = False
+        self._since, self._proved, self._doubted = 0, time.monotonic(), False
+        self._made.clear()
         return passed
 
-    def vouch(self) -> Mapping[str, Any]:
-        """What was done since the last call, as a document: tiles by the link that made them, alarms by kind, tiles
-        computed again, links that were left. Raises CheckFailedError where the session did not pass its test."""
+    def _tested(self, place: int) -> bool:
+        if self._is_last(place) or self._proven(place):
+            return True
+        self._log.alarms["self-test"] += 1
+        self._made.discard(place)  # it is known by now; `_strike` need not ask again
+        self._strike(place)
+        return False
+
+    def prove(self) -> Mapping[str, Any]:
+        """What was done since the last call, as a document, and whether the session has `passed` a self-test
+        now.
+
+        It holds the `chain`, tiles by the link that made them, alarms by kind, tiles computed `again`,
+        self-`tests`, links that were `left`, the link that the next tile begins with (`at`), and `origins`:
+        link and number of tiles, one run of tiles after another, in the order in which they were computed.
+        """
         passed, log = self.self_test(), self.take_log()
-        if not passed:
-            raise CheckFailedError(
-                "the session did not pass its self-test after the scene; it was opened anew, and the scene is to be "
-                "done again"
-            )
-        counts = {
+        return {
+            "passed": passed,
+            "chain": [link.name for link in self._links],
+            "at": self.at,
             "tiles": dict(Counter(log.origins)),
-            "alarms": {str(kind): n for kind, n in log.alarms.items()},
+            "alarms": {str(kind): number for kind, number in log.alarms.items()},
+            "again": log.again,
+            "tests": log.tests,
+            "left": log.left,
+            "origins": run_lengths(log.origins),
         }
-        return counts | {"again": log.again, "left": log.left}
+
+    def begin(self) -> None:
+        """A scene begins; what was done before is no part of its record."""
+        self.take_log()
+
+    def vouch(self) -> Mapping[str, Any]:
+        """As `prove`. Raises UntrustedError where the session did not pass."""
+        found = self.prove()
+        if not found["passed"]:
+            raise UntrustedError(_FAILED)
+        self._strikes.pop(self.at, None)  # upsets that lie far apart are no sign of a session that is no good
+        return found
 
     def take_log(self) -> Log:
         """What was done since the last call."""
@@ -137,7 +210,7 @@ class Guard:
             self._open.popitem()[1].session.close()
 
     def _first_contract(self) -> Contract:
-        for place in range(len(self._links)):
+        for place in range(self._at, len(self._links)):
             if proven := self._session(place):
                 return proven.session.contract
         raise CheckFailedError(
@@ -163,11 +236,16 @@ class Guard:
         for here in range(place, len(self._links)):
             made = self._attempt(here, ms, pan)
             if made is not None and (self._is_last(here) or not self._alarmed(made, ms, pan)):
-                self._log.origins.append(self._links[here].name)
+                self._gave(here)
                 if here > place:
                     self._strike(place)
                 return made
         raise AssertionError("the last link is taken at its word")
+
+    def _gave(self, place: int) -> None:
+        """A tile of this link's is given away."""
+        self._log.origins.append(self._links[place].name)
+        self._made.add(place)
 
     def _alarmed(self, hrms: Tiles, ms: Tiles, pan: Tiles) -> bool:
         found = alarms(hrms[0], ms[0], pan[0], self._contract.sensor, self._limits)
@@ -175,10 +253,15 @@ class Guard:
         return bool(found)
 
     def _strike(self, place: int) -> None:
-        """A session that failed is closed: the first time to be opened anew, the second time for good."""
+        """A session that failed is closed: the first time to be opened anew, the second time for good.
+
+        Before that it is asked to prove itself, for the sake of the tiles that it has given away.
+        """
         name = self._links[place].name
         self._strikes[name] += 1
         if name in self._open:
+            self._doubted |= place in self._made and not self._proven(place)
+            self._made.discard(place)
             self._open.pop(name).session.close()
         if self._strikes[name] > 1 and place == self._at:
             self._log.left.append(name)
@@ -207,6 +290,19 @@ class Guard:
 
     def _is_last(self, place: int) -> bool:
         return place == len(self._links) - 1
+
+
+def run_lengths(names: Iterable[str]) -> list[list[str | int]]:
+    """Names one after another as runs: each name with how often it follows itself."""
+    return [[name, len(list(same))] for name, same in groupby(names)]
+
+
+def laid_out(runs: Sequence[Sequence[Any]], skipped: Iterable[int], tiles: int) -> list[list[str | int]]:
+    """The origins of all tiles of a scene, row after row, from those of the computed ones: runs as
+    `run_lengths` gives them, with "none" for those that were `skipped`, by their numbers."""
+    computed = (name for name, count in runs for _ in range(count))
+    left_out = set(skipped)
+    return run_lengths("none" if number in left_out else next(computed) for number in range(tiles))
 
 
 @dataclass(frozen=True)

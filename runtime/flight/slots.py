@@ -5,9 +5,10 @@
 | `factory` | what the satellite was launched with; nothing here ever writes to it     |
 | `a`, `b`  | what was installed later, one after the other                            |
 
-A bundle goes into the slot that is not in use (`install`), and on trial by `promote`. A start counts the trial's
-starts before anything of the slot is opened; after `STARTS` of them, or when the slot does not verify, the slot
-before is back by itself. Once the self-test has passed and enough scenes went well, `confirm` ends the trial.
+A bundle goes into the slot that is not in use (`install`), and on trial by `promote`. A start counts the
+trial's starts before anything of the slot is opened; after `STARTS` of them, or when the slot does not
+verify, the slot before is back by itself. Once the self-test has passed and enough scenes went well,
+`confirm` ends the trial.
 
 What is in use is said by two small files, `state.0` and `state.1`, written in turn, each with a count and a
 digest: the newest sound one counts, and without any the flight starts from `factory`. Power may fail at any
@@ -50,7 +51,8 @@ class State:
 
 @dataclass(frozen=True)
 class Start:
-    """From what a flight starts: the slot and its folder, and, in words, why it is not the one on trial or in use."""
+    """From what a flight starts: the slot and its folder, and, in words, why it is not the one on trial or in
+    use."""
 
     slot: Slot
     folder: Path
@@ -76,8 +78,8 @@ class Slots:
     def install(self, source: Path) -> Slot:
         """Unpack a bundle into the slot that is not in use; which one that is.
 
-        Raises InputError for a bundle that is not sound, MismatchError while a trial is going on, OutputError. What
-        is in use stays as it was, whatever happens.
+        Raises InputError for a bundle that is not sound, MismatchError while a trial is going on,
+        OutputError. What is in use stays as it was, whatever happens.
         """
         state = self.state
         if state.trial:
@@ -96,7 +98,8 @@ class Slots:
         return target
 
     def promote(self) -> Slot:
-        """Put the slot that is not in use on trial; which one that is. Raises InputError where it is not sound."""
+        """Put the slot that is not in use on trial; which one that is. Raises InputError where it is not
+        sound."""
         state = self.state
         target: Slot = "b" if state.active == "a" else "a"
         bundle.read_unpacked(self.folder / target)
@@ -145,7 +148,8 @@ class Slots:
         return found
 
     def _put(self, folder: Path, target: Path) -> None:
-        """Exchange what lies at `target` for `folder`; between the two moves there is neither, which is no harm."""
+        """Exchange what lies at `target` for `folder`; between the two moves there is neither, which is no
+        harm."""
         self._disk.remove(self.folder / _OUTGOING)
         if target.exists():
             self._disk.move(target, self.folder / _OUTGOING)
@@ -189,7 +193,8 @@ class Slots:
 
 
 def create(folder: Path, source: Path, disk: Disk | None = None) -> Slots:
-    """Make a folder of slots whose `factory` is this bundle. Raises InputError, and OutputError where slots are."""
+    """Make a folder of slots whose `factory` is this bundle. Raises InputError, and OutputError where slots
+    are."""
     disk = RealDisk() if disk is None else disk
     manifest = bundle.read(source)
     if (folder / FACTORY).exists():

@@ -1,9 +1,9 @@
 """What does a flight tell the ground, in how few bytes? CCSDS space packets with a fixed layout.
 
 A packet is a CCSDS 133.0-B-2 space packet: a primary header of 6 bytes, fields in network order as the tables
-`LAYOUTS` say, and a checksum of 2 bytes (CRC-16/CCITT-FALSE) over all before it. Each kind has an application process
-identifier of its own, counted from the base that the mission gives. Layout and documentation come from the same
-tables. A beat has at most 64 bytes, a scene at most 256.
+`LAYOUTS` say, and a checksum of 2 bytes (CRC-16/CCITT-FALSE) over all before it. Each kind has an application
+process identifier of its own, counted from the base that the mission gives. Layout and documentation come
+from the same tables. A beat has at most 64 bytes, a scene at most 256.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _HEADER, _CHECKSUM = 6, 2
 
 @dataclass(frozen=True)
 class Field:
-    """A field: its name, its form as in `struct`, its unit, what it says, and for a number that stands for a word the
-    words."""
+    """A field: its name, its form as in `struct`, its unit, what it says, and for a number that stands for a
+    word the words."""
 
     name: str
     form: str
@@ -104,8 +104,8 @@ def size(kind: Kind) -> int:
 def encode(kind: Kind, values: Mapping[str, Value], count: int, base: int = BASE_APID) -> bytes:
     """A packet. `values` names every field but `version`; numbers beyond a field are cut to what it can hold.
 
-    `count` is the packet's sequence count. Raises KeyError for a field that is missing, UnavailableError without the
-    package spacepackets.
+    `count` is the packet's sequence count. Raises KeyError for a field that is missing, UnavailableError
+    without the package spacepackets.
     """
     header = _library().SpacePacketHeader(
         packet_type=_library().PacketType.TM,
@@ -123,8 +123,8 @@ def encode(kind: Kind, values: Mapping[str, Value], count: int, base: int = BASE
 def decode(packet: bytes, base: int = BASE_APID) -> dict[str, Any]:
     """A packet as a document: `kind`, `count`, and its fields by name.
 
-    Raises InputError for bytes that are no such packet, or whose checksum is wrong, MismatchError for the packet of
-    another application or version, UnavailableError without the package spacepackets.
+    Raises InputError for bytes that are no such packet, or whose checksum is wrong, MismatchError for the
+    packet of another application or version, UnavailableError without the package spacepackets.
     """
     if len(packet) < _HEADER:
         raise InputError(f"{len(packet)} bytes are no space packet")

@@ -27,7 +27,8 @@ SIGMAS = (0.0, 0.25, 0.35, 0.45, 0.55, 0.65, 0.8, 1.0, 1.3)
 
 
 def fine_detail(fused: NDArray[Any], pan: NDArray[Any]) -> float:
-    """A product's fine contrast beside PAN's, each in units of the image's whole contrast: 1 is as sharp as PAN.
+    """A product's fine contrast beside PAN's, each in units of the image's whole contrast: 1 is as sharp as
+    PAN.
 
     The mean over bands. ValueError where an image has no contrast at all.
     """
@@ -35,7 +36,8 @@ def fine_detail(fused: NDArray[Any], pan: NDArray[Any]) -> float:
 
 
 def detail_correlation(fused: NDArray[Any], pan: NDArray[Any]) -> float:
-    """Correlation of a product's fine detail with PAN's, -1 to 1: the mean over bands; 0 for a band without any."""
+    """Correlation of a product's fine detail with PAN's, -1 to 1: the mean over bands; 0 for a band without
+    any."""
     sharp = fine(pan)[0]
     norm = np.sqrt((sharp**2).sum())
     found = []
@@ -46,8 +48,8 @@ def detail_correlation(fused: NDArray[Any], pan: NDArray[Any]) -> float:
 
 
 def inconsistency(fused: NDArray[Any], ms: NDArray[Any], gains: float | Sequence[float]) -> float:
-    """How far a product, seen through the MS sensor's MTF, is from MS: root mean square, per cent of each band's
-    standard deviation, the mean over bands; 0 is best. ValueError where a band has no contrast."""
+    """How far a product, seen through the MS sensor's MTF, is from MS: root mean square, per cent of each
+    band's standard deviation, the mean over bands; 0 is best. ValueError where a band has no contrast."""
     ratio = fused.shape[-1] // ms.shape[-1]
     error = degrade(np.asarray(fused, np.float64), ratio, gains) - ms
     spread = np.asarray(ms, np.float64).std((1, 2))
@@ -62,7 +64,8 @@ def fine(image: NDArray[Any]) -> Image:
 
 
 def crispness(image: NDArray[Any]) -> float:
-    """Fine contrast over that of the middle scales, the mean over bands (C, H, W); of another gain the same."""
+    """Fine contrast over that of the middle scales, the mean over bands (C, H, W); of another gain the
+    same."""
     fine = np.asarray(image, np.float64) - gaussian(image, FINE)
     middle = gaussian(image, MIDDLE[0]) - gaussian(image, MIDDLE[1])
     energies = [(part**2).mean((1, 2)) for part in (fine, middle)]

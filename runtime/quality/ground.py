@@ -1,8 +1,8 @@
 """On what ground does an image lie, so that a model can tell whether it was trained on the like?
 
-Four figures that decide how hard sharpening is, each of any gain: how PAN and the bands correlate at MS scale,
-how PAN's contrast compares with theirs, how crisp PAN is, and how bright. A model's home ground is a range of
-each, over what it was trained on.
+Four figures that decide how hard sharpening is, each of any gain: how PAN and the bands correlate at MS
+scale, how PAN's contrast compares with theirs, how crisp PAN is, and how bright. A model's home ground is a
+range of each, over what it was trained on.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """What may be added to MS from PAN, judged by each pixel's neighbourhood? Local regression and local GSA.
 
-Everything rests on PAN's low-pass P: what the MS sensor would have seen of PAN. Sensors, and the ways in which
-MS is reduced, blur differently, so P is the mix G + t (M - G) of a Gaussian MTF's view (gain 0.3) and of the
-blocks' means, and the image itself says which t explains MS best: Gauss-Newton steps on the sum of squares
-of what local regression on P leaves of the bands, each in units of its local contrast. One tile's t is
-uncertain by 0.1 to 0.2, and neighbours must agree, so that only a share of it is kept where it speaks of an
-MTF; where it speaks of blocks it is theirs, and between lies a ramp. At MS scale, in
-windows, d being what deviates from the window's mean and <> the mean over the window:
+Everything rests on PAN's low-pass P: what the MS sensor would have seen of PAN. Sensors, and the ways in
+which MS is reduced, blur differently, so P is the mix G + t (M - G) of a Gaussian MTF's view (gain 0.3) and
+of the blocks' means, and the image itself says which t explains MS best: Gauss-Newton steps on the sum of
+squares of what local regression on P leaves of the bands, each in units of its local contrast. One tile's t
+is uncertain by 0.1 to 0.2, and neighbours must agree, so that only a share of it is kept where it speaks of
+an MTF; where it speaks of blocks it is theirs, and between lies a ramp. At MS scale, in windows, d being what
+deviates from the window's mean and <> the mean over the window:
 
 - regression: band b gets g_b (PAN - P), with g_b = <d_b d_P> / <d_P^2>;
 - GSA: the intensity I is the mix of bands that best explains P in the window (with a ridge), and band b gets
@@ -42,12 +42,13 @@ GAIN = 0.3
 """The Nyquist gain of the MTF that P is seen through where t is 0."""
 
 MIX = (-0.8, 1.3)
-"""The range of t while it is sought. Below 0, MS is blurrier than by that MTF; at 1, it is the mean of blocks."""
+"""The range of t while it is sought. Below 0, MS is blurrier than by that MTF; at 1, it is the mean of
+blocks."""
 
 MTF, BLOCKS = 0.4, 0.7
-"""Up to which t MS was seen through an MTF, and from which on it is the mean of blocks. Tiles of 128 PAN pixels:
-pairs reduced by an MTF, and real scenes, have -0.8 to 0.5; pairs reduced by blocks 0.65 and more, but for one
-in ten."""
+"""Up to which t MS was seen through an MTF, and from which on it is the mean of blocks. Tiles of 128 PAN
+pixels: pairs reduced by an MTF, and real scenes, have -0.8 to 0.5; pairs reduced by blocks 0.65 and more, but
+for one in ten."""
 
 TRUST = 0.1
 """The share of t that is kept up to `MTF`. Neighbouring tiles of a real scene then differ by 3.5 DN (99th
@@ -80,7 +81,8 @@ DARK = 1e-2
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """Windowed moments of MS and of PAN's low-pass at MS scale, (B or 1, h, w), and what of PAN is left, (H, W).
+    """Windowed moments of MS and of PAN's low-pass at MS scale, (B or 1, h, w), and what of PAN is left, (H,
+    W).
 
     `mix` is t; `means` and `spreads` are of the bands, `pan_mean` and `pan_spread` of the low-pass;
     `correlations` (B, h, w) are the bands' with it, `matrix` (h, w, B, B) theirs with one another.
@@ -103,7 +105,8 @@ class Neighbourhood:
 
 
 def look(ms: NDArray[Any], pan: NDArray[Any], ratio: int, unit: float | None = None) -> Neighbourhood:
-    """The moments of MS (B, h, w) and PAN (H, W), DN. `unit` is the range of DN; default: the largest there is."""
+    """The moments of MS (B, h, w) and PAN (H, W), DN. `unit` is the range of DN; default: the largest there
+    is."""
     coarse, sharp = np.asarray(ms, np.float64), np.asarray(pan, np.float64)
     unit = unit or max(float(np.abs(coarse).max()), float(np.abs(sharp).max())) or 1.0
     floor = (CONTRAST * unit) ** 2
@@ -119,14 +122,26 @@ def look(ms: NDArray[Any], pan: NDArray[Any], ratio: int, unit: float | None = N
     products = box((off[:, None] * off[None]).reshape(count * count, *off.shape[1:]), WINDOW)
     matrix = products.reshape(count, count, *off.shape[1:]) / (spreads[:, None] * spreads[None])
     return Neighbourhood(
-        bicubic(coarse, ratio), sharp, high, mix, box(coarse, WINDOW), spreads, box(low, WINDOW), pan_spread,
-        box(off * off_low, WINDOW) / (spreads * pan_spread), np.moveaxis(matrix, (0, 1), (2, 3)),
-        box(coarse, WIDE), box(low, WIDE), ratio, unit,
-    )  # fmt: skip
+        bicubic(coarse, ratio),
+        sharp,
+        high,
+        mix,
+        box(coarse, WINDOW),
+        spreads,
+        box(low, WINDOW),
+        pan_spread,
+        box(off * off_low, WINDOW) / (spreads * pan_spread),
+        np.moveaxis(matrix, (0, 1), (2, 3)),
+        box(coarse, WIDE),
+        box(low, WIDE),
+        ratio,
+        unit,
+    )
 
 
 def blur_mix(ms: Image, smooth: Image, rest: Image, floor: float) -> float:
-    """The t for which local regression on `smooth` + t `rest`, (1, h, w), leaves least of MS, (B, h, w), decided."""
+    """The t for which local regression on `smooth` + t `rest`, (1, h, w), leaves least of MS, (B, h, w),
+    decided."""
     off, off_smooth, off_rest = (deviation(image, WIDE) for image in (ms, smooth, rest))
     power, mix = box(off**2, WIDE) + floor, 0.0
     for _ in range(STEPS):
@@ -178,7 +193,8 @@ DETAILS: Mapping[str, Any] = {"regression": regression, "gsa": gsa, "modulation"
 
 
 def deviation(image: Image, window: int) -> Image:
-    """An image less its windowed mean; its own mean is taken off first, so that a constant is exactly flat."""
+    """An image less its windowed mean; its own mean is taken off first, so that a constant is exactly
+    flat."""
     level = image - image.mean((1, 2), keepdims=True)
     return np.asarray(level - box(level, window))
 
@@ -190,13 +206,15 @@ def box(image: Image, window: int) -> Image:
 
 
 def linear_taps(ratio: int) -> Image:
-    """Weights of pixels -1..1 around the one that contains each of `ratio` finer ones: (ratio, 3), rows sum to 1."""
+    """Weights of pixels -1..1 around the one that contains each of `ratio` finer ones: (ratio, 3), rows sum
+    to 1."""
     centres = (np.arange(ratio) + 0.5) / ratio - 0.5
     return np.asarray(np.maximum(1 - np.abs(centres[:, None] - np.arange(-1, 2)), 0.0))
 
 
 def linear(image: Image, ratio: int) -> Image:
-    """Resample linearly: (B, h, w) to (B, h * ratio, w * ratio); what is positive stays so; edges are replicated."""
+    """Resample linearly: (B, h, w) to (B, h * ratio, w * ratio); what is positive stays so; edges are
+    replicated."""
     taps = linear_taps(ratio)
     for axis in (1, 2):
         phases = [correlate(image, row, axis) for row in taps]

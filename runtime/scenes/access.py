@@ -1,9 +1,9 @@
 """Which files may be opened as rasters? All, for a user's own run; for what others uploaded, few.
 
-A user may name a VRT, or a file that GDAL fetches from elsewhere (`/vsicurl/`). Who uploads may not: GDAL goes
-by content, so a `pan.tif` can be a VRT that has any other file's bytes in it. A policy for a folder of uploads
-lets in regular files inside that folder only, with no symbolic link on the way, of the drivers below, and
-nothing that refers to a file elsewhere. Where it is set, GDAL has no other driver in its process, either
+A user may name a VRT, or a file that GDAL fetches from elsewhere (`/vsicurl/`). Who uploads may not: GDAL
+goes by content, so a `pan.tif` can be a VRT that has any other file's bytes in it. A policy for a folder of
+uploads lets in regular files inside that folder only, with no symbolic link on the way, of the drivers below,
+and nothing that refers to a file elsewhere. Where it is set, GDAL has no other driver in its process, either
 (`sfiin.runtime.station.worker`), as it also opens files by itself, such as overviews and masks.
 """
 
@@ -128,7 +128,8 @@ class Access:
             raise SceneError(f"{path.name}: {size >> 20} MiB of text beside the images; leave it out")
         if any(word in text for word in _REFERRING):
             raise SceneError(
-                f"{path.name}: refers to other files (a VRT or the like), which uploads may not; deliver the images"
+                f"{path.name}: refers to other files (a VRT or the like), which uploads may not; deliver the "
+                "images"
             )
 
 

@@ -1,14 +1,14 @@
 """Do PAN and MS lie on one another? Their shift by phase correlation, from coarse to fine.
 
 PAN is averaged to MS' pixels and MS' bands to one; both are cut by a Hann window, and the phases of their
-spectra are compared (Kuglin and Hines, 1975) over the frequencies that a mean of 2 x 2 pixels passes. Gaps are
-filled and fade out of the window, so that neither their values nor their edges are seen.
+spectra are compared (Kuglin and Hines, 1975) over the frequencies that a mean of 2 x 2 pixels passes. Gaps
+are filled and fade out of the window, so that neither their values nor their edges are seen.
 
 First, on large windows, the surfaces of correlation are added up, and the highest peak within the search is
 taken where it stands out from all that is around it. Then, on small windows at that shift, each peak's place
 is found to a part of a pixel by a parabola through it and its neighbours. What these windows say must agree:
-on one shift, or on one that changes smoothly over the scene (a plane, or a curved surface). Where they do not,
-or too few of them have something to see, the shift could not be told, which is not the same as none.
+on one shift, or on one that changes smoothly over the scene (a plane, or a curved surface). Where they do
+not, or too few of them have something to see, the shift could not be told, which is not the same as none.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ SEARCH = 128
 ENOUGH = 3
 """Windows that must agree for a shift to be told."""
 
-_PEAK = 0.1  # of a perfect match's height, above which noise hardly gets in a window of SIDE; smaller ones have more
+# Of a perfect match's height, above which noise hardly gets in a window of SIDE; smaller ones have more.
+_PEAK = 0.1
 _PARTS = 10  # of a pixel, at which the surface is looked at between pixels
 _REACH = 4  # MS pixels within which a small window's peak is looked for
 _STANDS_OUT = 7.0  # standard deviations of what is around, from which on a large windows' peak counts
@@ -63,9 +64,9 @@ class Shift:
 
     `spread` is the median distance from it of the windows that agree; `windows` is how many do, `seen` how
     many had something to see, of `looked`. `known` says whether that tells the shift; else `row`, `col`,
-    `spread` and `most` are 0. `constant` says whether they agree on one shift for all of the scene; else `row`
-    and `col` are the mean of one that changes. `most` is the largest shift in any part of the scene, and
-    `drift` the shift as a function of place.
+    `spread` and `most` are 0. `constant` says whether they agree on one shift for all of the scene; else
+    `row` and `col` are the mean of one that changes. `most` is the largest shift in any part of the scene,
+    and `drift` the shift as a function of place.
     """
 
     row: float
@@ -135,7 +136,8 @@ class Shift:
         if not self.looked:
             return "the scene is too small, or has too many gaps"
         if self.seen < ENOUGH:
-            return f"{self.seen} of {self.looked} windows had something in common within {self.search:g} PAN pixels"
+            seen = f"{self.seen} of {self.looked} windows"
+            return f"{seen} had something in common within {self.search:g} PAN pixels"
         return f"{self.seen} windows had something in common, but no more than {self.windows} agree"
 
 
@@ -171,8 +173,8 @@ def corrected(scene: Scene, shift: Shift, how: str, limit: float = LIMIT) -> Sce
 
 
 def _covered(scene: Scene) -> Scene:
-    """The scene, with a note where MS, as it was moved, does not reach all of PAN. Raises AlignmentError where
-    that is much of it."""
+    """The scene, with a note where MS, as it was moved, does not reach all of PAN. Raises AlignmentError
+    where that is much of it."""
     rows, cols = scene.uncovered
     share = 1 - (1 - rows / scene.height) * (1 - cols / scene.width)
     lacking = f"as it was moved, MS does not reach {rows} rows and {cols} columns of PAN ({share:.0%})"

@@ -39,6 +39,18 @@ _UNITS = {
     "micrometers": 1000.0,
     "micrometres": 1000.0,
 }
+_NAMING = (
+    "bandname",
+    "band_name",
+    "common_name",
+    "eo:common_name",
+    "name",
+    "long_name",
+    "band",
+    "colour",
+    "color",
+)
+_WAVELENGTHS = ("wavelength", "wavelengths", "center_wavelength", "central_wavelength", "centre_wavelength")
 _LANDSAT = re.compile(r"L[CO]0[89]_.*_B(\d)\.tif", re.IGNORECASE)
 _OLI = {
     2: "blue",
@@ -55,8 +67,8 @@ _OLI = {
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """A band that is an image: of which open `file`, its `index` there, its `number` among all, from 1 both; the
-    `word` that it says, or None."""
+    """A band that is an image: of which open `file`, its `index` there, its `number` among all, from 1 both;
+    the `word` that it says, or None."""
 
     file: Any
     index: int
@@ -105,8 +117,9 @@ def look(files: Sequence[Any], stated: Sequence[str | None] | None = None) -> li
 def choose(found: Sequence[Band], wanted: Sequence[str], override: str | None = None) -> Choice:
     """The bands that are `wanted`, in that order.
 
-    `override` is a list of numbers in the wanted order, or of `name=number`. Raises InputError for one that is
-    neither, MismatchError, which begins with "bands", where the wanted bands are not there, or cannot be told.
+    `override` is a list of numbers in the wanted order, or of `name=number`. Raises InputError for one that
+    is neither, MismatchError, which begins with "bands", where the wanted bands are not there, or cannot be
+    told.
     """
     if override:
         return _overridden(found, wanted, override)
@@ -164,9 +177,11 @@ def _unstated(found: Sequence[Band], wanted: Sequence[str]) -> Choice:
             f"bands: MS' are numbered {given}, in no ascending order, and say no colours; the model wants "
             f"{', '.join(wanted)}. Say which they are with --bands"
         )
-    note = (
-        f"bands: no file says which is which; it is assumed that they are {', '.join(wanted)}, in this order"
-    )
+    named = [band.file.descriptions[band.index - 1] or "" for band in found]
+    said = "no file says which is which"
+    if any(named) and not numbers:
+        said = f"what the names ({', '.join(named)}) mean is not known"
+    note = f"bands: {said}; it is assumed that they are {', '.join(wanted)}, in this order"
     return Choice(tuple(found), (note,))
 
 
@@ -194,8 +209,8 @@ def _overridden(found: Sequence[Band], wanted: Sequence[str], text: str) -> Choi
         )
         if not number.strip().isdigit() or not 1 <= int(number) <= len(found) or not word or word in numbers:
             raise InputError(
-                f"--bands {text}: give {len(wanted)} numbers from 1 to {len(found)}, for {', '.join(wanted)}, "
-                "or name=number for each of these"
+                f"--bands {text}: give {len(wanted)} numbers from 1 to {len(found)}, for "
+                f"{', '.join(wanted)}, or name=number for each of these"
             )
         numbers[word.casefold()] = int(number)
     chosen = [
@@ -252,8 +267,8 @@ def _by_wavelength(file: Any, index: int) -> str | None:
     try:
         if micrometres:
             return words.of_wavelength(1000 * float(micrometres))
-        value = float(tags["wavelength"])
-    except (KeyError, ValueError):
+        value = float(next(tags[key] for key in _WAVELENGTHS if key in tags))
+    except (StopIteration, ValueError):
         return None
     unit = _UNITS.get(tags.get("wavelength_units", "").casefold())
     return words.of_wavelength(value * (unit or (1.0 if value > 100 else 1000.0)))
@@ -262,7 +277,7 @@ def _by_wavelength(file: Any, index: int) -> str | None:
 def _band_tag(file: Any, index: int) -> str | None:
     tags: Mapping[str, str] = {key.casefold(): value for key, value in file.tags(index).items()}
     return next(
-        (tags[key] for key in ("bandname", "band_name", "name", "band", "colour", "color") if key in tags),
+        (tags[key] for key in _NAMING if key in tags),
         None,
     )
 

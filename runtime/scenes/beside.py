@@ -19,7 +19,7 @@ SUFFIXES = (".tif", ".tiff", ".gtif", ".gtiff")
 
 _AFTER_NAME = re.compile(r"(\.(aux|ovr|msk|rrd|aux\.xml|xml|vat\.dbf|vat\.cpg|lock|tfw|wld))+")
 _AFTER_STEM = re.compile(
-    r"\.(aux|rrd|tfw|tifw|tiffw|wld|tab|prj|rpb|imd|pvl|rpc|eph|att|pass)|[._-]rpc\.(txt|xml)|_rpcs?\.txt|_metadata\.(txt|xml)|\.(xml|dim)"
+    r"\.(aux|rrd|tfw|tifw|tiffw|wld|tab|prj|rpb|imd|pvl|rpc|eph|att|pass)|[._-]rpc\.(txt|xml)|_rpcs?\.txt|_mtl\.txt|_metadata\.(txt|xml)|\.(xml|dim)"
 )
 
 
@@ -36,16 +36,21 @@ def parts(output: Path) -> list[Path]:
     """Files in the output's folder that would be taken for parts of it, by name."""
     if not output.parent.is_dir():
         return []
-    name, stem = output.name.lower(), output.stem.lower()
+    files = {path.name: path for path in output.parent.iterdir() if not path.is_dir()}
+    return [files[name] for name in named_as_parts(output.name, files)]
+
+
+def named_as_parts(output: str, others: Iterable[str]) -> list[str]:
+    """Those of other names in a folder that would be taken for parts of an output of a name."""
+    name = output.lower()
+    stem = name[: -len(Path(name).suffix)] if Path(name).suffix else name
     found = []
-    for path in output.parent.iterdir():
-        other = path.name.lower()
-        if other == name or path.is_dir():
-            continue
+    for each in others:
+        other = each.lower()
         after_name = other.startswith(name) and _AFTER_NAME.fullmatch(other[len(name) :])
         after_stem = other.startswith(stem) and _AFTER_STEM.fullmatch(other[len(stem) :])
-        if after_name or after_stem:
-            found.append(path)
+        if other != name and (after_name or after_stem):
+            found.append(each)
     return sorted(found)
 
 
@@ -64,8 +69,8 @@ def refuse(output: Path, overwrite: bool, inputs: Iterable[str] = ()) -> None:
             )
         if not overwrite:
             raise OutputError(
-                f"{path}: is left of an older product, and would be taken for a part of the new one; "
-                "remove it, give another name, or --overwrite to replace both"
+                f"{path}: is left of an older product, and would pass for a part of the new one; "
+                "remove it, give another name, or replace both with --overwrite"
             )
 
 

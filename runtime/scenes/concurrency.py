@@ -38,10 +38,10 @@ def ahead(items: Iterable[_T], depth: int) -> Generator[_T, None, None]:
     thread = Thread(target=make, name="reader", daemon=True)
     thread.start()
     try:
-        while (it := queue.get())[0] == "item":
-            yield it[1]
-        if it[0] == "error":
-            raise it[1]
+        while (message := queue.get())[0] == "item":
+            yield message[1]
+        if message[0] == "error":
+            raise message[1]
     finally:
         given_up.set()
         thread.join()
@@ -93,11 +93,11 @@ class Behind:
             raise self._failure
 
 
-def _put(queue: Queue[tuple[str, Any]], it: tuple[str, Any], given_up: Event) -> bool:
+def _put(queue: Queue[tuple[str, Any]], message: tuple[str, Any], given_up: Event) -> bool:
     """Whether there was room before the other side gave up."""
     while not given_up.is_set():
         try:
-            queue.put(it, timeout=_WAIT)
+            queue.put(message, timeout=_WAIT)
         except Full:
             continue
         return True

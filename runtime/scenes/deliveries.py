@@ -96,7 +96,8 @@ def _paired(folder: Path, parts: list[Part]) -> Delivery:
     if len(pairs) != 1:
         names = ", ".join(sorted({path.name for part in parts for path in part.files})[:8])
         raise SceneError(
-            f"{folder.name}: holds {len(pairs)} pairs of PAN and MS ({names}); name one pair with --pan and --ms"
+            f"{folder.name}: holds {len(pairs)} pairs of PAN and MS ({names}); name one pair with --pan and "
+            "--ms"
         )
     pan, ms = pairs[0]
     for path in (*pan.files, *ms.files):
@@ -132,7 +133,7 @@ def _images(folder: Path, paths: Iterable[Path]) -> Delivery:
         ", ".join(f"{path.name} ({count} bands)" for path, count in list(counts.items())[:8]) or "no image"
     )
     raise SceneError(
-        f"{folder.name}: no delivery that is known, and not one image of one band and one of several: {names}; "
+        f"{folder.name}: no known delivery, nor one image of one band beside one of several: {names}; "
         "call them pan.tif and ms.tif, or name them with --pan and --ms"
     )
 
@@ -145,5 +146,6 @@ def _check_inside(folder: Path, parts: Iterable[Part]) -> None:
             for each in named:
                 if not each.resolve().is_relative_to(root):
                     raise SceneError(
-                        f"{folder.name}: its metadata name {each.name} outside of it; deliver the images with them"
+                        f"{folder.name}: its metadata name {each.name} outside of it; deliver the images "
+                        "with them"
                     )

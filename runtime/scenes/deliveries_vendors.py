@@ -1,12 +1,12 @@
 """What do vendors' metadata say of the images beside them? One reader a vendor, each from content, not names.
 
-| reader    | metadata                                 | source                                                       |
-|-----------|------------------------------------------|--------------------------------------------------------------|
-| `landsat` | `*_MTL.txt`, Landsat 7 to 9              | USGS, "Landsat 8-9 C2 L1 Data Format Control Book"           |
-| `maxar`   | `.IMD`, with `.TIL` or a single image    | Maxar, "Imagery Support Data (ISD) Documentation"            |
-| `airbus`  | DIMAP version 2: Pleiades, Neo, SPOT 6/7 | Airbus, "Pleiades Imagery User Guide", "Neo User Guide" |
-| `planet`  | `*metadata.json` of SkySat               | Planet, "Imagery Product Specifications"                     |
-| `geoeye`  | `*_metadata.txt` of GeoEye-1 and IKONOS  | GeoEye, "Product Guide"                                      |
+| reader    | metadata                                 | source                                              |
+|-----------|------------------------------------------|-----------------------------------------------------|
+| `landsat` | `*_MTL.txt`, Landsat 7 to 9              | USGS, "Landsat 8-9 C2 L1 Data Format Control Book"  |
+| `maxar`   | `.IMD`, with `.TIL` or a single image    | Maxar, "Imagery Support Data (ISD) Documentation"   |
+| `airbus`  | DIMAP version 2: Pleiades, Neo, SPOT 6/7 | Airbus, "Pleiades Imagery" and "Neo" "User Guide"   |
+| `planet`  | `*metadata.json` of SkySat               | Planet, "Imagery Product Specifications"            |
+| `geoeye`  | `*_metadata.txt` of GeoEye-1 and IKONOS  | GeoEye, "Product Guide"                             |
 
 Each returns `Part`s: an image, or one of several files of it, with what it shows.
 """

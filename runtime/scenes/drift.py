@@ -25,9 +25,9 @@ _ROUNDS = 20
 class Drift:
     """A shift (row, column) as a polynomial of place.
 
-    `numbers` (terms, 2) belong to 1, y, x, y^2, yx, x^2, where y and x go from -1 to 1 over the scene's `size`
-    (height, width). `count` of the windows agree with it, of `seen`, to a median distance of `spread`; `most`
-    is its largest length at any of these.
+    `numbers` (terms, 2) belong to 1, y, x, y^2, yx, x^2, where y and x go from -1 to 1 over the scene's
+    `size` (height, width). `count` of the windows agree with it, of `seen`, to a median distance of `spread`;
+    `most` is its largest length at any of these.
     """
 
     numbers: Array

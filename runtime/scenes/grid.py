@@ -27,7 +27,8 @@ from rasterio.transform import Affine
 
 from sfiin.runtime.errors import MismatchError, SceneError
 from sfiin.runtime.scenes.cubic import cubic
-from sfiin.runtime.scenes.place import between, horizontal, is_located, relation
+from sfiin.runtime.scenes.place import NOWHERE, Relief, between, horizontal, relation
+from sfiin.runtime.scenes.raster import is_located
 
 __all__ = ["Axis", "Grid", "Span", "common_grid", "is_located", "moved"]
 
@@ -117,16 +118,18 @@ class Grid:
     notes: tuple[str, ...]
 
 
-def common_grid(pan: Any, files: Sequence[Any], ratio: int, any_ratio: bool = False) -> Grid:
+def common_grid(
+    pan: Any, files: Sequence[Any], ratio: int, any_ratio: bool = False, relief: Relief = NOWHERE
+) -> Grid:
     """The common grid of open rasters: PAN's, and those of the MS bands, which must share one grid.
 
-    With `any_ratio` MS is resampled to the ratio. Raises SceneError when they cannot be aligned, MismatchError
-    when their pixel sizes have another ratio.
+    With `any_ratio` MS is resampled to the ratio; RPCs meet the ground at `relief`. Raises SceneError when
+    they cannot be aligned, MismatchError when their pixel sizes have another ratio.
     """
     ms = files[0]
     for file in files[1:]:
         _check_same_grid(ms, file)
-    matrix, told = relation(pan, ms, ratio)
+    matrix, told = relation(pan, ms, ratio, relief)
     (col_step, _, col), (_, row_step, row), _ = matrix
     if max(abs(matrix[0, 1]) * ms.height, abs(matrix[1, 0]) * ms.width) > _TURNED:
         raise SceneError(f"{ms.name}: MS is rotated or sheared against PAN; warp both onto parallel grids")

@@ -19,7 +19,8 @@ VALID = 0.9
 
 
 def notes(scene: Scene, contract: Contract) -> list[str]:
-    """What of a scene lies outside what its model was trained on, a sentence each; none where that is not known.
+    """What of a scene lies outside what its model was trained on, a sentence each; none where that is not
+    known.
 
     Raises SceneError when a file turns out to be damaged.
     """

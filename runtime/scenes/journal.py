@@ -147,9 +147,9 @@ def journal(out: Path, about: Mapping[str, Any]) -> Iterator[Journal]:
     """The journal of the run that makes `out`; when the block ends well, its `part` becomes `out` and the
     rest goes.
 
-    When the block fails, `out` is as it was. The rows stay, if there are any, where the next run would go on from
-    them: not where a scene or a model is refused, which would be refused again. Raises OutputError when another
-    process is at work on `out`, or for an OSError in the block.
+    When the block fails, `out` is as it was. The rows stay, if there are any, where the next run would go on
+    from them: not where a scene or a model is refused, which would be refused again. Raises OutputError when
+    another process is at work on `out`, or for an OSError in the block.
     """
     check_target(out)
     folder = out.with_name(f".{out.name}.sfiin")

@@ -1,4 +1,5 @@
-"""Is a scene of a size that can be meant? Judged by what headers declare, before anything is allocated for it.
+"""Is a scene of a size that can be meant? Judged by what headers declare, before anything is allocated for
+it.
 
 A sparse TIFF of some kilobytes can declare two thousand million rows. Nothing here depends on what a file's
 bytes would fill: a large scene of zeros is a scene.
@@ -37,8 +38,8 @@ def check_file(file: Any, memory: int | None = None) -> None:
     name = Path(file.name).name
     if max(file.shape) > MOST_SIDE:
         raise SceneError(
-            f"{name}: declares {file.height} x {file.width} pixels; no scene is as large, and {MOST_SIDE} along a side "
-            "are done at most: check the file, or cut it into parts"
+            f"{name}: declares {file.height} x {file.width} pixels; {MOST_SIDE} along a side are done at "
+            "most; check the file, or cut it into parts"
         )
     if file.count > MOST_BANDS:
         raise SceneError(f"{name}: declares {file.count} bands; a scene has {MOST_BANDS} at most")
@@ -49,14 +50,15 @@ def check_file(file: Any, memory: int | None = None) -> None:
     there = memory if found is None else min(found, memory or found)
     if there is not None and block > _SHARE * there:
         raise SceneError(
-            f"{name}: {file.height} x {file.width} pixels in blocks of {height} x {width} take {block >> 20} MiB each, "
-            f"of {there >> 20} MiB there are; rewrite it in tiles, such as with gdal_translate -co TILED=YES"
+            f"{name}: a block of {height} x {width} pixels takes {block >> 20} MiB, of {there >> 20} MiB "
+            "there are; rewrite the file in tiles: gdal_translate -co TILED=YES"
         )
     blocks = -(-file.height // height) * -(-file.width // width) * (1 if interleaved else file.count)
     if there is not None and blocks * _PLACE > _SHARE * there:
         raise SceneError(
-            f"{name}: {blocks} blocks of {height} x {width}, whose places alone take {blocks * _PLACE >> 20} MiB, "
-            f"of {there >> 20} MiB there are; rewrite it in larger ones, such as with gdal_translate -co TILED=YES"
+            f"{name}: {blocks} blocks of {height} x {width}, whose places alone take {blocks * _PLACE >> 20} "
+            f"MiB, of {there >> 20} MiB there are; rewrite it in larger ones, such as with gdal_translate "
+            "-co TILED=YES"
         )
 
 
@@ -68,8 +70,8 @@ def check_tiles(height: int, width: int, tile: Tile, ratio: int) -> None:
     )
     if max(down, across) > MOST_STEPS or down * across > MOST_TILES:
         raise SceneError(
-            f"the scene is declared as {height} x {width} pixels, {down} x {across} tiles; no scene is as large, "
-            f"and {MOST_TILES} tiles are done at most: check the files, or cut it into parts"
+            f"the scene declares {height} x {width} pixels, {down} x {across} tiles; {MOST_TILES} tiles are "
+            "done at most; check the files, or cut it into parts"
         )
 
 

@@ -40,7 +40,8 @@ Acquired = tuple[datetime, datetime]
 _IMAGERY = "IMAGERY"
 _DOMAINS = ("", _IMAGERY)
 _OF_THE_FILE = re.compile(
-    r"AREA_OR_POINT|STATISTICS_.*|SFIIN_.*|TIFFTAG_([XY]RESOLUTION|RESOLUTIONUNIT|SOFTWARE|M(IN|AX)SAMPLEVALUE)"
+    r"AREA_OR_POINT|STATISTICS_.*|SFIIN_.*"
+    r"|TIFFTAG_([XY]RESOLUTION|RESOLUTIONUNIT|SOFTWARE|M(IN|AX)SAMPLEVALUE)"
     r"|bidx|ns"  # which rasterio, in update_tags, takes for its own
 )
 _OF_THE_ACQUISITION = re.compile(r".*ACQUISITION.*|TIFFTAG_DATETIME", re.IGNORECASE)

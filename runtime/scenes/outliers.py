@@ -2,9 +2,9 @@
 
 One pixel of 1e10, or an undeclared -9999, spreads over a whole tile, as a frequency branch sees all of it. A
 sensor of so many bits delivers numbers from 0 to its peak; calibration makes some of them negative or larger.
-What lies below minus `BELOW` peaks is no light. Nor is, of floats, what lies beyond `ABOVE` peaks. Of integers,
-which are often reflectances times 10000, it is what lies beyond `ABOVE_INTEGER`, and the type's largest value, by
-which many writers mean that there is nothing.
+What lies below minus `BELOW` peaks is no light. Nor is, of floats, what lies beyond `ABOVE` peaks. Of
+integers, which are often reflectances times 10000, it is what lies beyond `ABOVE_INTEGER`, and the type's
+largest value, by which many writers mean that there is nothing.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class Outliers:
         extreme = float(max(image[odd].min(), image[odd].max(), key=abs))
         if self.refuse:
             raise SceneError(
-                f"{name}: holds {extreme:g}, which no sensor delivers (from {self.low:g} to {self.high:g} DN at most); "
-                "declare it as nodata, or leave --outliers out"
+                f"{name}: holds {extreme:g}, which no sensor delivers (from {self.low:g} to {self.high:g} DN "
+                "at most); declare it as nodata, or leave --outliers out"
             )
         valid &= ~odd
         self._extreme = max(self._extreme, extreme, key=abs)

@@ -7,6 +7,7 @@ of tiles is kept in a journal (`sfiin.runtime.scenes.journal`), from which a run
 from __future__ import annotations
 
 import dataclasses
+import errno
 import time
 import zlib
 from collections import deque
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
@@ -31,6 +33,7 @@ from sfiin.runtime.scenes.identity import Identity
 from sfiin.runtime.scenes.journal import Arrays, Journal, journal
 from sfiin.runtime.scenes.names import title
 from sfiin.runtime.scenes.product import Compression, Kind, creation_options, finish
+from sfiin.runtime.scenes.raster import create
 from sfiin.runtime.scenes.scene import Scene, open_raster
 from sfiin.runtime.scenes.tiles import TilePlan, plan
 
@@ -62,8 +65,8 @@ class Sharpened:
     `seconds`.
 
     `clipped` counts, by band, valid values that the product's data type could not hold; `resumed` is how many
-    of the rows of tiles an earlier run had done, and `notes` say what else a user should know, a sentence
-    each.
+    of the rows of tiles an earlier run had done, `skipped` the numbers of tiles, row after row, that have no
+    data and were not computed, and `notes` say what else a user should know, a sentence each.
     """
 
     tiles: int
@@ -73,6 +76,7 @@ class Sharpened:
     seconds: float
     resumed: int = 0
     notes: tuple[str, ...] = ()
+    skipped: tuple[int, ...] = ()
 
 
 def sharpen(
@@ -119,9 +123,9 @@ def sharpen(
     with journal(out, told) as book:
         done = book.rows
         scene = scene.sifted(wholly=bool(done))
-        level = saturation.levels(scene)
-        product = _Product(scene, book.part, level, form, _tags(session))
-        with Behind(ROWS_BEHIND) as behind:
+        levels = saturation.levels(scene)
+        product = _Product(scene, book.part, levels, form, _tags(session))
+        with closing(product), Behind(ROWS_BEHIND) as behind:
             rows = _Rows(scene, tiles, book, product, behind)
             rows.replay()
             complete = rows.compute(session, batch, progress, stop)
@@ -132,12 +136,15 @@ def sharpen(
             *scene.notes,
             *inputs.notes,
             *scene.found(),
-            *saturation.notes(scene.bands, level),
+            *saturation.notes(scene.bands, levels.most),
+            *saturation.pan_notes(scene, product.pan),
             *([book.begun] if book.begun else []),
         )
         seconds = time.perf_counter() - began
         pixels = scene.height * scene.width
-        report = Sharpened(len(tiles), pixels, product.nodata, product.clipped, seconds, done, notes)
+        report = Sharpened(
+            len(tiles), pixels, product.nodata, product.clipped, seconds, done, notes, tuple(rows.skipped)
+        )
         _require_range(report, scene)
         inputs.check()
         if publish:
@@ -152,8 +159,9 @@ def _require_range(report: Sharpened, scene: Scene) -> None:
     clipped = sum(report.clipped.values())
     if clipped > MOST_CLIPPED * valid:
         raise MismatchError(
-            f"scale: {clipped / valid:.0%} of the product's values do not fit into {scene.dtype.name} and would be "
-            f"clipped; the files' numbers are not what the model wants, or --gain {scene.gain:g} is wrong"
+            f"scale: {clipped / valid:.0%} of the product's values do not fit into {scene.dtype.name} and "
+            f"would be clipped; the files' numbers are not what the model wants, or --gain {scene.gain:g} is "
+            "wrong"
         )
 
 
@@ -203,7 +211,12 @@ class _Rows:
             behind,
         )
         self._strip = _Strip(scene, tiles)
-        self._heights = [b - a for a, b in pairwise((*tiles.rows, tiles.height))]
+        self.skipped: list[int] = []
+        self._heights, self._widths = (
+            [b - a for a, b in pairwise((*starts, length))]
+            for starts, length in ((tiles.rows, tiles.height), (tiles.cols, tiles.width))
+        )
+        self._pan = saturation.Peak()
 
     def replay(self) -> None:
         """Write what the journal kept, and take up the strip where it was."""
@@ -220,28 +233,35 @@ class _Rows:
         waiting: deque[_Batch] = deque()
 
         def wanted(batches: Iterator[_Batch]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-            for it in batches:
-                waiting.append(it)
-                if it.valid.any():  # where there is nothing to see there is nothing to compute, either
-                    yield it.ms, it.pan
+            for ready in batches:
+                waiting.append(ready)
+                if ready.valid.any():  # where there is nothing to see there is nothing to compute, either
+                    yield ready.ms, ready.pan
 
         with closing(ahead(self._batches(batch), BATCHES_AHEAD)) as batches:
             for fused in _fused(session, wanted(batches)):
                 while not waiting[0].valid.any():
                     self._passed(waiting.popleft(), progress)
-                it = waiting.popleft()
-                for j, image, ms, good in zip(it.columns, fused, it.ms, it.valid, strict=True):
-                    held = saturation.kept(image, ms, self._product.level, self._scene.gain)
-                    self._strip.add(it.row, j, held, good)
-                self._passed(it, progress)
-                if self._at_end(it) and it.row + 1 < len(self._tiles.rows) and stop():
+                done = waiting.popleft()
+                for j, image, ms, good in zip(done.columns, fused, done.ms, done.valid, strict=True):
+                    held = saturation.kept(image, ms, self._product.levels.most, self._scene.gain)
+                    self._strip.add(done.row, j, held, good)
+                self._look(done)
+                self._passed(done, progress)
+                if self._at_end(done) and done.row + 1 < len(self._tiles.rows) and stop():
                     return False
         while waiting:
             self._passed(waiting.popleft(), progress)
         return True
 
-    def _at_end(self, it: _Batch) -> bool:
-        return it.columns[-1] + 1 == len(self._tiles.cols)
+    def _look(self, batch: _Batch) -> None:
+        """See PAN's own pixels of each tile, without those that the next ones see."""
+        for j, pan, good in zip(batch.columns, batch.pan, batch.valid, strict=True):
+            own = slice(self._heights[batch.row]), slice(self._widths[j])
+            self._pan.add(pan[0][own][good[own]])
+
+    def _at_end(self, batch: _Batch) -> bool:
+        return batch.columns[-1] + 1 == len(self._tiles.cols)
 
     def _batches(self, batch: int) -> Iterator[_Batch]:
         tiles, columns = self._tiles, range(len(self._tiles.cols))
@@ -254,19 +274,23 @@ class _Rows:
                 read = zip(*(self._scene.read(*window) for window in windows), strict=True)
                 yield _Batch(i, chosen, *map(np.stack, read))
 
-    def _passed(self, it: _Batch, progress: Progress | None) -> None:
+    def _passed(self, batch: _Batch, progress: Progress | None) -> None:
         """A batch has gone through the strip; with the last one of a row its lines are complete."""
-        if self._at_end(it):
-            image, valid = self._strip.take(self._heights[it.row])
-            if it.row == 0:
+        if not batch.valid.any():
+            self.skipped += [batch.row * len(self._tiles.cols) + j for j in batch.columns]
+        if self._at_end(batch):
+            image, valid = self._strip.take(self._heights[batch.row])
+            if batch.row == 0:
                 image, valid = image[:, self._scene.lead[0] :], valid[self._scene.lead[0] :]
-            left = self._strip.left()
-            self._behind.do(lambda: self._finished(image, valid, left))
+            left, pan, self._pan = self._strip.left(), self._pan, saturation.Peak()
+            self._behind.do(lambda: self._finished(image, valid, left, pan))
         if progress:
-            progress(it.row * len(self._tiles.cols) + it.columns[-1] + 1, len(self._tiles))
+            progress(batch.row * len(self._tiles.cols) + batch.columns[-1] + 1, len(self._tiles))
 
-    def _finished(self, image: NDArray[np.float32], valid: NDArray[np.bool_], left: Arrays) -> None:
-        row = self._product.converted(image, valid)
+    def _finished(
+        self, image: NDArray[np.float32], valid: NDArray[np.bool_], left: Arrays, pan: saturation.Peak
+    ) -> None:
+        row = self._product.converted(image, valid) | {"pan": np.array([pan.value, pan.count])}
         self._book.keep(row, left)
         self._product.write(row)
 
@@ -292,7 +316,8 @@ class _Strip:
 
     def add(self, i: int, j: int, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Add tile (i, j), which begins at the strip's first row."""
-        if not np.isfinite(image).all():
+        # A sum is finite unless a number is not, or the numbers are beyond all that a sensor delivers.
+        if not np.isfinite(image.sum()) and not np.isfinite(image).all():
             at = f"row {self.tiles.rows[i]}, column {self.tiles.cols[j]}"
             raise SfiinError(
                 f"the model's result is not finite for the tile at {at}; its weights are damaged"
@@ -323,16 +348,16 @@ class _Strip:
 class _Product:
     """The GeoTIFF, written in whole rows of its blocks, and the counts of what was lost.
 
-    Between two rows of blocks it is closed: GDAL would otherwise write blocks in an order that depends on
-    what else is in its cache.
+    It stays open: GDAL compresses what it adds to a file that it has opened again at another level. Whole
+    blocks of all bands are written as they come, so that their order does not depend on GDAL's cache.
     """
 
     def __init__(
-        self, scene: Scene, part: Path, level: NDArray[np.float64], form: Form, tags: Mapping[str, str]
+        self, scene: Scene, part: Path, levels: saturation.Levels, form: Form, tags: Mapping[str, str]
     ) -> None:
-        self.level = level
+        self.levels, self.pan = levels, saturation.Peak()
         low, high = scene.limits
-        self._limits = [(low, min(high, float(most))) for most in level]
+        self._limits = [(low, min(high, float(most))) for most in levels.most]
         self.nodata = 0
         self.clipped = dict.fromkeys(scene.bands, 0)
         self._scene, self._part, self._form = scene, part, form
@@ -341,6 +366,7 @@ class _Product:
         )
         self._tags = {**tags, **scene.tags}
         self._waiting: list[NDArray[Any]] = []
+        self._file: Any = None
         self._row = 0
         self._written: list[tuple[Window, int]] = []
 
@@ -351,9 +377,11 @@ class _Product:
         image = image if self._scene.gain == 1 else image / np.float32(self._scene.gain)
         bands = np.empty(image.shape, self._scene.dtype)
         clipped = []
-        for band, values, limits in zip(bands, image, self._limits, strict=True):
+        for band, values, limits, least in zip(bands, image, self._limits, self.levels.least, strict=True):
             band[...], outside = _convert(values, self._scene.dtype, limits)
             clipped.append(int((outside & valid).sum()))
+            if np.isfinite(least):
+                np.maximum(band, self._scene.dtype.type(least), out=band)
             if nodata is not None:
                 band[band == nodata] = _beside(nodata, self._scene.dtype, self._scene.limits[1])
                 band[~valid] = nodata
@@ -362,6 +390,7 @@ class _Product:
     def write(self, row: Arrays) -> None:
         """Take the next rows, as `converted` makes them."""
         self.nodata += int(row["nodata"])
+        self.pan.join(float(row["pan"][0]), int(row["pan"][1]))
         for name, count in zip(self._scene.bands, row["clipped"], strict=True):
             self.clipped[name] += int(count)
         self._waiting.append(row["bands"])
@@ -374,17 +403,22 @@ class _Product:
 
     def _append(self, rows: NDArray[Any]) -> None:
         window = Window(0, self._row, rows.shape[2], rows.shape[1])
-        with (
-            open_raster(self._part, "r+")
-            if self._row
-            else open_raster(self._part, "w", **self._profile) as product
-        ):
-            if not self._row:
-                self._scene.metadata.write(product)
-                product.update_tags(**self._tags)
-            product.write(rows, window=window)
+        with rasterio.Env():  # a thread's own, and another thread may close the file
+            if self._file is None:
+                self._file = create(self._part, **self._profile)
+                self._scene.metadata.write(self._file)
+                self._file.update_tags(**self._tags)
+            elif not self._part.exists():
+                raise FileNotFoundError(errno.ENOENT, "it went while it was being written", str(self._part))
+            self._file.write(rows, window=window)
         self._written.append((window, zlib.crc32(np.ascontiguousarray(rows).data)))
         self._row += rows.shape[1]
+
+    def close(self) -> None:
+        """Close the file, complete or not."""
+        if self._file is not None:
+            with rasterio.Env():
+                self._file.close()
 
     def complete(self) -> None:
         """Read the file back, as GDAL does not tell when its last writes fail, and finish it. Raises
@@ -426,8 +460,8 @@ def _convert(
     if dtype.kind == "f":
         return values.astype(dtype), np.zeros(values.shape, np.bool_)
     # float32 has no 2**32 - 1; float64 has.
-    rounded = np.rint(values.astype(np.float64))
-    held = np.clip(rounded, *limits)
+    rounded = np.rint(values if dtype.itemsize <= 2 else values.astype(np.float64))
+    held = np.clip(rounded, *(rounded.dtype.type(limit) for limit in limits))
     return held.astype(dtype), held != rounded
 
 

@@ -5,7 +5,8 @@ places are one, whatever their words. Longitudes are taken around the earth, so 
 antimeridian meets one west of it.
 
 RPCs and ground control points are followed from MS' corners and middles to the ground and back into PAN (RPCs
-at PAN's own mean height, where the two differ least), and a straight relation is laid through what comes out.
+over a DEM, at a height that is given, or at PAN's own mean height), and a straight relation is laid through
+what comes out.
 Vendors count RPCs' lines and samples from a pixel's centre, but those of MS are often PAN's divided by the
 ratio, which is off by half an MS pixel less half a PAN pixel; of the two readings the one is taken that puts
 MS on whole PAN pixels, if one does.
@@ -18,6 +19,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,9 @@ from rasterio.errors import CRSError, RasterioError
 from rasterio.transform import GCPTransformer, RPCTransformer
 from rasterio.warp import transform
 
-from sfiin.runtime.errors import SceneError
+from sfiin.runtime.errors import InputError, SceneError
+from sfiin.runtime.scenes.names import Name, gdal, named, title
+from sfiin.runtime.scenes.raster import is_located, open_raster
 
 Array = NDArray[np.float64]
 
@@ -36,9 +40,43 @@ _SAME = 0.05  # PAN pixels that two CRSs may differ by
 _WHOLE = 0.1  # PAN pixels from a whole one within which RPCs are taken to mean it
 
 
-def is_located(file: Any) -> bool:
-    """Whether an open raster has a geotransform."""
-    return not file.transform.is_identity
+@dataclass(frozen=True)
+class Relief:
+    """Where the ground lies, for RPCs: at `height` metres above the ellipsoid, or over a `dem`, any name that
+    GDAL opens; at neither, at an image's own mean height."""
+
+    height: float | None = None
+    dem: Name | None = None
+
+    @classmethod
+    def of(cls, height: float | None, dem: str | None) -> Relief:
+        """From options. Raises InputError where both are given."""
+        if height is not None and dem is not None:
+            raise InputError("--height and --dem both say how high the ground is; give one of them")
+        return cls(height, None if dem is None else named(dem))
+
+    def check(self) -> None:
+        """Raise SceneError for a DEM that cannot be used."""
+        if self.dem is not None:
+            with open_raster(self.dem) as file:
+                if not file.crs or not is_located(file):
+                    raise SceneError(f"{self.dem}: no georeference; a DEM needs one")
+
+    def options(self, rpcs: Any) -> dict[str, str]:
+        """For GDAL."""
+        if self.dem is not None:
+            missing = {"RPC_DEM_MISSING_VALUE": repr(float(rpcs.height_off))}
+            return {"RPC_DEM": gdal(self.dem), "RPC_DEMINTERPOLATION": "bilinear", **missing}
+        return {"RPC_HEIGHT": repr(float(rpcs.height_off) if self.height is None else self.height)}
+
+    def said(self) -> str:
+        """For a note."""
+        if self.dem is not None:
+            return f", over {title(self.dem)},"
+        return "" if self.height is None else f", at {self.height:g} m,"
+
+
+NOWHERE = Relief()
 
 
 def between(one: Any, other: Any) -> Array:
@@ -57,9 +95,9 @@ def between(one: Any, other: Any) -> Array:
     return matrix
 
 
-def relation(pan: Any, ms: Any, ratio: int) -> tuple[Array, tuple[str, ...]]:
-    """From MS' pixel coordinates to PAN's (3 x 3), and what is to be said. Raises SceneError where the
-    georeferences do not allow it."""
+def relation(pan: Any, ms: Any, ratio: int, relief: Relief = NOWHERE) -> tuple[Array, tuple[str, ...]]:
+    """From MS' pixel coordinates to PAN's (3 x 3), and what is to be said; RPCs meet the ground at `relief`.
+    Raises SceneError where the georeferences do not allow it."""
     if is_located(pan) and is_located(ms):
         notes = _check_crs(pan, ms)
         for file in (pan, ms):
@@ -71,25 +109,28 @@ def relation(pan: Any, ms: Any, ratio: int) -> tuple[Array, tuple[str, ...]]:
     if is_located(pan) != is_located(ms):
         return _one_located(pan, ms, ratio)
     if pan.rpcs and ms.rpcs:
-        return _by_rpcs(pan, ms, ratio)
+        return _by_rpcs(pan, ms, ratio, relief)
     if pan.gcps[0] and ms.gcps[0]:
         return _by_gcps(pan, ms)
     note = ""
     if any((file.rpcs or file.gcps[0]) for file in (pan, ms)):
-        note = "only one of PAN and MS says where it lies (RPCs, control points): they are laid on one another by sizes"
+        note = (
+            "only one of PAN and MS says where it lies (RPCs, control points): "
+            "they are laid on one another by sizes"
+        )
     return by_size(pan, ms, ratio), (note,) if note else ()
 
 
 def by_size(pan: Any, ms: Any, ratio: int) -> Array:
-    """The relation of two images that begin at one corner. Raises SceneError where their sizes are nearly, but
-    not to less than an MS pixel, in the ratio: nothing tells which lines are too many."""
+    """The relation of two images that begin at one corner. Raises SceneError where their sizes are nearly,
+    but not to less than an MS pixel, in the ratio: nothing tells which lines are too many."""
     steps = []
     for fine, coarse in ((pan.width, ms.width), (pan.height, ms.height)):
         alike = abs(fine - ratio * coarse) < ratio
         if not alike and abs(fine / coarse / ratio - 1) < _NEARLY:
             raise SceneError(
-                f"{ms.name}: without georeferences PAN must be {ratio} times MS' size, to less than one MS pixel, "
-                f"not {pan.height}x{pan.width} to {ms.height}x{ms.width}"
+                f"{ms.name}: without georeferences PAN must be {ratio} times MS' size, to less than one MS "
+                f"pixel, not {pan.height}x{pan.width} to {ms.height}x{ms.width}"
             )
         steps.append(ratio if alike else fine / coarse)
     return np.diag([*steps, 1.0])
@@ -105,7 +146,8 @@ def _one_located(pan: Any, ms: Any, ratio: int) -> tuple[Array, tuple[str, ...]]
         )
     name = "PAN" if lacking is pan else "MS"
     return by_size(pan, ms, ratio), (
-        f"{name} has no georeference: as the sizes are in the exact ratio, it is taken to lie where the other does",
+        f"{name} has no georeference: as the sizes are in the exact ratio, it is taken to lie where the "
+        "other does",
     )
 
 
@@ -157,7 +199,8 @@ def _check_crs(pan: Any, ms: Any) -> tuple[str, ...]:
         low, high = other_corners.min(0), other_corners.max(0)
         if (lacking_corners >= low - (high - low)).all() and (lacking_corners <= high + (high - low)).all():
             return (
-                f"{name} has no CRS, and is taken to be in the other file's, where it lies by its coordinates",
+                f"{name} has no CRS, and is taken to be in the other file's, where it lies by its "
+                "coordinates",
             )
         raise SceneError(
             f"{lacking.name}: no CRS, and by its coordinates it does not lie where the other file does; "
@@ -196,12 +239,12 @@ def _is_geographic(file: Any) -> bool:
 # --- RPCs and control points ---
 
 
-def _by_rpcs(pan: Any, ms: Any, ratio: int) -> tuple[Array, tuple[str, ...]]:
-    height = float(pan.rpcs.height_off)
+def _by_rpcs(pan: Any, ms: Any, ratio: int, relief: Relief) -> tuple[Array, tuple[str, ...]]:
+    ground = relief.options(pan.rpcs)
     with (
         _explained(ms),
-        RPCTransformer(pan.rpcs, RPC_HEIGHT=height) as fine,
-        RPCTransformer(ms.rpcs, RPC_HEIGHT=height) as coarse,
+        RPCTransformer(pan.rpcs, **ground) as fine,
+        RPCTransformer(ms.rpcs, **ground) as coarse,
     ):
         matrix = _through(coarse, fine, ms)
     placed = np.array([matrix[0, 2], matrix[1, 2]])
@@ -218,7 +261,7 @@ def _by_rpcs(pan: Any, ms: Any, ratio: int) -> tuple[Array, tuple[str, ...]]:
             pan, ms, ratio
         ), ()  # within an MS pixel RPCs tell less than that the two were cut alike
     matrix[:2, 2] = placed
-    note = f"by their RPCs MS begins at PAN's row {placed[1]:.2f} and column {placed[0]:.2f}"
+    note = f"by their RPCs{relief.said()} MS begins at PAN's row {placed[1]:.2f} and column {placed[0]:.2f}"
     return matrix, (note,)
 
 

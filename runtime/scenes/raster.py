@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import rasterio
 from rasterio._err import CPLE_BaseError  # some of rasterio lets it out, and nothing public is above it
@@ -15,7 +17,6 @@ from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, Raster
 
 from sfiin.runtime.errors import SceneError
 from sfiin.runtime.scenes import access, names
-from sfiin.runtime.scenes.grid import is_located
 from sfiin.runtime.scenes.names import Name
 
 _SHOWN = 8
@@ -51,6 +52,7 @@ def open_raster(path: Name, mode: str = "r", **profile: Any) -> Iterator[Any]:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         warnings.simplefilter("ignore", NodataShadowWarning)
         try:
+            _point_to_store(names.gdal(path))
             file = rasterio.open(names.gdal(path), mode, **profile)
         except (RasterioError, OSError) as error:
             if mode != "r":
@@ -64,6 +66,13 @@ def open_raster(path: Name, mode: str = "r", **profile: Any) -> Iterator[Any]:
             yield file
 
 
+def create(path: Path, **profile: Any) -> Any:
+    """A new raster, open for writing, without warnings about what it lacks; the caller closes it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path, "w", **profile)
+
+
 def _contents(file: Any) -> str:
     """What is in a container that has no bands of its own."""
     inside = list(file.subdatasets)
@@ -71,6 +80,19 @@ def _contents(file: Any) -> str:
         return "has no band"
     more = f", and {len(inside) - _SHOWN} more" if len(inside) > _SHOWN else ""
     return f"holds several images; name one of them: {', '.join(inside[:_SHOWN])}{more}"
+
+
+def _point_to_store(name: str) -> None:
+    """Tell GDAL of the endpoint that AWS's own tools are told of, which it does not look for."""
+    url = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not name.startswith("/vsis3/") or not url or "AWS_S3_ENDPOINT" in os.environ:
+        return
+    found = urlsplit(url)
+    os.environ["AWS_S3_ENDPOINT"] = found.netloc
+    if found.scheme == "http":
+        os.environ["AWS_HTTPS"] = "NO"
+    if not found.netloc.endswith("amazonaws.com"):
+        os.environ.setdefault("AWS_VIRTUAL_HOSTING", "FALSE")
 
 
 def _require_file(name: Name) -> None:
@@ -85,7 +107,8 @@ def _require_file(name: Name) -> None:
     beside = path.with_name(f"{path.name}.aux.xml")
     if beside.is_file() and beside.stat().st_size > access.MOST_TEXT:
         raise SceneError(
-            f"{beside}: {beside.stat().st_size >> 20} MiB, which no statistics take; remove it, GDAL reads all of it"
+            f"{beside}: {beside.stat().st_size >> 20} MiB, which no statistics take; remove it, GDAL reads "
+            "all of it"
         )
 
 
@@ -107,6 +130,11 @@ def describe(path: Name) -> dict[str, Any]:
             "pixel_size": (file.res[1], file.res[0]) if located else None,
             "nodata": file.nodata,
         }
+
+
+def is_located(file: Any) -> bool:
+    """Whether an open raster has a geotransform."""
+    return not file.transform.is_identity
 
 
 def reason(error: BaseException) -> str:

@@ -2,12 +2,19 @@
 
 A sensor of so many bits delivers 2**bits - 1 for whatever is brighter, and the product's type often has more
 bits than that: sharpened, a cloud of 4095 would become one of 4300, as if it had been measured. A band is
-taken to be saturated at its largest value where that is such a number, and several pixels have it.
+taken to be saturated at its largest value where that is such a number, and several pixels have it; or one
+pixel, where the file declares so many bits (NBITS).
+
+Where PAN is saturated, its detail is missing, not the bands' own values: that is counted and said.
+
+At the other end, a sensor that counts light has no 0, which the world takes for "no data": where MS has none,
+a product of an unsigned type has none, either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,24 +31,64 @@ BITS = (8, 10, 11, 12, 13, 14, 15, 16)
 """Of sensors and of products."""
 
 ENOUGH = 4
-"""Pixels that must have the largest value."""
+"""Pixels that must have the largest value, where no bits are declared."""
 
 _BYTES = 4 << 20  # read at once
 
 
-def levels(scene: Scene) -> NDArray[np.float64]:
-    """For each MS band the value, in the files' numbers, at which it is saturated; infinity where none is.
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Of each MS band (B,), in the files' numbers: the value at which it is saturated, infinity where it is
+    not, and the least value that its product may have."""
 
-    All of MS is read once. Raises SceneError for a damaged file.
-    """
-    return np.array([_level(file, index, scene.brightest) for file, index in scene.ms_bands])
+    most: NDArray[np.float64]
+    least: NDArray[np.float64]
 
 
-def _level(file: Any, index: int, brightest: float) -> float:
+@dataclass
+class Peak:
+    """The largest value of an image that is seen part by part, and how many pixels have it."""
+
+    value: float = -np.inf
+    count: int = 0
+
+    def add(self, values: NDArray[Any]) -> None:
+        """See another part."""
+        if values.size:
+            most = float(values.max())
+            if most >= self.value:
+                self.join(most, int((values == most).sum()))
+
+    def join(self, value: float, count: int) -> None:
+        """See another part, whose peak is known."""
+        if value >= self.value:
+            self.count = (self.count if value == self.value else 0) + count
+            self.value = value
+
+    def is_saturated(self, declared: int | None) -> bool:
+        """Whether a sensor could count no further there; `declared` is how many bits the file says that it
+        has, None for none."""
+        full = any(self.value == (1 << bits) - 1 for bits in BITS)
+        return full and self.count >= (1 if declared and self.value == (1 << declared) - 1 else ENOUGH)
+
+
+def levels(scene: Scene) -> Levels:
+    """The bands' levels. All of MS is read once. Raises SceneError for a damaged file."""
+    found = [_levels(file, index, scene.brightest) for file, index in scene.ms_bands]
+    return Levels(*np.array(found, np.float64).T)
+
+
+def declared_bits(file: Any, index: int) -> int | None:
+    """How many bits of its type a band says that it uses."""
+    text = file.tags(index, ns="IMAGE_STRUCTURE").get("NBITS", "")
+    return int(text) if text.isdigit() else None
+
+
+def _levels(file: Any, index: int, brightest: float) -> tuple[float, float]:
     kind = np.dtype(file.dtypes[index - 1])
     if kind.kind not in "ui":
-        return np.inf
-    largest, count = -1, 0
+        return np.inf, -np.inf
+    peak, least = Peak(), np.inf
     nodata = file.nodatavals[index - 1]
     lines = max(1, _BYTES // (file.width * kind.itemsize))
     for first in range(0, file.height, lines):
@@ -54,14 +101,13 @@ def _level(file: Any, index: int, brightest: float) -> float:
             ) from error
         values = values if nodata is None else values[values != nodata]
         values = values[values <= brightest]
-        if not values.size:
-            continue
-        most = int(values.max())
-        if most >= largest:
-            count = (count if most == largest else 0) + int((values == most).sum())
-            largest = most
-    full = any(largest == (1 << bits) - 1 for bits in BITS)
-    return float(largest) if full and count >= ENOUGH else np.inf
+        if values.size:
+            peak.add(values)
+            least = min(least, float(values.min()))
+    return (
+        peak.value if peak.is_saturated(declared_bits(file, index)) else np.inf,
+        1.0 if kind.kind == "u" and 0 < least < np.inf else -np.inf,
+    )
 
 
 def notes(bands: Sequence[str], level: NDArray[np.float64]) -> tuple[str, ...]:
@@ -71,6 +117,20 @@ def notes(bands: Sequence[str], level: NDArray[np.float64]) -> tuple[str, ...]:
         (f"MS is saturated: {', '.join(found)}; there the product is so, too, and nowhere above",)
         if found
         else ()
+    )
+
+
+def pan_notes(scene: Scene, peak: Peak) -> tuple[str, ...]:
+    """What is to be said of a saturated PAN, a sentence; `peak` is of its valid pixels, in DN."""
+    file = scene.datasets[0]
+    if np.dtype(file.dtypes[0]).kind not in "ui" or not np.isfinite(peak.value):
+        return ()
+    own = Peak(round(peak.value / scene.gain), peak.count)
+    if not own.is_saturated(declared_bits(file, 1)):
+        return ()
+    return (
+        f"PAN is saturated: {own.count} pixels at {own.value:.0f}; there the product has MS' colours, but "
+        "lacks detail",
     )
 
 

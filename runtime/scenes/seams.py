@@ -113,7 +113,9 @@ def _steps(file: Any, window: Window, axis: str) -> NDArray[np.float64]:
 
 def _judged(axis: Axis, energies: Sequence[tuple[float, float]]) -> Seams:
     at, beside = (
-        (np.array(it) for it in zip(*energies, strict=True)) if energies else (np.zeros(0), np.zeros(0))
+        (np.array(column) for column in zip(*energies, strict=True))
+        if energies
+        else (np.zeros(0), np.zeros(0))
     )
     if not beside.sum():
         return Seams(axis, math.nan, math.nan, len(energies))

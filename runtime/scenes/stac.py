@@ -75,8 +75,8 @@ def acquired(stated: str | None, tagged: Acquired | None) -> Acquired:
         return _stated(stated)
     if tagged is None:
         raise InputError(
-            "STAC: neither PAN nor MS says when it was acquired (tag ACQUISITIONDATETIME), and an item needs it; "
-            "give it with --acquired 2024-05-01T10:20:30Z"
+            "STAC: neither PAN nor MS says when it was acquired (tag ACQUISITIONDATETIME), and an item needs "
+            "it; give it with --acquired 2024-05-01T10:20:30Z"
         )
     return tagged
 

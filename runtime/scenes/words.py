@@ -12,16 +12,17 @@
 | `nir2`    | Maxar "N2"                                                                                  |
 
 Sources: Maxar, "Imagery Support Data (ISD) Documentation" (bands of IMD files); Airbus, "Pleiades Neo User
-Guide" and "Pleiades Imagery User Guide" (band identifiers of DIMAP); Planet, "Imagery Product Specifications";
-USGS, "Landsat 8-9 Collection 2 Level 1 Data Format Control Book"; GDAL's colour interpretations (3.10).
-Letters and numbers mean something only together with those of the other bands (`of_letters`).
+Guide" and "Pleiades Imagery User Guide" (band identifiers of DIMAP); Planet, "Imagery Product
+Specifications"; USGS, "Landsat 8-9 Collection 2 Level 1 Data Format Control Book"; GDAL's colour
+interpretations (3.10). Letters and numbers mean something only together with those of the other bands
+(`of_letters`).
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _SEVERAL = (  # tried in order, on words divided by single blanks
     ("coastal", r"coastal( aerosols?| blue)?|deep blue|ultra blue|aerosols?"),
@@ -35,18 +36,31 @@ _SEVERAL = (  # tried in order, on words divided by single blanks
     ),
     (
         "nir",
-        r"(nir|near infra ?red|near ir|nearinfrared|infra ?red|proche infra ?rouge|pir|nahes infrarot|nahinfrarot"
-        r"|infrarrojo( cercano)?|infravermelho( proximo)?|infrarosso( vicino)?|vnir|nir narrow|narrow nir) ?(1|08)?",
+        r"(nir|near infra ?red|near ir|nearinfrared|infra ?red|proche infra ?rouge|pir|nahes "
+        r"infrarot|nahinfrarot|infrarrojo( cercano)?|infravermelho( proximo)?|infrarosso( vicino)?|vnir|nir "
+        r"narrow|narrow nir|nabij infrarood|bliska podczerwien|nara infrarod|naer infrarod|nær infrarød|lahi "
+        r"infrapuna|yakin kizilotesi|blizke infracervene|kozeli infravoros) ?(1|08)?",
     ),
     ("green1", r"green i|green1"),
-    ("blue", r"blue|blu|bleu|blau|azul"),
-    ("green", r"green ?(ii|2)?|grn|vert|grun|verde"),
-    ("yellow", r"yellow|yel|jaune|gelb|amarillo"),
-    ("red", r"red|rouge|rot|rojo|vermelho|rosso"),
+    ("blue", r"blue|blu|bleu|blau|azul|blauw|niebieski|bla|blaa|sininen|mavi|modra|modre|kek|albastru"),
+    ("green", r"green ?(ii|2)?|grn|vert|grun|gruen|verde|groen|zielony|gron|vihrea|yesil|zelena|zold"),
+    ("yellow", r"yellow|yel|jaune|gelb|amarillo|amarelo|giallo|geel|zolty|gul|keltainen|sari|zluta"),
+    ("red", r"red|rouge|rot|rojo|vermelho|rosso|rood|czerwony|rod|roed|punainen|kirmizi|cervena|voros|rosu"),
     ("pan", r"pan|panchro|panchromatic"),
     ("cirrus", r"cirrus"),
     ("alpha", r"alpha|mask|udm2?|opacity"),
 )
+_OTHER_SCRIPTS = {
+    "red": "красный красная 红 红色 红波段 红光 紅 赤 赤色 적색 빨강 κόκκινο أحمر",
+    "green": "зеленый зелёный 绿 绿色 绿波段 绿光 綠 緑 緑色 녹색 초록 πράσινο أخضر",
+    "blue": "синий голубой 蓝 蓝色 蓝波段 蓝光 藍 青 青色 청색 파랑 μπλε أزرق",
+    "nir": "ближнийинфракрасный бик 近红外 近红外波段 近紅外 近赤外 近赤外線 근적외선 근적외",
+    "rededge": "красныйкрай 红边 紅邊 レッドエッジ 레드에지",
+    "yellow": "желтый жёлтый 黄 黄色 黃 황색",
+    "coastal": "海岸 海岸带 海岸蓝 深蓝",
+    "pan": "панхроматический 全色 パンクロ パンクロマチック 전정색",
+}
+_BY_SCRIPT = {form: word for word, forms in _OTHER_SCRIPTS.items() for form in forms.split()}
 _FILLERS = {
     "band",
     "bands",
@@ -61,7 +75,24 @@ _FILLERS = {
     "reflectance",
     "radiance",
     "dn",
+    "multispectral",
+    "surface",
+    "vis",
+    "visible",
+    "wavelength",
+    "colour",
+    "color",
+    "light",
+    "spectral",
+    "optical",
+    "image",
 }
+_PREFIX = re.compile(
+    r"(ms|band|l[cet]0?[4-9]|s2[abc]?)\d*"
+)  # of a sensor or a product, before what a band is
+_WAVELENGTH = re.compile(
+    r"(\d+(?:\.\d+)?)(?:\s*(?:-|to|\u2013|\.\.)\s*(\d+(?:\.\d+)?))?\s*(nm|um|mum|[\u00b5\u03bc]m|microns?|micromet(?:er|re)s?|nanomet(?:er|re)s?)\b"
+)
 _LETTERS = {
     "c": "coastal",
     "db": "coastal",
@@ -76,6 +107,7 @@ _LETTERS = {
     "n2": "nir2",
     "p": "pan",
 }
+_FRENCH = {"b": "blue", "v": "green", "r": "red", "pir": "nir", "ir": "nir", "p": "pan"}
 _NUMBERED = {
     "pleiades": {"b0": "blue", "b1": "green", "b2": "red", "b3": "nir"},
     "spot": {"xs1": "green", "xs2": "red", "xs3": "nir"},
@@ -111,21 +143,47 @@ _UP_TO = (  # centre in nanometres, below which a band is
 
 def of_name(name: str | None) -> str | None:
     """The word that a name means by itself, such as "Near-Infrared Band" or "2: blue (450-510 nm)"."""
-    text = unicodedata.normalize("NFKD", name or "").encode("ascii", "ignore").decode()
+    plain = re.sub(r"[\W\d_]+", "", (name or "").casefold())
+    if plain in _BY_SCRIPT:
+        return _BY_SCRIPT[plain]
+    text = _ascii(name or "")
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
-    text = re.sub(r"[(\[].*?[)\]]", " ", text).casefold()
+    outside = re.sub(r"[(\[].*?[)\]]", " ", text)
+    inside = " ".join(re.findall(r"[(\[](.*?)[)\]]", text))
+    for part in (outside, inside):
+        word = _of_words(_WAVELENGTH.sub(" ", part.casefold()))
+        if word:
+            return word
+    return _of_text_wavelength(name or "")
+
+
+def _ascii(text: str) -> str:
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+
+
+def _of_words(text: str) -> str | None:
     parts = [part for part in re.split(r"[^a-z0-9]+", text) if part and part not in _FILLERS]
     # A number before or after the word is the band's, unless the word has it.
     for tried in (
         parts,
         parts[1:] if parts and re.fullmatch(r"b?\d+[a-z]?", parts[0]) else parts,
         _letters(parts),
+        [part for part in _letters(parts) if not _PREFIX.fullmatch(part)],
     ):
         joined = " ".join(tried)
         for word, pattern in _SEVERAL:
             if joined and re.fullmatch(pattern, joined):
                 return word
     return None
+
+
+def _of_text_wavelength(text: str) -> str | None:
+    """By a number or a range with a unit."""
+    found = _WAVELENGTH.search(text.casefold())
+    if not found:
+        return None
+    ends = [float(number) for number in found.group(1, 2) if number]
+    return of_wavelength(sum(ends) / len(ends) * (1 if found[3].startswith("n") else 1000))
 
 
 def _letters(parts: list[str]) -> list[str]:
@@ -135,11 +193,33 @@ def _letters(parts: list[str]) -> list[str]:
 def of_all(names: Sequence[str | None]) -> list[str | None]:
     """The words of a file's names, taken together, as letters and numbers mean something only so."""
     found = [of_name(name) for name in names]
-    plain = [re.sub(r"^(band|sr|ms|mul)?[ _-]*", "", (name or "").strip().casefold()) for name in names]
+    plain = [_bare(name or "") for name in names]
     silent = [name for name, word in zip(plain, found, strict=True) if word is None]
     if not silent or not all(plain):
         return found
-    tables = [_LETTERS]
+    bare = [float(name) if re.fullmatch(r"\d+(\.\d+)?", name) else 0.0 for name in plain]
+    for unit in (1.0, 1000.0):  # wavelengths without a unit
+        if all(400 <= unit * number <= 2500 for number in bare):
+            return [of_wavelength(unit * number) for number in bare]
+    for table in _tables(plain):
+        if all(name in table for name in silent):
+            return [word or table[name] for name, word in zip(plain, found, strict=True)]
+    return found
+
+
+def _bare(name: str) -> str:
+    """What is left of a name without what it says of all bands alike, such as "b4" of "LC08_B4"."""
+    text = _WAVELENGTH.sub(" ", name.casefold().strip())
+    if re.fullmatch(r"\d+(\.\d+)?", text.strip()):
+        return text.strip()
+    parts = [part for part in re.split(r"[^a-z0-9]+", _ascii(text)) if part and part not in _FILLERS]
+    kept = [part for part in parts if not part.isdigit() and not _PREFIX.fullmatch(part)]
+    return kept[0] if len(kept) == 1 else ""
+
+
+def _tables(plain: Sequence[str]) -> list[Mapping[str, str]]:
+    """What letters and numbers mean, by those that are there."""
+    tables: list[Mapping[str, str]] = [_LETTERS, _FRENCH]
     if "b0" in plain:
         tables.append(_NUMBERED["pleiades"])
     if any(name.startswith("xs") for name in plain):
@@ -150,10 +230,7 @@ def of_all(names: Sequence[str | None]) -> list[str | None]:
         tables.append(_OLI)
     elif {"b2", "b3", "b4", "b8"} <= set(plain):
         tables.append(_MSI_FINE)
-    for table in tables:
-        if all(name in table for name in silent):
-            return [word or table[name] for name, word in zip(plain, found, strict=True)]
-    return found
+    return tables
 
 
 def numbers(names: Sequence[str | None]) -> list[int] | None:

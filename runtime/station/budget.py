@@ -56,9 +56,9 @@ def budget(scene: Scene, tiles: TilePlan, batch: int, base: int, limit: int | No
     least = Budget(base, buffers, LEAST_CACHE).total
     if limit < least:
         raise InputError(
-            f"--memory {in_mib(limit)}: a scene {scene.width} pixels wide takes {in_mib(least)} at least: "
-            f"{in_mib(base)} for Python and the model, {in_mib(buffers)} for rows of tiles, the rest for GDAL; give "
-            "more, a smaller --batch, or a model of a smaller tile"
+            f"--memory {in_mib(limit)}: this scene takes {in_mib(least)} at least "
+            f"(Python and the model {in_mib(base)}, rows of {scene.width} pixels {in_mib(buffers)}, GDAL the "
+            "rest); give more, a smaller --batch, or a model of a smaller tile"
         )
     return Budget(base, buffers, min(wanted, limit - Budget(base, buffers, 0).total))
 
@@ -75,7 +75,7 @@ def peak() -> int:
     """Bytes of memory that this process has had at most."""
     status = Path("/proc/self/status")
     if status.is_file():  # getrusage would also count what the parent had when it forked
-        line = next(it for it in status.read_text().splitlines() if it.startswith("VmHWM"))
+        line = next(field for field in status.read_text().splitlines() if field.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

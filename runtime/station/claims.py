@@ -8,9 +8,9 @@ In the folder lie `lock`, locked with flock while the watcher or its worker is t
 lets go when they are gone, however that happens), and `lease`, whose count goes up every few seconds. Another
 watcher judges:
 
-    lock held                                    alive
-    lock free, and lease of the same boot        gone: one kernel keeps both, and its locks are to be believed
-    otherwise (another machine, or no locks)     gone once it has seen the lease stand still for `LEASE` seconds
+    lock held alive lock free, and lease of the same boot gone: one kernel keeps both, and its locks are to be
+    believed otherwise (another machine, or no locks) gone once it has seen the lease stand still for `LEASE`
+    seconds
 
 "Seen" is by the observer's monotonic clock; no clock of a wall, a file or another machine is compared, so one
 that jumps takes nothing from anybody. On a share without working locks a watcher that was stopped for longer
@@ -231,8 +231,8 @@ def _boot_of(lease: str) -> str | None:
 
 
 def _read(path: Path) -> str:
-    """A lease's text, "" where there is none; a few bytes at most, and never through a link. Anybody may have made
-    the claim."""
+    """A lease's text, "" where there is none; a few bytes at most, and never through a link. Anybody may have
+    made the claim."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

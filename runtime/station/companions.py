@@ -31,8 +31,8 @@ def make(
 ) -> RunReport:
     """Make what is `wanted` beside `output`, which is there; `every` is all that lies there in the end.
 
-    `report` is the run's, which comes back with the seams where a page of it was wanted; `acquired` stands above
-    its time. Raises OutputError.
+    `report` is the run's, which comes back with the seams where a page of it was wanted; `acquired` stands
+    above its time. Raises OutputError.
     """
     places = done.companions(output, wanted)
     if "quicklook" in places:

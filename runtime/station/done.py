@@ -63,8 +63,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Standing:
-    """What was found at `output`; `missing` are companions to make, `report` is of the run that made it, where
-    that is "equal" or "unfinished"."""
+    """What was found at `output`; `missing` are companions to make, `report` is of the run that made it,
+    where that is "equal" or "unfinished"."""
 
     output: Path
     state: Literal["absent", "unfinished", "equal", "other"]
@@ -96,7 +96,8 @@ def find(output: Path, run: Run, wanted: Mapping[str, bool], existing: Existing 
             continue
         if found.state == "other" and existing == "refuse":
             raise OutputError(
-                f"{found.why}: exists already, and is not this run's; give another name, or --overwrite to replace it"
+                f"{found.why}: exists already, and is not this run's; give another name, or --overwrite to "
+                "replace it"
             )
         return found
     raise AssertionError
@@ -163,7 +164,8 @@ def finish(output: Path, run: Run, wanted: Mapping[str, bool], report: RunReport
 
 
 def _is_taken(output: Path) -> bool:
-    """Whether something beside a free name would become a part of the product, or is in the way of its work."""
+    """Whether something beside a free name would become a part of the product, or is in the way of its
+    work."""
     if output.exists():
         return False
     folder = output.with_name(f".{output.name}.sfiin")

@@ -1,4 +1,5 @@
-"""What happens at a station? Events: what a worker answers, and what a watcher tells people, logs and metrics.
+"""What happens at a station? Events: what a worker answers, and what a watcher tells people, logs and
+metrics.
 
 As JSON an event is a document of its fields that are not None, `event` first: `--json` prints it, the log
 keeps it, and it is what comes back from a worker's process.
@@ -24,6 +25,7 @@ Kind = Literal[
     "progress",
     "stopped",
     "crashed",
+    "tested",
     # what a watcher tells
     "look",
     "begin",
@@ -48,8 +50,8 @@ class Event:
     `error` is one line, `kind` its class, `exit_code` the command's for it, `blame` whose fault it is,
     `traceback` and `said` (what native libraries printed) are for the log. `waiting` scenes lie in the inbox;
     `count` came to an end, `done` and `failed` of them; in "progress", `done` of `total` tiles are, with
-    `memory` bytes. It is the scene's `attempt`, or there were so many `attempts`; a pause is of `seconds`, the
-    `times`th in a row.
+    `memory` bytes. It is the scene's `attempt`, or there were so many `attempts`; a pause is of `seconds`,
+    the `times`th in a row. `guard` is what a bundle's guard says of itself.
     """
 
     event: Kind
@@ -72,6 +74,7 @@ class Event:
     attempts: int | None = field(default=None, metadata=LEFT_OUT)
     seconds: float | None = field(default=None, metadata=LEFT_OUT)
     times: int | None = field(default=None, metadata=LEFT_OUT)
+    guard: Mapping[str, Any] | None = field(default=None, metadata=LEFT_OUT)
 
     def document(self) -> dict[str, Any]:
         """As the values that JSON knows."""

@@ -1,4 +1,5 @@
-"""Which of the shipped models is for a scene? Of those of its ratio, the one with most bands that the scene has."""
+"""Which of the shipped models is for a scene? Of those of its ratio, the one with most bands that the scene
+has."""
 
 from __future__ import annotations
 

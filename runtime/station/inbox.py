@@ -74,7 +74,8 @@ class Inbox:
         inside = _within(outbox.resolve(), folder.resolve())
         if inside is not None and not inside.startswith("."):
             raise OutputError(
-                f"{outbox}: lies in the inbox, where it would be taken for a scene; give a folder outside of it"
+                f"{outbox}: lies in the inbox, where it would be taken for a scene; give a folder outside of "
+                "it"
             )
         self.folder, self.outbox = folder, outbox
         self.settle, self._clock = settle, clock
@@ -124,8 +125,8 @@ class Inbox:
         return seen.ready or self._clock() - seen.since >= self.settle
 
     def take(self, name: str) -> Path | None:
-        """A scene's folder, which is now this process's; None where another one was faster, or where it cannot be
-        moved, which `look_at` says then. Raises OSError where the inbox cannot be written."""
+        """A scene's folder, which is now this process's; None where another one was faster, or where it
+        cannot be moved, which `look_at` says then. Raises OSError where the inbox cannot be written."""
         self.claim.hold()
         taken = self.claim.folder / name
         try:
@@ -175,7 +176,7 @@ class Inbox:
         found = [scene for claim in left for scene in claims.scenes_in(claim)] + self.claim.scenes()
         names = []
         for scene in found:
-            # Another process may be doing the same, and a claim that somebody else made up is not to be moved from.
+            # Another process may do the same; a claim that somebody else made up is not to be moved from.
             with suppress(FileNotFoundError, PermissionError):
                 _rename(scene, self.folder / scene.name)
                 names.append(scene.name)

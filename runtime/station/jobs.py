@@ -24,6 +24,7 @@ from sfiin.runtime.scenes.beside import check_name
 from sfiin.runtime.scenes.names import beside, is_local
 from sfiin.runtime.station.attempts import MOST
 from sfiin.runtime.station.events import Event, Tell
+from sfiin.runtime.station.remote import is_remote, split
 from sfiin.runtime.station.runner import Job
 
 Ask = Callable[[dict[str, Any]], Event]
@@ -58,7 +59,9 @@ def read(path: Path, model: Path | None = None) -> list[Job]:
                     f"{path}: has no column {' and '.join(missing)}; the first line names the columns "
                     "pan, ms, output and, if wanted, model"
                 )
-            jobs = dict((table.line_num + 1, _job(row, path.parent, model)) for row in table)  # noqa: C402 - the key changes
+            jobs: dict[int, Job] = {}
+            for row in table:
+                jobs[table.line_num + 1] = _job(row, path.parent, model)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (csv.Error, UnicodeDecodeError) as error:
@@ -98,7 +101,7 @@ def request(job: Job) -> dict[str, Any]:
         "job": {
             "pan": str(job.pan),
             "ms": [str(path) for path in job.ms],
-            "output": str(job.output),
+            "output": job.target,
             "model": None if job.model is None else str(job.model),
         }
     }
@@ -106,9 +109,9 @@ def request(job: Job) -> dict[str, Any]:
 
 def _tried(job: Job, ask: Ask) -> Event:
     for number in range(1, MOST + 1):
-        event = ask(request(job)).with_(output=str(job.output))
+        event = ask(request(job)).with_(output=job.target)
         if event.report and event.report.standing == "equal":
-            return Event("skipped", output=str(job.output))
+            return Event("skipped", output=job.target)
         again = event.event == "crashed" or event.blame == "unknown"
         if not again or number == MOST:
             break
@@ -145,24 +148,27 @@ def _job(row: dict[str, Any], folder: Path, model: Path | None) -> Job:
     ms = tuple(beside(folder, name.strip()) for name in re.split(r"[;|]", values["ms"]) if name.strip())
     named = Path(values["model"])
     own = (named if is_address(named) else folder / named) if values["model"] else model
-    return Job(beside(folder, values["pan"]), ms, folder / values["output"], own)
+    output = values["output"]
+    place, upload = split(output if is_remote(output) else str(folder / output))
+    return Job(beside(folder, values["pan"]), ms, place, own, upload=upload)
 
 
 def _problems(jobs: dict[int, Job]) -> Iterator[str]:
-    outputs: dict[Path, int] = {}
+    outputs: dict[str, int] = {}
     for line, job in jobs.items():
-        folders = [name for name, path in (("pan", job.pan), ("output", job.output)) if Path(path).is_dir()]
+        named = {"pan": job.pan} | ({} if job.upload else {"output": job.output})
+        folders = [name for name, path in named.items() if Path(path).is_dir()]
         if folders or not job.ms:
             yield f"line {line}: no file under {' and '.join(folders) or 'ms'}"
         for path in (job.pan, *job.ms, *([job.model] if job.model and not is_address(job.model) else [])):
             if is_local(path) and not Path(path).exists():
                 yield f"line {line}: {path}: no such file"
-        if not job.output.parent.is_dir():
+        if not job.upload and not job.output.parent.is_dir():
             yield f"line {line}: {job.output}: there is no folder {job.output.parent}"
         try:
             check_name(job.output)
         except OutputError as error:
             yield f"line {line}: {error}"
-        first = outputs.setdefault(job.output.resolve(), line)
+        first = outputs.setdefault(job.upload or str(job.output.resolve()), line)
         if first != line:
-            yield f"line {line}: {job.output}: line {first} has the same output"
+            yield f"line {line}: {job.target}: line {first} has the same output"

@@ -81,8 +81,8 @@ class Memory:
 
 @dataclass(frozen=True)
 class Reading:
-    """How the scene's files were read: which of MS' bands were chosen, what metadata say of them, and whether any
-    ratio of pixel sizes was let in."""
+    """How the scene's files were read: which of MS' bands were chosen, what metadata say of them, and whether
+    any ratio of pixel sizes was let in."""
 
     chosen: str | None
     stated: tuple[str | None, ...] | None
@@ -91,7 +91,8 @@ class Reading:
 
 @dataclass(frozen=True)
 class SeamLines:
-    """The seam meter's word on borders of tiles along one axis; `ratio` and `error` are None where there are none."""
+    """The seam meter's word on borders of tiles along one axis; `ratio` and `error` are None where there are
+    none."""
 
     axis: str
     ratio: float | None
@@ -110,11 +111,12 @@ class SeamLines:
 class RunReport:
     """A run of one scene.
 
-    `size` is (height, width) in PAN pixels, `lead` how many rows and columns the tiles begin before it; `pixels` of
-    the product per band, of which `nodata` lack data; `clipped` counts, by band, samples that the product's type
-    could not hold; wall-clock `seconds`; `resumed` rows of tiles came from an earlier run; `notes` are sentences;
-    `guard` is what a bundle's guard has to say; `seams` is there where a report was wanted; `standing` is "equal"
-    where all was there already, "completed" where something beside the product was missing.
+    `size` is (height, width) in PAN pixels, `lead` how many rows and columns the tiles begin before it;
+    `pixels` of the product per band, of which `nodata` lack data; `clipped` counts, by band, samples that the
+    product's type could not hold; wall-clock `seconds`; `resumed` rows of tiles came from an earlier run;
+    `notes` are sentences; `backend` is what computed the tiles, "" where it does not say; `guard` is what a
+    bundle's guard has to say; `seams` is there where a report was wanted; `standing` is "equal" where all was
+    there already, "completed" where something beside the product was missing.
     """
 
     output: str
@@ -142,6 +144,7 @@ class RunReport:
     shift: Alignment
     acquired: str | None
     memory: Memory
+    backend: str = ""
     guard: Mapping[str, Any] | None = field(default=None, metadata=LEFT_OUT)
     seams: tuple[SeamLines, ...] | None = field(default=None, metadata=LEFT_OUT)
     standing: Standing | None = field(default=None, metadata=LEFT_OUT)

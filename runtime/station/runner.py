@@ -33,6 +33,7 @@ from sfiin.runtime.errors import (
     SfiinError,
 )
 from sfiin.runtime.files import check_target
+from sfiin.runtime.flight.guard import Guard, Rhythm
 from sfiin.runtime.scenes import bands, beside, ground, identity, limits, product, stac
 from sfiin.runtime.scenes.access import Access, restricted
 from sfiin.runtime.scenes.alignment import LIMIT, SEARCH, Shift, corrected, estimate
@@ -41,10 +42,11 @@ from sfiin.runtime.scenes.journal import discard
 from sfiin.runtime.scenes.limits import check_tiles
 from sfiin.runtime.scenes.names import Name, gdal, is_local
 from sfiin.runtime.scenes.pipeline import Form, Progress, Sharpened, sharpen
+from sfiin.runtime.scenes.place import Relief
 from sfiin.runtime.scenes.raster import open_raster
 from sfiin.runtime.scenes.scene import Scene, open_scene
 from sfiin.runtime.scenes.tiles import TilePlan, plan
-from sfiin.runtime.station import budget, companions, done
+from sfiin.runtime.station import budget, companions, done, remote, watched
 from sfiin.runtime.station.done import Existing
 from sfiin.runtime.station.fitting import fitting
 from sfiin.runtime.station.run_report import Alignment, Memory, Prediction, Reading, RunReport
@@ -60,8 +62,9 @@ TRIED = 5
 class Job:
     """One scene: its files, where the product goes, and the model, None for a shipped one that fits.
 
-    `access` says which files may be opened (None: all that a user names); `stated` is what a vendor's metadata
-    say of MS' bands, `acquired` of the time.
+    `access` says which files may be opened (None: all that a user names); `stated` is what a vendor's
+    metadata say of MS' bands, `acquired` of the time. With `upload`, a URL, the product goes there
+    (`sfiin.runtime.station.remote`), and `output` is its name alone.
     """
 
     pan: Name
@@ -71,6 +74,12 @@ class Job:
     access: Access | None = None
     stated: tuple[str | None, ...] | None = None
     acquired: str | None = None
+    upload: str | None = None
+
+    @property
+    def target(self) -> str:
+        """What a user calls the product."""
+        return self.upload or str(self.output)
 
 
 @dataclass(frozen=True)
@@ -82,9 +91,10 @@ class Settings:
     against MS above `max_shift` PAN pixels, looked for within `search`, is refused, or corrected with
     `coregister`, and with `require_alignment` one that could not be told is refused, too; `bands` says which
     of MS' bands the model's are, None for what the files state; `method` names a classical method in place of
-    a model; `acquired` is the time of acquisition for `stac`, None for what the files state; `existing` says
-    what is done about another product of the same name; with `refuse_outliers`, values that no sensor
-    delivers are an error instead of no data.
+    a model, `mtf` how the sensor blurs for it (`sfiin.runtime.quality.mtf`); RPCs place MS at a `height` in
+    metres or over a `dem`; `acquired` is the time of acquisition for `stac`, None for what the files state;
+    `existing` says what is done about another product of the same name; with `refuse_outliers`, values that
+    no sensor delivers are an error instead of no data.
     """
 
     provider: Choice = "auto"
@@ -101,6 +111,9 @@ class Settings:
     require_alignment: bool = False
     bands: str | None = None
     method: str | None = None
+    mtf: str | None = None
+    height: float | None = None
+    dem: str | None = None
     quicklook: bool = False
     stac: bool = False
     acquired: str | None = None
@@ -124,6 +137,12 @@ class Settings:
         )
 
     @property
+    def relief(self) -> Relief:
+        """Where the ground lies, for RPCs. Raises InputError for a height and a DEM, SceneError for a DEM
+        that is none."""
+        return Relief.of(self.height, self.dem)
+
+    @property
     def companions(self) -> dict[str, bool]:
         """What is wanted beside the product, by name."""
         return {"quicklook": self.quicklook, "stac": self.stac, "report": self.report}
@@ -138,6 +157,9 @@ class Settings:
             "search": self.search,
             "bands": self.bands,
             "method": self.method,
+            "mtf": self.mtf,
+            "height": self.height,
+            "dem": self.dem,
             "refuse_outliers": self.refuse_outliers,
             **dataclasses.asdict(self.form),
         }
@@ -158,10 +180,11 @@ class _Prepared:
 class Station:
     """Open models, and the way of a scene through them. Close it, or use it as a context."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, rhythm: Rhythm | None = None) -> None:
         self._settings = settings
-        self._shelf = Shelf(settings.provider, settings.threads, settings.signed_by)
+        self._shelf = Shelf(settings.provider, settings.threads, settings.signed_by, rhythm)
         self._base = 0
+        settings.relief.check()
         product.require(settings.form.kind, settings.form.compress)
         self._render = reports.renderer("scene") if settings.report else None
 
@@ -175,6 +198,11 @@ class Station:
         what other scenes need stays open.
         """
         settings = self._settings
+        beside.check_name(job.output)
+        if job.upload:
+            with remote.staged(job.upload, settings.existing == "overwrite") as place:
+                report = self.run(dataclasses.replace(job, output=place, upload=None), progress, stop)
+            return dataclasses.replace(report, output=job.upload)
         self._refuse_own_files(job)
         job, model, inputs = self._identified(job)
         stated = {"stated": list(job.stated)} if job.stated else {}
@@ -200,6 +228,8 @@ class Station:
     ) -> RunReport:
         settings = self._settings
         with self._prepared(job, model) as ready:
+            if isinstance(ready.session, Watched):
+                discard(job.output)  # nothing vouches for rows of a session that is no more
             beside.refuse(job.output, settings.existing == "overwrite", ready.scene.parts)
             memory = self._budget(ready.session, ready.scene, ready.tiles)
             if settings.stac:
@@ -212,6 +242,8 @@ class Station:
                 reported.append(self._reported(job, ready, report, memory))
                 done.draft(job.output, part, run, reported[-1])
 
+            if isinstance(ready.session, Watched):
+                ready.session.begin()
             with (
                 rasterio.Env(GDAL_CACHEMAX=memory.cache),
                 _untrusted_removed(job.output),
@@ -329,12 +361,13 @@ class Station:
                         stated=job.stated,
                         any_ratio=settings.method is not None,
                         memory=settings.memory,
+                        relief=settings.relief,
                     )
                 )
                 check_tiles(*scene.extent, tile, contract.sensor.ratio)
                 shift = estimate(scene, settings.search)
             scene = self._aligned(scene, shift)
-            session = session or classical.ClassicalSession(settings.method or "", scene)
+            session = session or classical.ClassicalSession(settings.method or "", scene, settings.mtf)
             tiles = plan(*scene.extent, tile, contract.sensor.ratio)
             yield _Prepared(model, session, scene, shift, tiles, chosen)
 
@@ -364,6 +397,14 @@ class Station:
     def open(self, model: Path) -> None:
         """Open a model before it is needed. Raises as `open_session`."""
         self._shelf.get(model)
+
+    def prove(self, model: Path) -> Mapping[str, Any]:
+        """What a model that looks after itself says of itself (`Guard.prove`). Raises as `open_session`,
+        MismatchError for one that does not."""
+        session = self._shelf.get(model).session
+        if not isinstance(session, Guard):
+            raise MismatchError(f"{model}: no bundle's manifest; only a bundle has a self-test")
+        return session.prove()
 
     def contract(self, model: Path) -> Contract:
         """What a model promises. Raises as `open_session`."""
@@ -397,28 +438,29 @@ class Station:
         return Alignment.of(shift, self._settings.max_shift, "" if how == "no" else how)
 
     def _warm_up(self, session: Session, scene: Scene, tiles: TilePlan) -> float:
-        """Median seconds of reading and computing one of the scene's batches, after a first one."""
-        taken = []
+        """Median seconds of one of the scene's batches, after a first one, as many at once as the session
+        can."""
+        taken, at_once = [], getattr(session, "at_once", 1)
         side = tiles.tile.height, tiles.tile.width
         for i in range(TRIED):
             row = tiles.rows[i * (len(tiles.rows) - 1) // TRIED]
             began = time.perf_counter()
             ms, pan, _ = scene.read(row, tiles.cols[len(tiles.cols) // 2], *side)
-            count = min(self._settings.batch, len(tiles.cols))
+            count = min(self._settings.batch, len(tiles.cols)) * at_once
             session.run(ms[None].repeat(count, 0), pan[None].repeat(count, 0))
-            taken.append(time.perf_counter() - began)
+            taken.append((time.perf_counter() - began) / at_once)
         return statistics.median(taken[1:])
 
     def _budget(self, session: Session, scene: Scene, tiles: TilePlan) -> budget.Budget:
         if not self._base:  # what later scenes leave behind is no part of it
             self._warm_up(session, scene, tiles)
             self._base = budget.resident()
-        return budget.budget(scene, tiles, self._settings.batch, self._base, self._settings.memory)
+        at_once = max(self._settings.batch, getattr(session, "at_once", 1))
+        return budget.budget(scene, tiles, at_once, self._base, self._settings.memory)
 
     @staticmethod
     def _refuse_own_files(job: Job) -> None:
         check_target(job.output)
-        beside.check_name(job.output)
         inputs = [Path(gdal(name)) for name in (job.pan, *job.ms) if is_local(name)]
         if any(path.exists() and job.output.exists() and path.samefile(job.output) for path in inputs):
             raise OutputError(f"{job.output}: is one of the scene's own files; give another name")
@@ -426,6 +468,7 @@ class Station:
     def _reported(self, job: Job, ready: _Prepared, report: Sharpened, memory: budget.Budget) -> RunReport:
         session, scene, contract = ready.session, ready.scene, ready.session.contract
         acquired = "/".join(time.isoformat() for time in scene.metadata.acquired or ()) or job.acquired
+        guard = watched.record(session, report) if isinstance(session, Watched) else None
         return RunReport(
             output=str(job.output),
             pan=str(job.pan),
@@ -448,11 +491,17 @@ class Station:
             seconds=report.seconds,
             megapixels_per_second=report.pixels / 1e6 / max(report.seconds, 1e-9),
             resumed=report.resumed,
-            notes=(*report.notes, *getattr(session, "notes", ()), *ground.notes(scene, contract)),
+            notes=(
+                *report.notes,
+                *getattr(session, "notes", ()),
+                *ground.notes(scene, contract),
+                *watched.notes(guard or {}),
+            ),
             shift=self._shift(ready.shift),
             acquired=acquired,
             memory=Memory.of(memory, budget.peak()),
-            guard=dict(session.vouch()) if isinstance(session, Watched) else None,
+            backend=getattr(session, "backend", ""),
+            guard=guard,
         )
 
 
@@ -462,8 +511,8 @@ def require_safe(overlap: int | None, session: Session, force: bool) -> None:
     if overlap is not None and overlap < safe and not force:
         edge = int(session.contract.influence["edge"])
         raise MismatchError(
-            f"--overlap {overlap}: a tile's border shows {edge} pixels deep in this model, so neighbours must share "
-            f"{safe}; leave it out, or take seams into the bargain with --force"
+            f"--overlap {overlap}: this model's tiles show their border {edge} pixels deep and must share "
+            f"{safe}; leave it out, or accept seams with --force"
         )
 
 

@@ -242,7 +242,7 @@ class Service:
         if count.failed >= attempts.MOST:
             self._fail(taken, answer.with_(error=f"{answer.error}; tried {count.failed} times"))
             return
-        self._worker.recycle()  # whatever it has lost, such as a device, a new one has or says that it is gone
+        self._worker.recycle()  # what it has lost, such as a device, a new one has or says that it is gone
         self._tell(_told(answer, "try again", scene=taken.name, attempts=count.failed))
         self._inbox.put_back(taken)
 

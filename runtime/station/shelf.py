@@ -14,14 +14,15 @@ from sfiin.runtime.backends.triton_client import is_address
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.files import sha256
 from sfiin.runtime.flight import bundle
+from sfiin.runtime.flight.guard import Rhythm
 
 _REPLACED = 3  # times that a model is opened again because its file changed meanwhile
 
 
 @dataclass(frozen=True)
 class ShelvedModel:
-    """A model: its open session (None for a method, which has one only with its scene), the digests of all that it
-    was opened from and of its file, and that file's state then."""
+    """A model: its open session (None for a method, which has one only with its scene), the digests of all
+    that it was opened from and of its file, and that file's state then."""
 
     own: Session | None
     sha256: str
@@ -36,10 +37,13 @@ class ShelvedModel:
 
 
 class Shelf:
-    """Open models. `key` is a public key that they must be signed with, None for the environment's, if any."""
+    """Open models. `key` is a public key that they must be signed with, None for the environment's, if any;
+    `rhythm` says how often a bundle's guard tests itself, None for before each product alone."""
 
-    def __init__(self, provider: Choice, threads: int, key: Path | None) -> None:
-        self._provider, self._threads, self._key = provider, threads, key
+    def __init__(
+        self, provider: Choice, threads: int, key: Path | None, rhythm: Rhythm | None = None
+    ) -> None:
+        self._provider, self._threads, self._key, self._rhythm = provider, threads, key, rhythm
         self._open: dict[Path, ShelvedModel] = {}
 
     def get(self, model: Path) -> ShelvedModel:
@@ -87,7 +91,7 @@ class Shelf:
 
             if key := signatures.required(self._key):
                 signatures.verify(model.parent, key)
-            return open_bundle(model.parent, self._provider, self._threads)
+            return open_bundle(model.parent, self._provider, self._threads, self._rhythm)
         return open_session(model, self._provider, self._threads, key=self._key)
 
 

@@ -1,12 +1,15 @@
-"""What does a worker do? It works on the scenes that it is asked for, so that nothing they do reaches further.
+"""What does a worker do? It works on the scenes that it is asked for, so that nothing they do reaches
+further.
 
 It is started by `sfiin.runtime.station.isolation` as a process of its own. Requests
 come by standard input and replies go to the file descriptor that its argument names, a JSON document a line:
 
-    {"settings": {...}, "model": ..., "inbox": bool, "memory": ...}     first; answered by ready or refused
+    {"settings": {...}, "model": ..., "inbox": bool, "memory": ...}     first; answered by ready or refused;
+                                                      "rhythm" is how often a bundle's guard tests itself
     {"look": folder}                                  answered by complete, or by incomplete with a reason
     {"scene": folder, "name": ..., "outbox": ...}     a scene of an inbox
     {"job": {"pan": ..., "ms": [...], "output": ...}} a scene of a list
+    {"test": true}                                    answered by tested, of a bundle
     {"stop": true}                                    at any time: finish the row at hand
 
 The last answer to a scene is done, with its report, failed, whose `blame` is the scene's, the station's or
@@ -31,7 +34,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from sfiin.runtime import children
-from sfiin.runtime.errors import OutputError, SfiinError, StoppedError, UnavailableError
+from sfiin.runtime.errors import OutputError, SfiinError, StoppedError, UnavailableError, UntrustedError
 from sfiin.runtime.station.events import Blame, Event
 
 if TYPE_CHECKING:
@@ -91,9 +94,11 @@ class Worker:
         self._inbox = bool(setup["inbox"])
         try:
             limit_memory(setup["memory"])
+            from sfiin.runtime.flight.guard import Rhythm
             from sfiin.runtime.station.runner import Settings, Station
 
-            self._station = Station(Settings.of(setup["settings"]))
+            rhythm = Rhythm(**setup["rhythm"]) if setup.get("rhythm") else None
+            self._station = Station(Settings.of(setup["settings"]), rhythm)
             if setup["model"]:
                 self._model = Path(setup["model"])
                 self._station.open(self._model)
@@ -112,7 +117,7 @@ class Worker:
                     self._station.open(self._model)
                 except SfiinError as error:
                     return failure(error).with_(blame="station")
-            return self._work(request)
+            return self._tested(self._station, self._model) if "test" in request else self._work(request)
         except StoppedError as error:
             return Event("stopped", error=str(error))
         except PermissionError as error:
@@ -137,6 +142,11 @@ class Worker:
             return Event("incomplete", error=one_line(error))
         return Event("complete")
 
+    def _tested(self, station: Station | None, model: Path | None) -> Event:
+        assert station is not None
+        assert model is not None
+        return Event("tested", guard=station.prove(model))
+
     def _work(self, request: Request) -> Event:
         assert self._station is not None
         job = self._job(request)
@@ -147,12 +157,14 @@ class Worker:
         from sfiin.runtime.scenes.access import Access
         from sfiin.runtime.scenes.names import named
         from sfiin.runtime.station.delivery import delivery
+        from sfiin.runtime.station.remote import split
         from sfiin.runtime.station.runner import Job
 
         if "job" in request:
             job = request["job"]
             model = Path(job["model"]) if job["model"] else self._model
-            return Job(named(job["pan"]), tuple(map(named, job["ms"])), Path(job["output"]), model)
+            place, upload = split(job["output"])
+            return Job(named(job["pan"]), tuple(map(named, job["ms"])), place, model, upload=upload)
         folder = Path(request["scene"])
         access = Access(folder) if self._inbox else None
         if access:
@@ -199,7 +211,7 @@ def blame(error: BaseException) -> Blame:
     """
     from sfiin.runtime.scenes.identity import ChangedError
 
-    if isinstance(error, ChangedError):
+    if isinstance(error, (ChangedError, UntrustedError)):
         return "unknown"
     if isinstance(error, UnavailableError):
         return "station"

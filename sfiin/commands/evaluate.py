@@ -70,7 +70,8 @@ def evaluate(
         bool,
         typer.Option(
             "--thorough",
-            help="By source, beside all classical methods: as given, PAN as crisp as the truth, and without truth.",
+            help="By source, beside all classical methods: as given, PAN as crisp as the truth, and without "
+            "truth.",
         ),
     ] = False,
     gate: Annotated[
@@ -100,36 +101,20 @@ def evaluate(
     if model is None:
         raise typer.BadParameter("name a checkpoint, a model or a plan", param_hint="FILE")
     thorough = thorough or gate
-    if thorough and report is not None:
-        raise typer.BadParameter("goes without --report", param_hint="--thorough, --gate")
-    if report is None and (beside or ablation):
-        raise typer.BadParameter(
-            "belongs to a report; give --report FILE.html", param_hint="--beside, --ablation"
-        )
+    _require_together(report, thorough=thorough, for_report=bool(beside or ablation))
     if report is not None:
         _check_target(report, overwrite)
     requires("report", "scipy")
     if report is not None or not _is_model(model):
         requires("train", "torch", "safetensors")
-    from sfiin.evaluation import api
     from sfiin.runtime.contract import Tile
 
-    size = Tile(tile, tile, overlap)
+    size, notes = Tile(tile, tile, overlap), list[str]()
     if thorough:
         _tell_sources(model, _thorough(model, data, size, quiet), gate=gate, as_json=as_json, quiet=quiet)
         return
-    notes: list[str] = []
     if report is None:
-        with tally("evaluating", quiet) as advance:
-            scores: Sequence[Score] = api.evaluate(
-                model,
-                data,
-                tile=tile,
-                overlap=overlap,
-                progress=lambda done, total, _pair: advance(done, total),
-                given=given_by(bands, bits),
-                notes=notes,
-            )
+        scores = _scores(model, data, size, given_by(bands, bits), notes, quiet=quiet)
     else:
         requires("train", "matplotlib")
         from sfiin.evaluation.report_data import Request
@@ -141,6 +126,34 @@ def evaluate(
     _print_scores(model, scores, notes, as_json=as_json, quiet=quiet)
     if report is not None and not as_json:
         say(f"{report}: written, and {report.with_suffix('.md')}", quiet)
+
+
+def _require_together(report: Path | None, *, thorough: bool, for_report: bool) -> None:
+    """Raises typer.BadParameter for options that do not go together."""
+    if thorough and report is not None:
+        raise typer.BadParameter("goes without --report", param_hint="--thorough, --gate")
+    if report is None and for_report:
+        raise typer.BadParameter(
+            "belongs to a report; give --report FILE.html", param_hint="--beside, --ablation"
+        )
+
+
+def _scores(
+    model: Path, data: Path, tile: Tile, given: Given, notes: list[str], *, quiet: bool
+) -> Sequence[Score]:
+    """Of the model, bicubic and Brovey on every pair."""
+    from sfiin.evaluation import api
+
+    with tally("evaluating", quiet) as advance:
+        return api.evaluate(
+            model,
+            data,
+            tile=tile.height,
+            overlap=tile.overlap,
+            progress=lambda done, total, _pair: advance(done, total),
+            given=given,
+            notes=notes,
+        )
 
 
 def _check_target(report: Path, overwrite: bool) -> None:

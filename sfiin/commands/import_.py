@@ -1,6 +1,7 @@
 """How do weights of another program come in? `sfiin import`.
 
-Imported for `sfiin --help` even where torch is not installed, so what is heavy is imported inside the command.
+Imported for `sfiin --help` even where torch is not installed, so what is heavy is imported inside the
+command.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ BY_BANDS = {4: "vhr4", 8: "worldview3"}
 RESAMPLED: dict[Resample, str] = {
     "half-pixel": "MS is resampled with half-pixel centres",
     "align-corners": "MS is resampled with aligned corners, as the authors' training does",
-    "given": "what resampled MS in its training is not known; bicubic with half-pixel centres stands in for it",
+    "given": "what resampled MS in its training is not known; bicubic with half-pixel centres stands in for "
+    "it",
 }
 
 
@@ -63,7 +65,8 @@ def import_(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Turn weights that another program wrote into a checkpoint; whatever in them could run code is refused."""
+    """Turn weights that another program wrote into a checkpoint; whatever in them could run code is
+    refused."""
     options.refuse_existing(output, overwrite)
     requires("train", "torch", "safetensors", "scipy")
     from sfiin.model import authors, checkpoint

@@ -13,21 +13,31 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
-from sfiin.commands.data_options import Bands, Bits, given_by
+from sfiin.commands.data_options import given_by
+from sfiin.commands.training_options import (
+    Batch,
+    LearningOptions,
+    NetworkOptions,
+    PairOptions,
+    Patch,
+    Rate,
+    Steps,
+)
 from sfiin.runtime.cli import requires
 from sfiin.runtime.commands import options
 from sfiin.runtime.commands.console import print_table, progress, say
+from sfiin.runtime.commands.scene_options import spread
 from sfiin.runtime.errors import MismatchError, OutputError, UnavailableError
 from sfiin.runtime.files import check_target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sfiin.data import pairs
     from sfiin.data.dataset import Given
     from sfiin.data.pairs import Pair, Source
     from sfiin.data.sensors import Sensor
-    from sfiin.evaluation.ablation import Variant
+    from sfiin.evaluation.ablation import AblationRun, Variant
     from sfiin.model.checkpoint import Architecture
     from sfiin.model.network import PanSharpener
     from sfiin.training.train import Progress
@@ -50,16 +60,13 @@ Reduction = Annotated[
     list[str],
     typer.Option(
         metavar="given|mtf|bicubic",
-        help="How MS comes about: as given in the file, by the sensor's MTF, or by bicubic reduction of the truth; "
-        "several times for a mix.",
+        help="How MS comes about: as given in the file, by the sensor's MTF, or by bicubic reduction of the "
+        "truth; several times for a mix.",
     ),
 ]
-Steps = Annotated[int, typer.Option(min=1, help="Batches to learn from.")]
-Batch = Annotated[int, typer.Option(min=1, help="Patches in a batch.")]
-Patch = Annotated[int, typer.Option(min=16, help="A patch's side in PAN pixels; the tile to deploy on.")]
-Rate = Annotated[float, typer.Option(min=0, help="Learning rate at the start; it falls along a cosine.")]
 
 
+@spread
 def train(
     context: typer.Context,
     *,
@@ -69,73 +76,11 @@ def train(
         Path | None, typer.Option("--init", metavar="FILE", help="A checkpoint to begin with.")
     ] = None,
     sensor: SensorName = "vhr4",
-    architecture: Annotated[
-        Literal["sfiin", "pnn", "pannet"], typer.Option(help="The network; pnn and pannet are baselines.")
-    ] = "sfiin",
-    channels: Annotated[int, typer.Option(min=4, help="SFIIN's feature channels, a multiple of 4.")] = 8,
-    blocks: Annotated[int, typer.Option(min=1, help="SFIIN's core blocks.")] = 5,
-    spatial: Annotated[
-        Literal["convolution", "invertible"], typer.Option(help="SFIIN's spatial branch.")
-    ] = "convolution",
-    branches: Annotated[
-        Literal["both", "spatial", "frequency"],
-        typer.Option(help="SFIIN with one branch only, for experiments."),
-    ] = "both",
-    interaction: Annotated[
-        Literal["dual", "none"],
-        typer.Option(help="SFIIN without exchange between branches, for experiments."),
-    ] = "dual",
-    normalise: Annotated[
-        Literal["none", "local"], typer.Option(help="local: SFIIN sees each neighbourhood's own contrast.")
-    ] = "none",
-    inject: Annotated[
-        Literal["none", "regression", "gsa", "mixed"],
-        typer.Option(help="What classical methods would add, for SFIIN to weigh; mixed: several of them."),
-    ] = "none",
+    shape: NetworkOptions,
     reduction: Reduction = ["given"],  # noqa: B006 (typer copies it)
-    drawing: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE.toml",
-            help="Make each patch anew, as other sensors would: 'sensors', 'sensors8', 'landsat', or a table.",
-        ),
-    ] = None,
-    leave_out: Annotated[
-        list[str] | None,
-        typer.Option("--leave-out", metavar="SENSOR", help="Train without a sensor's pairs; several times."),
-    ] = None,
-    choose_by: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            exists=True,
-            file_okay=False,
-            help="Choose by the pairs there, and train on all of --data.",
-        ),
-    ] = None,
-    steps: Steps = 20000,
-    batch: Batch = 4,
-    patch: Patch = 128,
-    rate: Rate = 8e-4,
-    weight: Annotated[float, typer.Option(min=0, help="The loss's lambda: how much frequency counts.")] = 0.1,
-    unit: Annotated[
-        Literal["scale", "detail"],
-        typer.Option(help="The loss's unit: the sensor's scale, or what each patch lacks of detail."),
-    ] = "scale",
-    seed: Annotated[
-        int, typer.Option(min=0, help="Determines the weights at the start and the patches.")
-    ] = 0,
-    validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 250,
+    material: PairOptions,
+    learning: LearningOptions,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="What to train on.")] = "cpu",
-    precision: Annotated[
-        Literal["fp32", "mixed"], typer.Option(help="mixed: half-precision convolutions, float32 spectra.")
-    ] = "fp32",
-    bands: Bands = None,
-    bits: Bits = None,
-    hold_out: Annotated[
-        list[str] | None,
-        typer.Option("--hold-out", metavar="NAME", help="What to choose the best by; * for any characters."),
-    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
     threads: options.Threads = 0,
     overwrite: options.Overwrite = False,
@@ -147,60 +92,27 @@ def train(
     file there, from which --resume goes on.
     """
     state, curve = _beside(output, overwrite, resume)
-    _four(channels)
+    shape.check()
     requires("train", "torch", "safetensors", "scipy")
-    import torch
-
     from sfiin.model import checkpoint
     from sfiin.training import train
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UnavailableError("this PyTorch sees no CUDA device; train with --device cpu")
-    torch.manual_seed(seed)
-    torch.set_num_threads(threads or torch.get_num_threads())
-    shape: dict[str, Any] = {
-        "channels": channels,
-        "blocks": blocks,
-        "spatial": spatial,
-        "branches": branches,
-        "interaction": interaction,
-        "normalise": normalise,
-        "inject": inject,
-    }
-    if init:
-        given = [name for name in ("architecture", *shape) if _is_given(context, name)]
-        if given:
-            raise typer.BadParameter(f"the network is the one in {init}", param_hint=f"--{given[0]}")
-        network, found = _from_checkpoint(init, sensor if _is_given(context, "sensor") else None)
-    else:
-        network, found = _untrained(sensor, architecture, shape if architecture == "sfiin" else {})
-    config = train.TrainingConfig(steps, batch, patch, rate, weight, seed, validate_every, precision, unit)
-    origin: dict[str, Any] = {"reduction": list(reduction)} | ({"init": init.name} if init else {})
-    origin |= {"drawing": drawing} if drawing else {}
-    origin |= {"leave_out": list(leave_out)} if leave_out else {}
-    said = Said(given_by(bands, bits), tuple(hold_out or ()), tuple(leave_out or ()))
+    _set_torch(device, learning.seed, threads)
+    network, found = _begun(context, init, sensor, shape, learning.patch)
+    origin = {"reduction": list(reduction)} | ({"init": init.name} if init else {}) | material.origin
+    said = Said(
+        given_by(material.bands, material.bits),
+        tuple(material.hold_out or ()),
+        tuple(material.leave_out or ()),
+    )
     with ExitStack() as stack:
-        if drawing:
-            used, held_out = _varied(data, found, drawing, None if choose_by else patch, leave_out or ())
-        else:
-            used, held_out = _pairs(data, found, reduction, patch, said, stack=stack)
-        if choose_by:
-            used, held_out = used if drawing else [*used, *held_out], _judges(choose_by, found)
-        advance, done = stack.enter_context(progress("training", steps, quiet)), 0
-
-        def watch(at: Progress) -> None:
-            nonlocal done
-            advance(
-                at.step - done, f"loss {at.loss:.5f}, ERGAS {at.ergas:.3f}"
-            )  # more than one after a resumption
-            done = at.step
-
+        used, held_out = _material(data, found, reduction, learning.patch, material, said=said, stack=stack)
         result = train.train(
             network.to(device),
             used,
             held_out,
-            config,
-            watch,
+            learning.config,
+            _watching(stack, learning.steps, quiet),
             state_file=state,
             origin=origin,
         )
@@ -212,6 +124,60 @@ def train(
     say(f"{output}: ERGAS {result.training['validation_ergas']:.3f} on {len(held_out)} held-out pairs", quiet)
     for note in said.notes:
         say(f"  {note}", quiet)
+
+
+def _set_torch(device: Literal["cpu", "cuda"], seed: int, threads: int) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UnavailableError("this PyTorch sees no CUDA device; train with --device cpu")
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads or torch.get_num_threads())
+
+
+def _begun(
+    context: typer.Context, init: Path | None, sensor: str, shape: NetworkOptions, patch: int
+) -> tuple[PanSharpener, Sensor]:
+    """The network to train, from a checkpoint or new, and its sensor."""
+    if init is None:
+        return _untrained(sensor, shape.architecture, shape.changes)
+    given = [name for name in vars(shape) if _is_given(context, name)]
+    if given:
+        raise typer.BadParameter(f"the network is the one in {init}", param_hint=f"--{given[0]}")
+    return _from_checkpoint(init, sensor if _is_given(context, "sensor") else None, patch)
+
+
+def _material(
+    data: Path,
+    sensor: Sensor,
+    reduction: list[str],
+    patch: int,
+    chosen: PairOptions,
+    *,
+    said: Said,
+    stack: ExitStack,
+) -> tuple[list[Source], list[Pair]]:
+    """What to train on, and the pairs to choose the best by."""
+    if chosen.drawing:
+        own = None if chosen.choose_by else patch
+        used, held_out = _varied(data, sensor, chosen.drawing, own, chosen.leave_out or ())
+    else:
+        used, held_out = _pairs(data, sensor, reduction, patch, said, stack=stack)
+    if chosen.choose_by:
+        return used if chosen.drawing else [*used, *held_out], _judges(chosen.choose_by, sensor)
+    return used, held_out
+
+
+def _watching(stack: ExitStack, steps: int, quiet: bool) -> Callable[[Progress], None]:
+    """A bar of the steps, until the stack ends."""
+    advance, done = stack.enter_context(progress("training", steps, quiet)), 0
+
+    def watch(at: Progress) -> None:
+        nonlocal done
+        advance(at.step - done, f"loss {at.loss:.5f}, ERGAS {at.ergas:.3f}")  # by several after --resume
+        done = at.step
+
+    return watch
 
 
 def _beside(output: Path, overwrite: bool, resume: bool) -> tuple[Path, Path]:
@@ -235,12 +201,15 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _from_checkpoint(init: Path, sensor: str | None) -> tuple[PanSharpener, Sensor]:
-    """The network to go on with, and its sensor: the shipped one of its name, if no other is given."""
+def _from_checkpoint(init: Path, sensor: str | None, patch: int) -> tuple[PanSharpener, Sensor]:
+    """The network to go on with on patches of that side, and its sensor: the shipped one of its name, if no
+    other is given."""
     from sfiin.data import sensors
     from sfiin.model import checkpoint
+    from sfiin.model.tile_size import for_tile
 
-    network = checkpoint.load(init).network
+    loaded = checkpoint.load(init)
+    network = for_tile(loaded.network, loaded.training, (patch, patch))
     name = network.sensor.name
     found = sensors.find(sensor) if sensor else sensors.known(name)
     if found is None:
@@ -323,19 +292,24 @@ def ablate(
             output, variants, seed, experiment, lambda name, at: advance(1, f"{name}, ERGAS {at.ergas:.3f}")
         )
     if not quiet:
-        rows = [
-            (
-                run.variant,
-                run.training.seed,
-                run.parameters,
-                name,
-                f"{quality.psnr:.2f}",
-                f"{quality.ergas:.3f}",
-            )
-            for run in runs
-            for name, quality in run.quality.items()
-        ]
-        print_table("ablation", rows, ("variant", "seed", "parameters", "sensor", "PSNR dB", "ERGAS"))
+        _print_runs(runs)
+
+
+def _print_runs(runs: Sequence[AblationRun]) -> None:
+    """A line for each run and sensor."""
+    rows = [
+        (
+            run.variant,
+            run.training.seed,
+            run.parameters,
+            name,
+            f"{quality.psnr:.2f}",
+            f"{quality.ergas:.3f}",
+        )
+        for run in runs
+        for name, quality in run.quality.items()
+    ]
+    print_table("ablation", rows, ("variant", "seed", "parameters", "sensor", "PSNR dB", "ERGAS"))
 
 
 def _pairs(
@@ -438,8 +412,3 @@ def _variant(name: str) -> Variant:
             f"unknown variant '{name}'; known: {', '.join(VARIANTS)}", param_hint="--variant"
         )
     return VARIANTS[name]
-
-
-def _four(channels: int) -> None:
-    if channels % 4:
-        raise typer.BadParameter(f"{channels} is no multiple of 4", param_hint="--channels")

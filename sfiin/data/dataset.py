@@ -1,7 +1,8 @@
 """What do the pairs of a set mean: which bands in which order, in which range, on which peak are they judged?
 
-That is taken from what the pairs say of themselves (`meta`), or from what the user says, or it is guessed, and the
-guess is said. Fractions become digital numbers. A set whose numbers cannot be the sensor's is refused with them.
+That is taken from what the pairs say of themselves (`meta`), or from what the user says, or it is guessed,
+and the guess is said. Fractions become digital numbers. A set whose numbers cannot be the sensor's is refused
+with them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from sfiin.runtime.errors import InputError
 
 OVERSHOOT = 1.1
 """By how much values may exceed a sensor's peak: filters overshoot at edges."""
+
+FARTHEST = 6.0
+"""How many times as bright as MS PAN may be, or the other way; scenes of nine sensors stay below 3."""
 
 _BITS = (8, 10, 11, 12, 14, 16)
 
@@ -61,13 +65,13 @@ class _Range:
 
 
 def read(folder: Path, profile: SensorProfile, given: Given | None = None) -> DataSet:
-    """A folder's pairs of the sensor's bands and ratio. Raises InputError when there is none, or a range is wrong."""
+    """A folder's pairs of the sensor's bands and ratio. Raises InputError when there is none, or a range is
+    wrong."""
     found = [from_raw(raw, profile.ratio) for raw in reading.read_folder(folder)]
     pairs = [pair for pair in found if (len(pair.ms), pair.ratio) == (len(profile.bands), profile.ratio)]
     if not pairs:
         raise InputError(none_fits(folder, found, profile))
-    notes = list(dict.fromkeys(note for pair in pairs for note in pair.meta.get("notes", ())))
-    return meant(pairs, profile, given or Given(), str(folder), notes)
+    return meant(pairs, profile, given or Given(), str(folder))
 
 
 def none_fits(folder: Path, found: Sequence[Pair], profile: SensorProfile) -> str:
@@ -80,15 +84,20 @@ def none_fits(folder: Path, found: Sequence[Pair], profile: SensorProfile) -> st
     return f"{folder}: {wanted} (of 0 pairs there); {reading.describe(folder)}"
 
 
-def meant(
-    pairs: Sequence[Pair], profile: SensorProfile, given: Given, where: str, notes: Sequence[str] = ()
-) -> DataSet:
-    """The pairs as the sensor has them, and what of it was guessed. Raises InputError for a range that cannot be."""
-    said = list(notes)
+def meant(pairs: Sequence[Pair], profile: SensorProfile, given: Given, where: str) -> DataSet:
+    """The pairs as the sensor has them, and what of it was guessed. Raises InputError for a range that cannot
+    be."""
+    said: list[str] = []
+    for pair in pairs:
+        if not all(np.isfinite(image).all() for image in _images(pair)):
+            raise InputError(
+                f"{where}: {pair.name}: holds values that are not finite; leave it out, or fill them"
+            )
     ordered = [_in_order(pair, profile, given) for pair in pairs]
     if given.bands is None and not all("bands" in pair.meta for pair in pairs):
         said.append(
-            f"{where}: bands are taken to be {', '.join(profile.bands)}, for the pairs do not name them (--bands)"
+            f"{where}: bands are taken to be {', '.join(profile.bands)}, for the pairs do not name them "
+            "(--bands)"
         )
     unsaid = [pair for pair in ordered if given.bits is None and _own_peak(pair) is None]
     guessed, note = _guess(unsaid, profile, where) if unsaid else (None, "")
@@ -98,12 +107,15 @@ def meant(
     result = []
     for pair in ordered:
         peak = guessed if id(pair) in silent else _peak(pair, given)
+        _require_one_range(pair, where)
         result.append(_in_range(pair, float(peak or profile.peak), where))
-    return DataSet(result, tuple(said))
+    said += [note for pair in result for note in pair.meta.get("notes", ())]
+    return DataSet(result, tuple(dict.fromkeys(said)))
 
 
 def fitted(pair: Pair, profile: SensorProfile) -> Pair:
-    """A pair in the range that a sensor's network knows: one of far fewer or of more bits is scaled to its peak."""
+    """A pair in the range that a sensor's network knows: one of far fewer or of more bits is scaled to its
+    peak."""
     factor = scale_of(pair, profile)
     return pair if factor == 1 else fitting.scaled(pair, factor)
 
@@ -148,12 +160,13 @@ def _guess(pairs: Sequence[Pair], profile: SensorProfile, where: str) -> tuple[i
         fits = next((bits for bits in _BITS if found.high <= (1 << bits) - 1), None)
         hint = f"--bits {fits}" if fits else "the bits of its digital numbers with --bits"
         raise InputError(
-            f"{where}: values range to {found.high:g}, but digital numbers of '{profile.name}' to {profile.peak} only; "
-            f"say what range they have ({hint}), or name their sensor"
+            f"{where}: values range to {found.high:g}, but digital numbers of '{profile.name}' to "
+            f"{profile.peak} only; say what range they have ({hint}), or name their sensor"
         )
     if found.high <= 255 and profile.peak > 4 * 255:
         return 255, (
-            f"{where}: taken for 8 bits, for no value is above {found.high:g}; judged at a peak of 255 (--bits)"
+            f"{where}: taken for 8 bits, for no value is above {found.high:g}; judged at a peak of 255 "
+            "(--bits)"
         )
     return (
         profile.peak,
@@ -163,20 +176,34 @@ def _guess(pairs: Sequence[Pair], profile: SensorProfile, where: str) -> tuple[i
 
 def _in_range(pair: Pair, peak: float, where: str) -> Pair:
     found = _range([pair])
-    if not np.isfinite([found.low, found.high]).all():
-        raise InputError(
-            f"{where}: {pair.name}: holds values that are not finite; leave it out, or fill them"
-        )
     meta: dict[str, Any] = {**pair.meta, "peak": peak}
     if found.fractions:
-        meta["notes"] = (*meta.get("notes", ()), f"fractions of 0 to 1 were taken times {peak:g}")
+        meta["notes"] = (
+            *meta.get("notes", ()),
+            f"{where}: fractions of 0 to 1 were taken times {peak:g}, the peak (--bits)",
+        )
         return dataclasses.replace(fitting.scaled(pair, peak), meta=meta)
     if found.negative or found.high > 2 * peak:
         raise InputError(
-            f"{where}: {pair.name}: values range from {found.low:g} to {found.high:g}, which digital numbers of 0 to "
-            f"{peak:g} do not; say what range they have with --bits, or bring them to digital numbers"
+            f"{where}: {pair.name}: values range from {found.low:g} to {found.high:g}, not within 0 to "
+            f"{peak:g}; give their range with --bits, or bring them to digital numbers"
         )
     return dataclasses.replace(pair, meta=meta)
+
+
+def _require_one_range(pair: Pair, where: str) -> None:
+    """Raise InputError for a pair whose images cannot be in one range: MS and truth are of equal
+    brightness."""
+    images = {"PAN": pair.pan, "MS": pair.ms} | ({} if pair.truth is None else {"the truth": pair.truth})
+    means = {name: float(image.mean(dtype=np.float64)) for name, image in images.items()}
+    for name, other, most in (("MS", "the truth", 2.0), ("PAN", "MS", FARTHEST)):
+        if other in means and min(means[name], means[other]) > 0:
+            factor = means[name] / means[other]
+            if not 1 / most <= factor <= most:
+                raise InputError(
+                    f"{where}: {pair.name}: {name} and {other} are in different ranges: their means are "
+                    f"{means[name]:.4g} and {means[other]:.4g}; bring both to the sensor's digital numbers"
+                )
 
 
 def _range(pairs: Sequence[Pair]) -> _Range:

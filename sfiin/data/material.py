@@ -1,7 +1,7 @@
 """What is trained on, and what is held out to choose a checkpoint by, of a folder of pairs and scenes?
 
-Of many pairs, or many scenes, some are held out whole; of few pairs, or of a single scene, a part of each. Where
-there are both, pairs are held out and all scenes are trained on. Names may be given instead.
+Of many pairs, or many scenes, some are held out whole; of few pairs, or of a single scene, a part of each.
+Where there are both, pairs are held out and all scenes are trained on. Names may be given instead.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def _named(
     if not held or not used:
         there = ", ".join(source.name for source in sources[:8])
         raise InputError(
-            f"{folder}: --hold-out leaves nothing {'to judge by' if not held else 'to train on'}; there: {there}"
+            f"{folder}: --hold-out leaves nothing {'to judge by' if not held else 'to train on'}; there: "
+            f"{there}"
         )
     judged = [
         part for source in held for part in ([source] if isinstance(source, Pair) else windows(source, patch))
@@ -121,15 +122,16 @@ def _named(
 
 
 def _of_scenes(scenes: Sequence[ScenePair], patch: int) -> tuple[list[Source], list[Pair]]:
-    """Every eighth scene from the fourth on is held out; of two or three the last; of one its right quarter."""
+    """Every eighth scene from the fourth on is held out; of two or three the last; of one its right
+    quarter."""
     if len(scenes) == 1:
         scene = scenes[0]
         width, side = scene.size[1], patch // scene.ratio
         cut = width - max(side, width // 4)
         if cut < side:
             raise InputError(
-                f"{scene.name}: {width * scene.ratio} PAN pixels wide at reduced resolution, too few to train on one "
-                f"part and judge by another; give two scenes or more, or a smaller --patch (now {patch})"
+                f"{scene.name}: {width * scene.ratio} PAN pixels wide when reduced, too few to divide for "
+                f"training and judging; give two scenes or more, or a smaller --patch (now {patch})"
             )
         return [Left(scene, cut)], windows(scene, patch, cut)
     held = [scene for i, scene in enumerate(scenes) if i % 8 == 3] or [scenes[-1]]
@@ -150,8 +152,8 @@ def windows(scene: ScenePair, patch: int, first: int = 0) -> list[Pair]:
     ]
     if not places:
         raise InputError(
-            f"{scene.name}: {height * scene.ratio} x {width * scene.ratio} PAN pixels at reduced resolution, less than "
-            f"a patch of {patch}; give a smaller --patch"
+            f"{scene.name}: {height * scene.ratio} x {width * scene.ratio} PAN pixels at reduced resolution, "
+            f"less than a patch of {patch}; give a smaller --patch"
         )
     step = -(-len(places) // WINDOWS)
     found = []

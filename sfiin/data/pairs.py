@@ -1,11 +1,10 @@
 """Which images does a network learn from, and how are patches drawn from them?
 
 A pair is PAN, MS and, at reduced resolution, the truth. It lies in a file or folder that `sfiin.data.reading`
-reads, such as an `.npz` with `pan` (H, W), `ms` (B, h, w), `gt` (B, H, W) where there is ground truth, and `meta`,
-a JSON string; or in a folder with the GeoTIFFs
-`pan.tif` and `ms.tif`, of which windows are read when they are drawn, whatever their size. What has no truth
-is reduced by Wald's protocol (Wald, Ranchin, Mangolini 1997): the MS becomes the truth, and PAN and MS are
-degraded by the ratio.
+reads, such as an `.npz` with `pan` (H, W), `ms` (B, h, w), `gt` (B, H, W) where there is ground truth, and
+`meta`, a JSON string; or in a folder with the GeoTIFFs `pan.tif` and `ms.tif`, of which windows are read when
+they are drawn, whatever their size. What has no truth is reduced by Wald's protocol (Wald, Ranchin, Mangolini
+1997): the MS becomes the truth, and PAN and MS are degraded by the ratio.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from sfiin.data import reading, sensors
+from sfiin.data import images, reading, sensors
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.quality.degradation import OTHER_MS_GAIN, OTHER_PAN_GAIN, TAPS, bicubic_reduce, degrade
 from sfiin.runtime.scenes.scene import Scene, open_scene
@@ -198,7 +197,7 @@ def has_scenes(folder: Path) -> bool:
 
 
 def _scenes(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob("*/pan.tif") if (path.parent / "ms.tif").exists())
+    return sorted(path.parent for path in folder.glob("*/pan.tif") if images.is_scene(path.parent))
 
 
 def reduced(pair: Pair, reduction: Reduction = "given", sensor: sensors.Sensor | None = None) -> Pair:
@@ -298,7 +297,7 @@ def _divided(pair: Pair, tile: int) -> tuple[Pair, Pair]:
     cut = width - max(tile // ratio, width // 4)
     if cut * ratio < tile:
         raise InputError(
-            f"{pair.name}: {width * ratio} PAN pixels wide, too few to train on one part and judge by another; "
+            f"{pair.name}: {width * ratio} PAN pixels wide, too few to divide for training and judging; "
             f"give four pairs or more, or a smaller --patch (now {tile})"
         )
     return _columns(pair, slice(0, cut), ratio), _columns(pair, slice(cut, width), ratio)

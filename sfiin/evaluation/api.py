@@ -25,11 +25,11 @@ def evaluate(
 ) -> list[Score]:
     """Score a checkpoint or a model on a folder of pairs, beside bicubic interpolation and Brovey.
 
-    Pairs with a truth are scored against it; without any, all are reduced by Wald's protocol first. `tile` and
-    `overlap`, in PAN pixels, are for checkpoints; a model knows its own. `progress` is told scores done, of how many,
-    and the pair. `given` says what the pairs do not of their bands and range; what was guessed is added to `notes`.
-    Raises InputError for what cannot be read, MismatchError for pairs that do not fit, UnavailableError for a
-    checkpoint where torch is not installed.
+    Pairs with a truth are scored against it; without any, all are reduced by Wald's protocol first. `tile`
+    and `overlap`, in PAN pixels, are for checkpoints; a model knows its own. `progress` is told scores done,
+    of how many, and the pair. `given` says what the pairs do not of their bands and range; what was guessed
+    is added to `notes`. Raises InputError for what cannot be read, MismatchError for pairs that do not fit,
+    UnavailableError for a checkpoint where torch is not installed.
     """
     if Path(model).suffix == ".safetensors":
         requires("train", "torch", "safetensors", what="a checkpoint")

@@ -1,8 +1,8 @@
 """Which of several artefacts of one network to run on this device? What each costs here, and how good it is.
 
-Every artefact, model or plan, is opened as a run opens it, measured in turn with the others, held to its golden
-tiles, and judged on the same pairs. No torch is needed. The largest difference is between products, in DN, to the
-first artefact's.
+Every artefact, model or plan, is opened as a run opens it, measured in turn with the others, held to its
+golden tiles, and judged on the same pairs. No torch is needed. The largest difference is between products, in
+DN, to the first artefact's.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ class _Judged:
 
 
 def _judged(path: Path, pairs: Sequence[Pair], reference: Path, first: list[Product]) -> _Judged:
-    """An artefact's quality, and its distance from the products of the first one, which is for the same sensor."""
+    """An artefact's quality, and its distance from the products of the first one, which is for the same
+    sensor."""
     with closing(open_session(path, "auto" if plan.is_plan(path) else "cpu")) as session:
         contract = session.contract
         if path != reference and contract.sensor != plan.contract_of(reference).sensor:
@@ -200,7 +201,10 @@ def as_html(table: Table) -> str:
 
     body = "\n".join([line("th", HEADER), *(line("td", cells(row)) for row in table.rows)])
     said = html.escape(summary(table))
-    style = "table{border-collapse:collapse}td,th{padding:.3em .8em;text-align:right;border-bottom:1px solid #ccc}"
+    style = (
+        "table{border-collapse:collapse}"
+        "td,th{padding:.3em .8em;text-align:right;border-bottom:1px solid #ccc}"
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Artefacts on this device</title>'
         f"<style>{style}</style></head><body><h1>Artefacts on this device</h1><table>{body}</table>"

@@ -112,13 +112,16 @@ def open_model(path: Path, tile: Tile) -> JudgedModel:
 
 
 def fuse_whole(model: JudgedModel, ms: Image, pan: Image) -> Image:
-    """Fuse an image in memory in blended tiles: ms (B, h, w), pan (1, H, W), DN, to (B, H, W), DN."""
+    """Fuse an image in memory in blended tiles: ms (B, h, w), pan (1, H, W), DN, to (B, H, W), DN.
+
+    One smaller than a tile is mirrored, so that a network that looks at the whole tile finds the like there.
+    """
     ratio, tile = model.sensor.ratio, model.tile
     height, width = pan.shape[1:]
     tiles = plan(height, width, tile, ratio)
     below, right = max(0, tile.height - height), max(0, tile.width - width)
-    ms = np.pad(ms, [(0, 0), (0, below // ratio), (0, right // ratio)], mode="edge")
-    pan = np.pad(pan, [(0, 0), (0, below), (0, right)], mode="edge")
+    ms = np.pad(ms, [(0, 0), (0, below // ratio), (0, right // ratio)], mode="symmetric")
+    pan = np.pad(pan, [(0, 0), (0, below), (0, right)], mode="symmetric")
     total = np.zeros((len(ms), *pan.shape[1:]), np.float32)
     for i, row in enumerate(tiles.rows):
         for j, col in enumerate(tiles.cols):

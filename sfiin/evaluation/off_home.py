@@ -1,9 +1,9 @@
 """Does a model hold on sources that it was not made for? All methods, source by source, in three ways.
 
-`given`: against the truth, with MS and PAN as the pair gives them, or as Wald's protocol makes them from a pair
-without truth. `matched`: the same once PAN and truth are equally crisp, as they are for a user who expects a
-product as sharp as PAN. `full`: as delivered, without a truth. `shortfalls` is the gate before a model becomes
-a default: on no source may a classical method lead by more than `MARGIN`.
+`given`: against the truth, with MS and PAN as the pair gives them, or as Wald's protocol makes them from a
+pair without truth. `matched`: the same once PAN and truth are equally crisp, as they are for a user who
+expects a product as sharp as PAN. `full`: as delivered, without a truth. `shortfalls` is the gate before a
+model becomes a default: on no source may a classical method lead by more than `MARGIN`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def means(found: Sequence[Row]) -> dict[tuple[str, Way], dict[str, dict[str, flo
         groups.setdefault((row.source, row.way), {}).setdefault(row.method, []).append(row.measures)
     return {
         key: {
-            name: {it: fmean(one[it] for one in each) for it in each[0]} for name, each in by_method.items()
+            name: {measure: fmean(one[measure] for one in each) for measure in each[0]}
+            for name, each in by_method.items()
         }
         for key, by_method in groups.items()
     }

@@ -68,7 +68,7 @@ def write(document: Mapping[str, Any], path: Path) -> None:
         "Quality without a reference, by region": _quality(document, regions),
         "Pictures": _pictures(document, regions),
     }
-    sections = tuple(Section(title, tuple(it)) for title, it in parts.items())
+    sections = tuple(Section(title, tuple(content)) for title, content in parts.items())
     html = to_html(Document(f"{Path(document['output']).name}: a sharpened scene", sections))
     with publish(path) as part:
         part.write_text(html, encoding="utf-8")
@@ -91,8 +91,11 @@ def _done(document: Mapping[str, Any]) -> Parts:
         or f"{document['model']} ({document['precision']}, SHA-256 {document['model_sha256'][:16]})",
         "size": f"{height} x {width} pixels, {document['pixels'] / 1e6:.2f} MP, {document['tiles']} tiles",
         "time": f"{document['seconds']:.1f} s, {document['megapixels_per_second']:.2f} MP/s",
-        "memory": f"{in_mib(document['memory']['peak'])} at most; {in_mib(document['memory']['total'])} were planned",
+        "memory": f"{in_mib(document['memory']['peak'])} at most; {in_mib(document['memory']['total'])} were "
+        "planned",
     }
+    if document.get("backend"):
+        facts["computed by"] = document["backend"]
     yield table("The run", ("", ""), list(facts.items()))
     for note in document["notes"]:
         yield Paragraph(note)
@@ -106,13 +109,13 @@ def _geometry(document: Mapping[str, Any]) -> Parts:
     yield Paragraph(f"{sentence}{done}.")
     rows = [
         (
-            it["axis"],
-            _number(it["ratio"]),
-            _number(it["error"]),
-            str(it["lines"]),
-            "yes" if it["shows"] else "no",
+            seam["axis"],
+            _number(seam["ratio"]),
+            _number(seam["error"]),
+            str(seam["lines"]),
+            "yes" if seam["shows"] else "no",
         )
-        for it in document["seams"]
+        for seam in document["seams"]
     ]
     header = ("borders between", "energy there / elsewhere", "standard error", "lines", "shows")
     yield table("Seam meter", header, rows)
@@ -122,7 +125,8 @@ def _values(document: Mapping[str, Any], regions: list[Region]) -> Parts:
     """Counts over the whole product, statistics over the regions."""
     ratio, peak = document["sensor"]["ratio"], (1 << document["sensor"]["bits"]) - 1
     ms, seen, fused = (
-        np.concatenate(it, 1) for it in zip(*(_paired(it, ratio) for it in regions), strict=True)
+        np.concatenate(parts, 1)
+        for parts in zip(*(_paired(region, ratio) for region in regions), strict=True)
     )
     yield Paragraph(f"{document['nodata']} of {document['pixels']} pixels have no data.")
     if not ms.size:
@@ -170,13 +174,13 @@ def _quality(document: Mapping[str, Any], regions: list[Region]) -> Parts:
     gains = known.ms_gains if known and len(known.ms_gains) == len(document["bands"]) else OTHER_MS_GAIN
     rows: list[tuple[str, ...]] = []
     found = []
-    for it in regions:
+    for region in regions:
         try:
-            spectral = metrics.d_lambda(it.fused, it.ms, valid=it.valid)
-            spatial = metrics.d_s(it.fused, it.ms, it.pan, gain=gain, valid=it.valid)
-            consistency = metrics.d_lambda_k(it.fused, it.ms, gains, valid=it.valid)
+            spectral = metrics.d_lambda(region.fused, region.ms, valid=region.valid)
+            spatial = metrics.d_s(region.fused, region.ms, region.pan, gain=gain, valid=region.valid)
+            consistency = metrics.d_lambda_k(region.fused, region.ms, gains, valid=region.valid)
         except ValueError as error:
-            rows.append((f"{it.row}, {it.col}", str(error), *("",) * 4))
+            rows.append((f"{region.row}, {region.col}", str(error), *("",) * 4))
             continue
         quality = (
             (1 - consistency) * (1 - spatial),
@@ -186,7 +190,7 @@ def _quality(document: Mapping[str, Any], regions: list[Region]) -> Parts:
             spatial,
         )
         found.append(quality)
-        rows.append((f"{it.row}, {it.col}", *(f"{value:.4f}" for value in quality)))
+        rows.append((f"{region.row}, {region.col}", *(f"{value:.4f}" for value in quality)))
     if found:
         rows.append(("all, mean", *(f"{value:.4f}" for value in np.mean(found, axis=0))))
     yield Paragraph(
@@ -199,11 +203,11 @@ def _quality(document: Mapping[str, Any], regions: list[Region]) -> Parts:
 def _pictures(document: Mapping[str, Any], regions: list[Region]) -> Parts:
     bands = document["bands"]
     shown = figures.colours(bands)
-    seen = [it for it in regions if it.valid.mean() > 0.5]
-    for it in sorted(seen, key=lambda it: -float(it.pan[it.valid].std()))[:2]:
-        images = {"PAN": it.pan, "MS": it.ms, "product": it.fused}
-        title = f"from row {it.row}, column {it.col}"
-        picture = figures.png(figures.scene(images, it.fused, shown, title=title))
+    seen = [region for region in regions if region.valid.mean() > 0.5]
+    for region in sorted(seen, key=lambda region: -float(region.pan[region.valid].std()))[:2]:
+        images = {"PAN": region.pan, "MS": region.ms, "product": region.fused}
+        title = f"from row {region.row}, column {region.col}"
+        picture = figures.png(figures.scene(images, region.fused, shown, title=title))
         yield Picture(picture, f"PAN, MS and product {title}; one stretch for MS and product.")
 
 

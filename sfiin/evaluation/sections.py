@@ -259,9 +259,9 @@ def _whose_phase(compared: Sequence[Compared]) -> Iterable[str]:
             closer = sum(a < b for a, b in zip(pan, up, strict=True))
             first, second = sorted((("PAN", fmean(pan)), ("MS_up", fmean(up))), key=lambda one: one[1])
             yield (
-                f"{region[0].upper()}{region[1:]}, {'weighted' if weighted else 'plain'}: the phase of {first[0]} is "
-                f"closer to the truth's, {first[1]:.3f} against {second[1]:.3f} rad; PAN's is the closer one in "
-                f"{closer} of {len(compared)} pairs."
+                f"{region[0].upper()}{region[1:]}, {'weighted' if weighted else 'plain'}: the phase of "
+                f"{first[0]} is closer to the truth's, {first[1]:.3f} against {second[1]:.3f} rad; PAN's is "
+                f"the closer one in {closer} of {len(compared)} pairs."
             )
 
 
@@ -377,8 +377,8 @@ def _lead(ours: str, rival: str, names: Sequence[str], methods: Mapping[str, Seq
     both = zip(methods[ours], methods[sharpest], strict=True)
     won = sum(a.quality.psnr > b.quality.psnr for a, b in both)
     return (
-        f"{label(ours)} against {rival}: {_lead_by(decibels, 2, 'dB PSNR')} ({label(sharpest)}; higher PSNR in {won} "
-        f"of {len(methods[ours])}), {_lead_by(percent, 1, '% ERGAS')} ({label(truest)})."
+        f"{label(ours)} against {rival}: {_lead_by(decibels, 2, 'dB PSNR')} ({label(sharpest)}; higher PSNR "
+        f"in {won} of {len(methods[ours])}), {_lead_by(percent, 1, '% ERGAS')} ({label(truest)})."
     )
 
 

@@ -1,8 +1,9 @@
-"""How do the weights of another program become an SFIIN of ours? By their names, whatever was put around them.
+"""How do the weights of another program become an SFIIN of ours? By their names, whatever was put around
+them.
 
-Trainers wrap a network's weights in a document, put prefixes before their names, and leave counters among them.
-Behind that stand the names of the authors' release, or our own. Bands, channels and the number of core blocks
-are read off the tensors' shapes.
+Trainers wrap a network's weights in a document, put prefixes before their names, and leave counters among
+them. Behind that stand the names of the authors' release, or our own. Bands, channels and the number of core
+blocks are read off the tensors' shapes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from sfiin.model import foreign_file
 from sfiin.model.checkpoint import Checkpoint, filled
-from sfiin.model.network import SFIIN, NetworkConfig, Resampling
+from sfiin.model.network import SFIIN, NetworkConfig, Resampling, SpatialBranch
 from sfiin.runtime.contract import SensorProfile
 from sfiin.runtime.errors import CheckpointError
 
@@ -86,7 +87,8 @@ def read(path: Path) -> Weights:
     if other:
         named = ", ".join(other[:3])
         notes.append(
-            f"left out: {len(other)} tensors that are not the network's ({named}{', ...' if other[3:] else ''})"
+            f"left out: {len(other)} tensors that are not the network's "
+            f"({named}{', ...' if other[3:] else ''})"
         )
     if any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors.values()):
         notes.append("its weights are in half precision, and are kept in float32")
@@ -103,18 +105,20 @@ def _require_plain(name: str, tensor: Tensor, path: Path) -> None:
     if tensor.is_meta or tensor.is_quantized or tensor.layout is not torch.strided or kind:
         what = "without data" if tensor.is_meta else kind.removeprefix("torch.") or "of no plain layout"
         raise CheckpointError(
-            f"{path}: {name[:80]} is {what}, not of floating point; save the weights that it was converted from"
+            f"{path}: {name[:80]} is {what}, not of floating point; save the weights that it was converted "
+            "from"
         )
 
 
 def _require_order(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raise CheckpointError for convolutions that are not (outputs, inputs, rows, columns), as PyTorch has them."""
+    """Raise CheckpointError for convolutions that are not (outputs, inputs, rows, columns), as PyTorch has
+    them."""
     for name, inputs in (("ms_head.weight", None), ("pan_head.weight", 1)):
         shape = tuple(tensors[name].shape) if name in tensors else (1, inputs or 1, 3, 3)
         if len(shape) != 4 or shape[2:] != (3, 3) or inputs not in (None, shape[1]):
             raise CheckpointError(
-                f"{path}: {theirs(name)} is {shape}, not (channels, {inputs or 'bands'}, 3, 3): its axes lie in "
-                "another order than PyTorch's, or it is another network"
+                f"{path}: {theirs(name)} is {shape}, not (channels, {inputs or 'bands'}, 3, 3): its axes lie "
+                "in another order than PyTorch's, or it is another network"
             )
 
 
@@ -126,16 +130,19 @@ def as_checkpoint(
     if weights.bands != len(sensor.bands):
         raise CheckpointError(
             f"{path}: not for this sensor: the network has {weights.bands} bands, '{sensor.name}' has "
-            f"{len(sensor.bands)} ({', '.join(sensor.bands)}); name its sensor with --sensor, or its bands with --bands"
+            f"{len(sensor.bands)} ({', '.join(sensor.bands)}); name its sensor with --sensor, or its bands "
+            "with --bands"
         )
     gather = tensors.get("gather.weight")
     if gather is None:
         raise CheckpointError(f"{path}: lacks {theirs('gather.weight')}; the checkpoint is not complete")
-    spatial = "invertible" if any(".spatial.mix." in name for name in tensors) else "convolution"
+    spatial: SpatialBranch = (
+        "invertible" if any(".spatial.mix." in name for name in tensors) else "convolution"
+    )
     way: Resampling = "align-corners" if resample == "align-corners" else "half-pixel"
     try:
         blocks = gather.shape[1] // weights.channels
-        config = NetworkConfig(weights.bands, weights.channels, blocks, sensor.ratio, spatial, resample=way)  # type: ignore[arg-type]
+        config = NetworkConfig(weights.bands, weights.channels, blocks, sensor.ratio, spatial, resample=way)
         network = SFIIN(config, sensor)
     except (ValueError, IndexError, ZeroDivisionError) as error:
         raise CheckpointError(f"{path}: not the shapes of an SFIIN ({error})") from None
@@ -146,8 +153,8 @@ def as_checkpoint(
     if more:
         named = ", ".join(theirs(name) for name in more[:3])
         raise CheckpointError(
-            f"{path}: has {len(more)} tensors that SFIIN has no place for ({named}); without them it would be another "
-            "network, so it is not imported"
+            f"{path}: has {len(more)} tensors that SFIIN has no place for ({named}); without them it would "
+            "be another network, so it is not imported"
         )
     return Checkpoint(filled(network, known, path), {"imported": path.name})
 
@@ -174,7 +181,8 @@ def _require_all(expected: Mapping[str, Tensor], known: Mapping[str, Tensor], pa
 def _behind_prefix(
     tensors: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], list[str]] | None:
-    """The network's tensors without what stands before their names, and the names of all others; None if none."""
+    """The network's tensors without what stands before their names, and the names of all others; None if
+    none."""
     clean: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         parts = [part for part in name.split(".") if part not in _WRAPPERS]
@@ -200,7 +208,8 @@ def _behind_prefix(
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a tensor, by our name, lies in the network; what lies beside it, such as a loss, is left out."""
+    """Whether a tensor, by our name, lies in the network; what lies beside it, such as a loss, is left
+    out."""
     return name.partition(".")[0] in _MODULES
 
 
@@ -226,12 +235,15 @@ def _no_sfiin(path: Path, found: list[tuple[tuple[str, ...], dict[str, Tensor]]]
     shapes = f"its tensors begin with {name[:60]} {tuple(tensors[name].shape)}"
     if any(_REPARAMETERISED.search(name) for name in tensors):
         return (
-            f"{path}: its weights are kept in parts (weight or spectral normalisation); remove that before saving, "
-            "with torch.nn.utils.parametrize.remove_parametrizations or remove_weight_norm"
+            f"{path}: its weights are kept in parts (weight or spectral normalisation); remove that before "
+            "saving, with torch.nn.utils.parametrize.remove_parametrizations or remove_weight_norm"
         )
     if len(weights) == 3 and weights[0].shape[-1] == 9:
         return f"{path}: a PNN, no SFIIN ({shapes}); 'sfiin train --architecture pnn' trains one"
-    return f"{path}: no SFIIN: {shapes}; import knows the names of the authors' release (process.conv_p) and our own"
+    return (
+        f"{path}: no SFIIN: {shapes}; "
+        "import knows the names of the authors' release (process.conv_p) and our own"
+    )
 
 
 def ours(name: str) -> str:

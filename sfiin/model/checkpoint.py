@@ -96,14 +96,15 @@ def load(path: Path) -> Checkpoint:
     except (SafetensorError, OSError, ValueError, MemoryError) as error:
         if path.suffix in _FOREIGN:
             raise CheckpointError(
-                f"{path}: no checkpoint of sfiin; 'sfiin import {path.name} -o NEW.safetensors' makes one of weights "
-                "that another program wrote"
+                f"{path}: no checkpoint of sfiin; 'sfiin import {path.name} -o NEW.safetensors' makes one of "
+                "weights that another program wrote"
             ) from None
         raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from None
     if metadata.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(
-            f"{path}: not an sfiin checkpoint (format {metadata.get('format')!r}, not '{CHECKPOINT_FORMAT}'); "
-            f"'sfiin import {path.name} -o NEW.safetensors' makes one of an SFIIN's weights"
+            f"{path}: not an sfiin checkpoint (format {metadata.get('format')!r}, not "
+            f"'{CHECKPOINT_FORMAT}'); 'sfiin import {path.name} -o NEW.safetensors' makes one of an SFIIN's "
+            "weights"
         )
     if metadata.get(SEAL, "") not in ("", seal(metadata, tensors)):
         raise CheckpointError(f"{path}: {SEAL}: changed since it was written; it is damaged, fetch it again")
@@ -185,7 +186,8 @@ def fuser(network: PanSharpener) -> Callable[[NDArray[np.float32], NDArray[np.fl
 
 
 def filled(network: PanSharpener, tensors: Mapping[str, Tensor], path: Path) -> PanSharpener:
-    """The network with these tensors, in float32 and evaluation mode. Raises CheckpointError, naming `path`."""
+    """The network with these tensors, in float32 and evaluation mode. Raises CheckpointError, naming
+    `path`."""
     try:
         network.load_state_dict(dict(tensors))
     except RuntimeError as error:

@@ -1,9 +1,9 @@
 """Which tensors lie in a file that another program wrote? Read so that nothing in it can run.
 
-A `.pth` is a pickle, and a pickle is a program. PyTorch's restricted reader runs none of it: it knows tensors and
-plain containers, and here the scalars and types of NumPy as well, in both of its versions' spellings, which
-trainers keep beside the weights. Whatever else there is ends the reading, with the line that brings the weights
-out where the file came from.
+A `.pth` is a pickle, and a pickle is a program. PyTorch's restricted reader runs none of it: it knows tensors
+and plain containers, and here the scalars and types of NumPy as well, in both of its versions' spellings,
+which trainers keep beside the weights. Whatever else there is ends the reading, with the line that brings the
+weights out where the file came from.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _require_weights(path: Path, head: bytes) -> None:
-    """Raise CheckpointError, with the line that brings the weights out, for a file that is a program by its kind."""
+    """Raise CheckpointError, with the line that brings the weights out, for a file that is a program by its
+    kind."""
     for beginning, what in _NO_WEIGHTS.items():
         if head.lower().startswith(beginning.lower()):
             raise CheckpointError(f"{path}: {what}")
@@ -176,8 +177,8 @@ def _no_pickle(path: Path, error: BaseException) -> str:
     if first == b"\x80" and _is_plain_pickle(path):
         new = path.with_suffix(".weights.pth").name
         return (
-            f"{path}: not a file of tensors only: a plain pickle, which torch.save did not write; where you trust it, "
-            f"run in Python: torch.save(pickle.load(open('{path.name}', 'rb')), '{new}'), and import that"
+            f"{path}: not a file of tensors only: a plain pickle, not of torch.save; if you trust it, import "
+            f"what this Python writes: torch.save(pickle.load(open('{path.name}', 'rb')), '{new}')"
         )
     if first + head == b"PK\x03\x04":
         return f"{path}: not a file of tensors only: its archive is cut short or damaged; fetch it again"
@@ -189,7 +190,8 @@ def _no_pickle(path: Path, error: BaseException) -> str:
 
 
 def _is_plain_pickle(path: Path) -> bool:
-    """Whether a file is one pickle to its end; torch's own of old begins with its number, and goes on behind it."""
+    """Whether a file is one pickle to its end; torch's own of old begins with its number, and goes on behind
+    it."""
     with path.open("rb") as file:
         data = file.read(1 << 26)
     try:
@@ -205,12 +207,13 @@ def _what_else(path: Path, foreign: list[str]) -> str:
     load = f"torch.load('{path.name}', weights_only=False)"
     if any("torch.nn.modules" in name for name in foreign):
         return (
-            f"{path}: not a file of tensors only: a pickled module ({named}), which is code; where you trust it, and "
-            f"with its source at hand, run in Python: torch.save({load}.state_dict(), '{new}'), and import that"
+            f"{path}: not a file of tensors only: a pickled module ({named}) is code; if you trust it and "
+            f"have its source, import what this Python writes: torch.save({load}.state_dict(), '{new}')"
         )
     return (
-        f"{path}: not a file of tensors only: it also holds {named}, and reading that runs code; where you trust it, "
-        f"run in Python: d = {load}; torch.save(d['net'], '{new}') with the key of the weights, and import that"
+        f"{path}: not a file of tensors only: it also holds {named}, which runs code when read; if you trust "
+        f"it, import what this Python writes: torch.save({load}['net'], '{new}'), 'net' being the weights' "
+        "key"
     )
 
 

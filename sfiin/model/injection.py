@@ -1,9 +1,9 @@
 """What does a network know of a pixel's neighbourhood before it looks? Local contrast, and local proposals.
 
-`normalise` brings each band, and PAN, to mean 0 and deviation 1 of its neighbourhood, and the network's result
-back: a scene of another gain, offset, haze or contrast is the same to it. `inject` hands it what a classical
-method would add from PAN, as inputs, and has it weigh that instead of making detail from nothing: each
-proposal is added with the share that the network gives it, pixel by pixel and band by band.
+`normalise` brings each band, and PAN, to mean 0 and deviation 1 of its neighbourhood, and the network's
+result back: a scene of another gain, offset, haze or contrast is the same to it. `inject` hands it what a
+classical method would add from PAN, as inputs, and has it weigh that instead of making detail from nothing:
+each proposal is added with the share that the network gives it, pixel by pixel and band by band.
 
 The formulas, their reasons and their constants are those of `sfiin.runtime.quality.local`, in standard
 operators that every runtime has. What is windowed here sees the tile only; the mix t of PAN's low-pass is of
@@ -43,8 +43,8 @@ SHOWN = ("regression", "gsa")
 class Surroundings:
     """What the network starts from, on the PAN grid, in units of the sensor's scale.
 
-    `ms` and `pan` are the inputs of the two heads; `base` (N, B, H, W) is resampled MS, `spread` what one unit
-    of the network's residual is there, and `proposals` what may be added, in the order of `SHARES`.
+    `ms` and `pan` are the inputs of the two heads; `base` (N, B, H, W) is resampled MS, `spread` what one
+    unit of the network's residual is there, and `proposals` what may be added, in the order of `SHARES`.
     """
 
     ms: Tensor
@@ -65,7 +65,8 @@ class Moments:
 
 @dataclass(frozen=True)
 class Views:
-    """MS and its resampling; PAN, its low-pass at MS scale, what that leaves of it, and the power of that per block."""
+    """MS and its resampling; PAN, its low-pass at MS scale, what that leaves of it, and the power of that per
+    block."""
 
     ms: Tensor
     up: Tensor
@@ -76,7 +77,8 @@ class Views:
 
 
 class Injection(nn.Module):
-    """From MS (N, B, h, w) and PAN (N, 1, H, W), in units of the scale, to `Surroundings`. It learns nothing."""
+    """From MS (N, B, h, w) and PAN (N, 1, H, W), in units of the scale, to `Surroundings`. It learns
+    nothing."""
 
     mtf: Tensor
 

@@ -15,9 +15,9 @@ FOLDER = Path(__file__).parents[1] / "checkpoints"
 def load(checkpoint: str | os.PathLike[str]) -> Checkpoint:
     """Open a checkpoint (.safetensors), or a shipped one by its name, such as "sfiin-vhr4".
 
-    Its `network` is a torch module: MS (N, B, h, w) and PAN (N, 1, H, W) to HRMS (N, B, H, W), float32, DN; its
-    `training` is the record of how it was trained. Raises CheckpointError for what is no checkpoint, InputError for a
-    name that there is none of.
+    Its `network` is a torch module: MS (N, B, h, w) and PAN (N, 1, H, W) to HRMS (N, B, H, W), float32, DN;
+    its `training` is the record of how it was trained. Raises CheckpointError for what is no checkpoint,
+    InputError for a name that there is none of.
     """
     path = Path(checkpoint)
     shipped = FOLDER / f"{path.name}.safetensors"

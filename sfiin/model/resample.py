@@ -46,7 +46,8 @@ class Upsample(Resample):
 
 
 class AlignedUpsample(nn.Module):
-    """Bicubic as PyTorch does it with `align_corners` (a = -0.75): the outermost pixels' centres stay in place.
+    """Bicubic as PyTorch does it with `align_corners` (a = -0.75): the outermost pixels' centres stay in
+    place.
 
     The scale is then not the ratio but (H - 1) / (h - 1), and depends on the tile: what a network was trained
     with on one tile it should be run on. It is one matrix for rows and one for columns.

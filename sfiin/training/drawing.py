@@ -1,17 +1,19 @@
 """How are training patches varied, so that a network learns what sensors have in common, not one set's ways?
 
-Sets of pairs contradict one another: how sharp PAN is beside the truth (fine contrast of truth over PAN's: 0.4
-to 2), how MS was reduced (blocks, an MTF, bicubic interpolation), and where MS pixels lie (some sets: half a
-PAN pixel off). A network that sees one of these learns it: to blur, or to undo a block mean. So a patch is made
-anew from its truth and PAN, each time otherwise:
+Sets of pairs contradict one another: how sharp PAN is beside the truth (fine contrast of truth over PAN's:
+0.4 to 2), how MS was reduced (blocks, an MTF, bicubic interpolation), and where MS pixels lie (some sets:
+half a PAN pixel off). A network that sees one of these learns it: to blur, or to undo a block mean. So a
+patch is made anew from its truth and PAN, each time otherwise:
 
 - PAN is blurred, or the truth, until the truth's fine contrast is a drawn multiple of PAN's;
 - both are softened together, as optics and resampling do;
-- MS is reduced by blocks, by bicubic interpolation, or by an MTF of a drawn gain and, at times, a drawn offset;
+- MS is reduced by blocks, by bicubic interpolation, or by an MTF of a drawn gain and, at times, a drawn
+  offset;
 - noise is added.
 
-A pair without truth is reduced by Wald's protocol with several gains for PAN. Pairs of another number of bands
-may lend their patches, with their bands mixed. Everything is determined by the random state that is handed in.
+A pair without truth is reduced by Wald's protocol with several gains for PAN. Pairs of another number of
+bands may lend their patches, with their bands mixed. Everything is determined by the random state that is
+handed in.
 """
 
 from __future__ import annotations
@@ -43,17 +45,19 @@ class Drawing:
     """Shares are of the patches, ranges are drawn from evenly.
 
     `keep`: patches as the pair gives them, by sensor where `keep_of` names it; `sharpness`: the truth's fine
-    contrast over PAN's (drawn on a logarithmic scale); `soften`, `softening`: share, and sigma in PAN pixels;
-    `blocks`, `bicubic`: MS so reduced, by an MTF of a gain in `mtf` otherwise, of which `shifted` lie half a
-    PAN pixel off along both axes and `jittered` up to that anyhow; `noise`: share, of standard deviations up
-    to `noise_pan` and `noise_ms` of the range of DN; `pan_gains`: PAN's MTF gains where a pair has no truth;
-    `weight_of`: how often a sensor's pairs are drawn, beside their area; `lent`: patches from pairs of
-    another number of bands.
+    contrast over PAN's (drawn on a logarithmic scale); `own_ms`: of the patches whose truth stays as it is,
+    those whose MS does, too; `soften`, `softening`: share, and sigma in PAN pixels; `blocks`, `bicubic`: MS
+    so reduced, by an MTF of a gain in `mtf` otherwise, of which `shifted` lie half a PAN pixel off along both
+    axes and `jittered` up to that anyhow; `noise`: share, of standard deviations up to `noise_pan` and
+    `noise_ms` of the range of DN; `pan_gains`: PAN's MTF gains where a pair has no truth; `weight_of`: how
+    often a sensor's pairs are drawn, beside their area; `lent`: patches from pairs of another number of
+    bands.
     """
 
     keep: float = 1.0
     keep_of: Mapping[str, float] = field(default_factory=dict)
     sharpness: tuple[float, float] = (0.85, 1.55)
+    own_ms: float = 0.0
     soften: float = 0.35
     softening: tuple[float, float] = (0.2, 0.6)
     blocks: float = 0.22
@@ -105,7 +109,8 @@ class Varied:
 
     @cached_property
     def sharpness(self) -> tuple[list[float], list[float]]:
-        """The truth's fine contrast over PAN's, for each of `SIGMAS` that blurs PAN, and that blurs the truth."""
+        """The truth's fine contrast over PAN's, for each of `SIGMAS` that blurs PAN, and that blurs the
+        truth."""
         pair = self.pair
         assert pair.truth is not None
         truth, pan = crispness(pair.truth), crispness(pair.pan)
@@ -134,12 +139,15 @@ class Varied:
         truth, pan = (
             around(image, row * ratio, col * ratio, side * ratio) for image in (pair.truth, pair.pan)
         )
-        truth, pan = self._sharpened(truth, pan, random)
+        own, (truth, pan) = truth, self._sharpened(truth, pan, random)
         if random.random() < self.drawing.soften:
             sigma = random.uniform(*self.drawing.softening)
             truth, pan = gaussian(truth, sigma), gaussian(pan, sigma)
         inner = slice(MARGIN // ratio, MARGIN // ratio + side)
-        ms = reduce(truth, ratio, self.drawing, random)[:, inner, inner]
+        if truth is own and self.drawing.own_ms and random.random() < self.drawing.own_ms:
+            ms = pair.ms[:, row : row + side, col : col + side]
+        else:
+            ms = reduce(truth, ratio, self.drawing, random)[:, inner, inner]
         fine = slice(inner.start * ratio, inner.stop * ratio)
         return single(ms), single(pan[:, fine, fine]), single(truth[:, fine, fine])
 
@@ -157,7 +165,8 @@ class Varied:
     def _mixed(
         self, images: tuple[Image, Image, Image], random: np.random.Generator
     ) -> tuple[Image, Image, Image]:
-        """The same mixes of the pair's bands in MS and truth: each near to one band, with some of the others."""
+        """The same mixes of the pair's bands in MS and truth: each near to one band, with some of the
+        others."""
         if not self.mixed:
             return images
         ms, pan, truth = images
@@ -170,8 +179,8 @@ class Varied:
 def varied(pairs: Sequence[Pair], drawing: Drawing, bands: int, sensor: sensors.Sensor) -> list[Varied]:
     """What to draw from: pairs with truth, the others by Wald's protocol once for each of PAN's gains.
 
-    Pairs of another number of bands than `bands` come in with the weight that makes their share `lent`, not at
-    all where that is 0. Raises InputError where nothing is left.
+    Pairs of another number of bands than `bands` come in with the weight that makes their share `lent`, not
+    at all where that is 0. Raises InputError where nothing is left.
     """
     found: list[Varied] = []
     for pair in pairs:
@@ -183,7 +192,7 @@ def varied(pairs: Sequence[Pair], drawing: Drawing, bands: int, sensor: sensors.
             [pair] if pair.truth is not None else [_by_wald(pair, gain, sensor) for gain in drawing.pan_gains]
         )
         peak = float(sensor.profile.peak)
-        found += [Varied(it, drawing, peak, weight / len(made), 0 if own else bands) for it in made]
+        found += [Varied(reduced, drawing, peak, weight / len(made), 0 if own else bands) for reduced in made]
     if not found:
         raise InputError(f"no pair of {bands} bands to draw from")
     return _lending(found, drawing.lent)
@@ -192,13 +201,20 @@ def varied(pairs: Sequence[Pair], drawing: Drawing, bands: int, sensor: sensors.
 def _lending(found: list[Varied], share: float) -> list[Varied]:
     """Weights such that pairs of other bands have their share."""
     own, lent = (
-        sum(it.weight * it.size[0] * it.size[1] for it in found if bool(it.mixed) == others)
+        sum(
+            source.weight * source.size[0] * source.size[1]
+            for source in found
+            if bool(source.mixed) == others
+        )
         for others in (False, True)
     )
     if not own or not lent:
         return found
     gain = share / max(1 - share, 1e-6) * own / lent
-    return [dataclasses.replace(it, weight=it.weight * gain) if it.mixed else it for it in found]
+    return [
+        dataclasses.replace(source, weight=source.weight * gain) if source.mixed else source
+        for source in found
+    ]
 
 
 def _by_wald(pair: Pair, pan_gain: float, sensor: sensors.Sensor) -> Pair:
@@ -250,7 +266,8 @@ def around(image: NDArray[Any], row: int, col: int, side: int) -> NDArray[Any]:
 
 
 def gaussian(image: NDArray[Any], sigma: float) -> NDArray[Any]:
-    """As `sfiin.runtime.quality.detail.gaussian`, faster by a compiled filter, in the image's own precision."""
+    """As `sfiin.runtime.quality.detail.gaussian`, faster by a compiled filter, in the image's own
+    precision."""
     if sigma < 0.05:
         return image
     return np.asarray(ndimage.gaussian_filter(image, (0, sigma, sigma), mode="nearest", truncate=4.0))
@@ -262,7 +279,8 @@ def single(image: NDArray[Any]) -> Image:
 
 
 def named(name: str) -> Drawing:
-    """The drawing of this name, or the one in a TOML file. Raises InputError that names the file and the field."""
+    """The drawing of this name, or the one in a TOML file. Raises InputError that names the file and the
+    field."""
     path = Path(name) if name.endswith(".toml") else Path(__file__).with_name("drawings.toml")
     try:
         document = parse(path.read_text(encoding="utf-8"))
@@ -278,7 +296,7 @@ def named(name: str) -> Drawing:
 
 
 def _drawing(table: Mapping[str, Any], where: str) -> Drawing:
-    known = {it.name: it.default for it in dataclasses.fields(Drawing)}
+    known = {field.name: field.default for field in dataclasses.fields(Drawing)}
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:
@@ -287,7 +305,7 @@ def _drawing(table: Mapping[str, Any], where: str) -> Drawing:
             value if isinstance(value, list) else [*value.values()] if isinstance(value, dict) else [value]
         )
         if not numbers or not all(
-            isinstance(it, (int, float)) and not isinstance(it, bool) for it in numbers
+            isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers
         ):
             raise InputError(f"{where}: {key} is made of numbers, not {value!r}")
         kinds = (dict,) if key.endswith("_of") else (list,) if isinstance(known[key], tuple) else (int, float)

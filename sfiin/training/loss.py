@@ -1,6 +1,7 @@
 """What is training to minimise? The paper's loss: L1 in space plus lambda times L1 in frequency.
 
-    loss = mean |y - t| + weight * (amplitude term + phase term),   weight = lambda = 0.1 (ECCV 2022, eq. for L_fre)
+    loss = mean |y - t| + weight * (amplitude term + phase term), weight = lambda = 0.1 (ECCV 2022, eq. for
+    L_fre)
 
 The scale problem: with an unnormalised ("backward") transform, amplitude differences grow with the patch, and
 phase differences in radians do not shrink with the error at all in bins that hold little. At a pixel noise of
@@ -16,8 +17,10 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sfiin.model import spectrum
+from sfiin.runtime.quality import detail
 
 LEAST = 2e-3
 """Added to what is missing, in units of the sensor's scale: below it there is nothing but noise."""
@@ -50,6 +53,32 @@ def missing(ms_up: Tensor, truth: Tensor) -> Tensor:
     In this unit a dim or smooth patch counts as much as a bright and busy one, as decibels do.
     """
     return (truth - ms_up).square().mean((1, 2, 3), keepdim=True).sqrt() + LEAST
+
+
+def faintness(fused: Tensor, truth: Tensor, unit: Tensor | float = 1.0) -> Tensor:
+    """By how much the fine contrast of each patch and band is off the truth's, the mean over both: a scalar.
+
+    L1 prefers detail that is too faint to detail that may lie wrong; this makes up for it. What is fine is as
+    in `sfiin.runtime.quality.detail`. `unit` is as in `fusion_loss`.
+    """
+    return ((fine_contrast(fused / unit) - fine_contrast(truth / unit)).abs()).mean()
+
+
+def fine_contrast(image: Tensor) -> Tensor:
+    """Root mean square of what is fine, (N, B, H, W) to (N, B); its gradient is zero, not NaN, where nothing
+    is."""
+    return fine(image).square().mean((2, 3)).clamp_min(1e-12).sqrt()
+
+
+def fine(image: Tensor) -> Tensor:
+    """What lies above a Gaussian of `detail.FINE` pixels, (N, B, H, W)."""
+    bands, reach = image.shape[1], math.ceil(4 * detail.FINE)
+    position = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
+    taps = torch.exp(-0.5 * (position / detail.FINE) ** 2)
+    taps = (taps / taps.sum()).repeat(bands, 1, 1, 1)
+    padded = functional.pad(image, [reach] * 4, mode="replicate")
+    rows = functional.conv2d(padded, taps.transpose(2, 3), groups=bands)
+    return image - functional.conv2d(rows, taps, groups=bands)
 
 
 def frequency_loss(fused: Tensor, truth: Tensor, published: bool = False) -> Tensor:

@@ -1,4 +1,5 @@
-"""How does a long loop end in an orderly way when it is told to stop? At the end of the step that it is at."""
+"""How does a long loop end in an orderly way when it is told to stop? At the end of the step that it is
+at."""
 
 from __future__ import annotations
 

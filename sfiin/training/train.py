@@ -33,7 +33,7 @@ from sfiin.runtime.errors import InputError, SfiinError
 from sfiin.runtime.files import publish
 from sfiin.runtime.quality import ground
 from sfiin.runtime.quality.metrics import ergas, psnr, sam
-from sfiin.training.loss import fusion_loss, missing
+from sfiin.training.loss import faintness, fine, fusion_loss, missing
 from sfiin.training.stopping import stoppable
 
 Precision = Literal["fp32", "mixed"]
@@ -48,7 +48,9 @@ EVERY = 60.0
 class TrainingConfig:
     """How to train. `rate` is Adam's, falling to zero along a cosine; `weight` is the loss's lambda; `patch`
     in PAN pixels. With precision `mixed`, convolutions run in half precision and spectra, loss and weights in
-    float32. The loss is in units of the sensor's scale, or of each patch's own missing `detail`.
+    float32. The loss is in units of the sensor's scale, or of each patch's own missing `detail`; `crisp` is
+    the weight of `loss.faintness` in it. The fine detail that is aimed at is the truth's, raised by the share
+    `sharpen`.
 
     As published: Adam (0.9, 0.999), rate 5e-4 to 8e-4, batch 4, patch 128 at ratio 4, lambda 0.1.
     """
@@ -62,6 +64,8 @@ class TrainingConfig:
     validate_every: int = 250
     precision: Precision = field(default="fp32", metadata=LATER)
     unit: Unit = field(default="scale", metadata=LATER)
+    crisp: float = field(default=0.0, metadata=LATER)
+    sharpen: float = field(default=0.0, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -238,7 +242,12 @@ def _step(state: _State, pairs: Sequence[Source], config: TrainingConfig) -> flo
     with torch.autocast(device.type, half, enabled=config.precision == "mixed"):
         fused = network(ms, pan)
     unit = missing(state.upsample(ms) / scale, truth / scale) if config.unit == "detail" else None
-    loss = fusion_loss(fused.float() / scale, truth / scale, config.weight, unit=unit)
+    product, truth = fused.float() / scale, truth / scale
+    if config.sharpen:
+        truth = truth + config.sharpen * fine(truth)
+    loss = fusion_loss(product, truth, config.weight, unit=unit)
+    if config.crisp:
+        loss = loss + config.crisp * faintness(product, truth, 1.0 if unit is None else unit)
     state.optimiser.zero_grad()
     state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     state.scaler.unscale_(state.optimiser)

@@ -36,8 +36,8 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sfiin.data.simulate import simulate
 
     folder = tmp_path_factory.mktemp("checks")
-    it = simulate(64, 64, 77)
-    np.savez(folder / "c.npz", pan=it.pan, ms=it.ms, gt=it.truth, meta='{"sensor": "vhr4"}')
+    scene = simulate(64, 64, 77)
+    np.savez(folder / "c.npz", pan=scene.pan, ms=scene.ms, gt=scene.truth, meta='{"sensor": "vhr4"}')
     return folder
 
 
@@ -49,7 +49,13 @@ def test_a_model_within_the_gate_is_published_with_all_that_belongs_to_it(
     options = CalibrationOptions(tiles=6, patches=3, gate=WIDE, rest=rest)
     seen: list[tuple[int, int]] = []
     result, work = calibrate(
-        small_model, pairs, out, options, check=checks, cache_file=cache, watch=lambda *it: seen.append(it)
+        small_model,
+        pairs,
+        out,
+        options,
+        check=checks,
+        cache_file=cache,
+        watch=lambda *step: seen.append(step),
     )
     contract = models.contract(out)
     assert (contract.precision, contract.opset) == ("int8", 19)
@@ -63,11 +69,11 @@ def test_a_model_within_the_gate_is_published_with_all_that_belongs_to_it(
     assert result.mac_share == result.plain_share > 0.3  # so wide a gate holds nothing back
     assert seen[-1][0] == seen[-1][1]
     lines = cache.read_text().splitlines()
-    assert len(lines) == 1 + len({it.activation for it in work.candidates})
+    assert len(lines) == 1 + len({candidate.activation for candidate in work.candidates})
     report = json.loads(out.with_suffix(".precision.json").read_text())
     assert report["tiles"]["digest"] == result.calibration.digest
     assert report["judged_on"] == "1 pairs of --check"
-    assert {it["rule"] for it in report["kept"]} == {"first", "last", "spectrum", "statistics"}
+    assert {kept["rule"] for kept in report["kept"]} == {"first", "last", "spectrum", "statistics"}
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "cache",
         "int8.golden.npz",
@@ -123,16 +129,21 @@ def test_what_is_judged_by_is_not_calibrated_on(small_model: Path, pairs: Path, 
 
 def test_noise_and_pairs_without_truth_are_refused(small_model: Path, pairs: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    noise = {"pan": random.integers(0, 2047, (64, 64)), "ms": random.integers(0, 2047, (4, 16, 16))}
+    noise: dict[str, Any] = {
+        "pan": random.integers(0, 2047, (64, 64)),
+        "ms": random.integers(0, 2047, (4, 16, 16)),
+    }
     (tmp_path / "noise").mkdir()
     np.savez(
-        tmp_path / "noise" / "n.npz", **{name: it.astype(np.uint16) for name, it in noise.items()}, meta="{}"
+        tmp_path / "noise" / "n.npz",
+        **{name: image.astype(np.uint16) for name, image in noise.items()},
+        meta="{}",
     )
     with pytest.raises(InputError, match="that is noise"):
         calibrate(small_model, tmp_path / "noise", tmp_path / "o.onnx", CalibrationOptions())
     (tmp_path / "bare").mkdir()
-    with np.load(pairs / "p0.npz") as it:
-        np.savez(tmp_path / "bare" / "p.npz", pan=it["pan"], ms=it["ms"], meta="{}")
+    with np.load(pairs / "p0.npz") as arrays:
+        np.savez(tmp_path / "bare" / "p.npz", pan=arrays["pan"], ms=arrays["ms"], meta="{}")
     with pytest.raises(InputError, match=r"none of the 1 pairs there has a truth"):
         calibrate(small_model, tmp_path / "bare", tmp_path / "o.onnx", CalibrationOptions())
 
@@ -197,8 +208,8 @@ def test_advice_needs_no_data(invoke: Invoke, small_model: Path) -> None:
     )
     assert code == 0
     advice = json.loads(said)["advice"]
-    assert [it["device"] for it in advice] == ["GeForce RTX 4090", "Tesla T4"]
-    assert all(it["layers"] and not it["pays"] for it in advice)
+    assert [entry["device"] for entry in advice] == ["GeForce RTX 4090", "Tesla T4"]
+    assert all(entry["layers"] and not entry["pays"] for entry in advice)
 
 
 @pytest.mark.parametrize(

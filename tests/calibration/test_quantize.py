@@ -131,8 +131,8 @@ def test_rules_say_what_stays(shipped: Any) -> None:
     assert rules == {"local": local, "spectrum": 4 * 5, "statistics": 2 * 5 + 2}
     assert all(node.reason for node in held)
     kernels = {node.name: graph.weights[node.input[1]].ndim for node in convolutions}
-    assert all(kernels[it.node] == 4 for it in free)
-    assert {it.branch for it in free} == {
+    assert all(kernels[candidate.node] == 4 for candidate in free)
+    assert {candidate.branch for candidate in free} == {
         "trunk",
         "frequency",
         "spatial",
@@ -140,7 +140,7 @@ def test_rules_say_what_stays(shipped: Any) -> None:
         "integration",
         "refine",
     }
-    assert sum(it.macs for it in free) > 0.5 * sum(map(graph.macs, graph.nodes))
+    assert sum(candidate.macs for candidate in free) > 0.5 * sum(map(graph.macs, graph.nodes))
 
 
 def test_a_later_opset_gives_the_same_numbers(shipped: Any) -> None:
@@ -160,7 +160,7 @@ def test_the_shipped_network_in_int8(shipped: Any, rest: str, tmp_path: Path) ->
     model, graph, tiles = shipped
     base = at_opset(typed(model, "fp16", as_inputs(tiles.ms, tiles.pan)).model if rest == "fp16" else model)
     free, _ = candidates(graph)
-    reach = {it.node: float(graph.ranges[it.activation].maximum) for it in free}
+    reach = {candidate.node: float(graph.ranges[candidate.activation].maximum) for candidate in free}
     lower = quantized(base, set(reach), reach)
     types = {info.name: info.type.tensor_type.elem_type for info in lower.graph.value_info}
     types |= {tensor.name: tensor.data_type for tensor in lower.graph.initializer}

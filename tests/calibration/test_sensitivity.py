@@ -94,18 +94,19 @@ def test_the_curve_holds_what_no_other_point_beats() -> None:
     found = search(named(dict.fromkeys(costs, 1)), 9, Additive(costs), GATE)
     assert len(found.points) > STEPS / 2
     best = pareto(found.points, GATE)
-    shares = [(it.mac_share, it.loss.share(GATE)) for it in best]
+    shares = [(point.mac_share, point.loss.share(GATE)) for point in best]
     assert shares == sorted(shares)
     assert all(a[1] < b[1] for a, b in pairwise(shares))
     for point in found.points:
         assert any(
-            it.mac_share >= point.mac_share and it.loss.share(GATE) <= point.loss.share(GATE) for it in best
+            other.mac_share >= point.mac_share and other.loss.share(GATE) <= point.loss.share(GATE)
+            for other in best
         )
 
 
 def test_progress_counts_convolutions_and_branches() -> None:
     seen: list[tuple[int, int]] = []
-    search(named({"a": 1, "b/c": 1}), 2, Additive({"a": 0, "b/c": 0}), GATE, lambda *it: seen.append(it))
+    search(named({"a": 1, "b/c": 1}), 2, Additive({"a": 0, "b/c": 0}), GATE, lambda *step: seen.append(step))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 

@@ -27,8 +27,8 @@ def contract() -> Contract:
 
 
 def pair(path: Path, seed: int, side: int = 96, gain: float = 1.0) -> Path:
-    it = simulate(side, side, seed)
-    np.savez(path, pan=(it.pan * gain).astype(np.float32), ms=(it.ms * gain).astype(np.float32))
+    scene = simulate(side, side, seed)
+    np.savez(path, pan=(scene.pan * gain).astype(np.float32), ms=(scene.ms * gain).astype(np.float32))
     return path
 
 
@@ -72,8 +72,8 @@ def test_tiles_are_where_they_say(contract: Contract, tmp_path: Path) -> None:
 
 def test_scenes_are_read_by_windows_and_their_gaps_are_a_stratum(contract: Contract, tmp_path: Path) -> None:
     (tmp_path / "scene").mkdir()
-    it = simulate(96, 96, 5)
-    grids = {"pan": (it.pan[None].copy(), 1.0), "ms": (it.ms.copy(), 4.0)}
+    scene = simulate(96, 96, 5)
+    grids = {"pan": (scene.pan[None].copy(), 1.0), "ms": (scene.ms.copy(), 4.0)}
     for name, (image, pixel) in grids.items():
         image[:, : image.shape[1] // 4] = 0
         image[:, image.shape[1] // 4 :] = np.maximum(image[:, image.shape[1] // 4 :], 1)
@@ -98,12 +98,12 @@ def test_strata_are_what_is_seen(contract: Contract) -> None:
     random = np.random.default_rng(0)
     smooth, land = (
         np.full((1, 32, 32), 300.0, np.float32),
-        np.stack([np.full((8, 8), it) for it in (1, 1, 1, 2)]),
+        np.stack([np.full((8, 8), factor) for factor in (1, 1, 1, 2)]),
     )
     whole, peak = np.ones((32, 32), np.bool_), contract.sensor.peak
     rough = (smooth * random.uniform(0.8, 1.2, smooth.shape)).astype(np.float32)
     water = land[[0, 3, 1, 2]]
-    cases = [
+    cases: list[tuple[np.ndarray, np.ndarray, np.ndarray, str]] = [
         (land, smooth, whole, "medium, smooth"),
         (land, rough, whole, "medium, rough"),
         (water, smooth, whole, "water"),

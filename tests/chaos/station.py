@@ -2,13 +2,13 @@
 
     python tests/chaos/station.py --rounds 25 --model runtime/models/sfiin-vhr4.onnx
 
-Each round has an inbox with scenes that keep arriving, two watchers, and misfortune by chance: a watcher or its
-worker is killed, or stopped for a while; the outbox, a small tmpfs where mounting is permitted, is full, or
-read-only; the inbox is away; files have dates of other years; the watchers' clock jumps by years, ahead and back,
-where libfaketime is there (Debian: `faketime`). Then the watchers are left alone, started again where they are
-gone, until nothing is left to do. A round is right when every scene has ended in `.done`, its product is the
-same to the byte as that of an undisturbed run, it was made once, its quick-look and its document are there
-and true, and nothing else is left anywhere.
+Each round has an inbox with scenes that keep arriving, two watchers, and misfortune by chance: a watcher or
+its worker is killed, or stopped for a while; the outbox, a small tmpfs where mounting is permitted, is full,
+or read-only; the inbox is away; files have dates of other years; the watchers' clock jumps by years, ahead
+and back, where libfaketime is there (Debian: `faketime`). Then the watchers are left alone, started again
+where they are gone, until nothing is left to do. A round is right when every scene has ended in `.done`, its
+product is the same to the byte as that of an undisturbed run, it was made once, its quick-look and its
+document are there and true, and nothing else is left anywhere.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class Round:
                 )
 
     def _environment(self) -> dict[str, str]:
-        """One in which the wall clock is the one of the file `clock`; the monotonic one is nobody's to set."""
+        """One in which the wall clock is the one of the file `clock`; the monotonic one is nobody's to
+        set."""
         moved = {
             "LD_PRELOAD": str(CLOCK),
             "FAKETIME_TIMESTAMP_FILE": str(self.clock),
@@ -280,8 +281,8 @@ class Round:
 
 
 def _ended_by_clock(errors: Path) -> bool:
-    """Whether a watcher was ended by what moves its clock: libfaketime refuses sleeps until a moment that has just
-    passed, which the kernel takes. To the scenes it is a crash like another."""
+    """Whether a watcher was ended by what moves its clock: libfaketime refuses sleeps until a moment that has
+    just passed, which the kernel takes. To the scenes it is a crash like another."""
     lines = errors.read_text(errors="replace").rstrip().splitlines()[-2:]
     return CLOCK is not None and lines == ["    time.sleep(delay)", "OSError: [Errno 22] Invalid argument"]
 

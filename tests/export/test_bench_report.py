@@ -76,8 +76,8 @@ def test_figures_hold_the_values(document: dict[str, Any]) -> None:
     assert [axes.get_ylabel() for axes in drawn.axes] == ["MHz", "degrees C", "W"]
     np.testing.assert_array_equal(drawn.axes[2].lines[0].get_ydata(), [11.0, 12.0, 13.0, 14.0])
     roof = roofline({"m": (2.0, 5e9)}, Rates(10e9, 4e9)).axes[0].lines
-    assert float(np.max(roof[0].get_ydata())) == pytest.approx(10)
-    np.testing.assert_allclose(roof[1].get_xydata(), [[2.0, 5.0]])
+    assert np.asarray(roof[0].get_ydata(), np.float64).max() == pytest.approx(10)
+    np.testing.assert_allclose(np.asarray(roof[1].get_xydata(), np.float64), np.array([[2.0, 5.0]]))
 
 
 def test_a_model_that_is_not_at_hand_has_no_roofline(

@@ -55,7 +55,7 @@ def test_a_plan_for_people_and_for_machines(invoke: Invoke, small_model: Path, t
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--dla"], 4, "--dla: a DLA has neither MatMul"),
+        (["--dla"], 4, "--dla: a DLA has no MatMul"),
         (["--flavour", "rtx", "--refit"], 4, "on a GPU only"),
         (["--flavour", "rtx", "--compute-capability", "9.0"], 4, "9.0: TensorRT for RTX builds for"),
         (["--flavour", "trt"], 2, "--flavour"),

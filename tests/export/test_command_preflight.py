@@ -55,7 +55,7 @@ def test_json_is_one_document(invoke: Invoke, dft: Path) -> None:
     document = json.loads(output)
     assert (code, document["ok"], document["target"]) == (6, False, "rtx")
     assert document["findings"][0]["node"] == "a/DFT"
-    assert [it["severity"] for it in document["findings"]] == ["error", "note"]
+    assert [finding["severity"] for finding in document["findings"]] == ["error", "note"]
 
 
 def test_a_clean_model_says_so(invoke: Invoke, model: Model, tmp_path: Path) -> None:

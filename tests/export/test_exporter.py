@@ -146,7 +146,11 @@ def test_auto_takes_the_fastest_that_the_target_reads(
         small_checkpoint, tmp_path / "m.onnx", "auto", Tile(64, 64, 16), opset=17, target=targets()[name]
     )
     assert report.choice is not None
-    timed = {it.lowering: it.milliseconds for it in report.choice.candidates if it.milliseconds is not None}
+    timed = {
+        candidate.lowering: candidate.milliseconds
+        for candidate in report.choice.candidates
+        if candidate.milliseconds is not None
+    }
     assert set(timed) == lowerings
     assert report.choice.lowering == min(timed, key=timed.__getitem__)
     contract = models.contract(report.model)

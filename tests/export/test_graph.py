@@ -87,7 +87,7 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("lowering", "opset"), [("matmul", 17), ("matmul", 21), ("dft", 20)])
-@pytest.mark.parametrize("changes", OPTIONS, ids=lambda it: "-".join(map(str, it.values())))
+@pytest.mark.parametrize("changes", OPTIONS, ids=lambda changes: "-".join(map(str, changes.values())))
 def test_local_statistics_and_proposals(lowering: str, opset: int, changes: dict[str, Any]) -> None:
     """Neighbourhoods of a natural scene, of one without contrast, and of a border of nodata."""
     net = network(blocks=1, **changes)
@@ -186,6 +186,7 @@ def test_the_plain_export_is_off_where_ours_is_not(
     from sfiin.model import checkpoint
 
     net = checkpoint.load(shipped_checkpoint).network
+    assert isinstance(net, SFIIN)
     ms, pan = inputs(net, (64, 64))
     ours = distance(run(build_graph(net, (64, 64), "matmul", 17), ms, pan), exact(net, ms, pan))
 

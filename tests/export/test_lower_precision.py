@@ -85,8 +85,8 @@ def test_it_runs_where_the_fp32_model_does(report: ExportReport) -> None:
 def test_the_report_lists_every_island(report: ExportReport) -> None:
     document = json.loads(report_beside(report.model).read_text(encoding="utf-8"))
     nodes = {node.name for node in onnx.load(report.model).graph.node}
-    assert {it["node"] for it in document["islands"]} <= nodes
-    assert all(it["rule"] and it["reason"] for it in document["islands"])
+    assert {island["node"] for island in document["islands"]} <= nodes
+    assert all(island["rule"] and island["reason"] for island in document["islands"])
     assert sum(document["rules"].values()) == len(document["islands"])
     assert document["ranges"]["hrms"]["maximum"] > 1000
     assert document["loss"]["pairs"] == 1

@@ -41,8 +41,8 @@ def test_what_follows_from_constants_is_foldable(model: Model) -> None:
         helper.make_node("Shape", ["free"], ["dynamic"]),
         helper.make_node("Add", ["dynamic", "more"], ["z"]),
     ]
-    it = model(nodes, {"x": (F, (2, 3)), "free": (F, ("n", 3))}, {"one": np.int64([1, 1])})
-    scope = next(places(inferred(it))).scope
+    graph = model(nodes, {"x": (F, (2, 3)), "free": (F, ("n", 3))}, {"one": np.array([1, 1], np.int64)})
+    scope = next(places(inferred(graph))).scope
     known = [name for name in ("x", "one", "static", "more", "dynamic", "z") if scope.is_foldable(name)]
     assert known == ["one", "static", "more"]
     tensor = scope.constant("one")
@@ -55,9 +55,11 @@ def test_what_follows_from_constants_is_foldable(model: Model) -> None:
 def test_inference_keeps_small_constants_and_drops_weights(model: Model) -> None:
     """A shape must be known to infer what comes of it; a weight's type and shape are enough."""
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Reshape", ["y", "s"], ["z"])]
-    it = model(nodes, {"x": (F, (4, 64))}, {"w": np.ones((64, 64), np.float32), "s": np.int64([16, 16])})
-    light = inferred(it)
-    assert light.ByteSize() < 1000 < it.ByteSize()
+    graph = model(
+        nodes, {"x": (F, (4, 64))}, {"w": np.ones((64, 64), np.float32), "s": np.array([16, 16], np.int64)}
+    )
+    light = inferred(graph)
+    assert light.ByteSize() < 1000 < graph.ByteSize()
     scope = next(places(light)).scope
     assert scope.value("z") == Value("float", (16, 16))
     assert scope.value("w") == Value("float", (64, 64))

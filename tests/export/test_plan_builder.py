@@ -72,7 +72,7 @@ def test_every_shipped_network_becomes_a_plan(
     assert built.parity is None
     assert not sidecar.build.checked
     golden.read(golden.beside(out), sidecar.contract)
-    assert {it.name for it in tmp_path.iterdir()} == {"net.plan", "net.plan.json", "net.golden.npz"}
+    assert {file.name for file in tmp_path.iterdir()} == {"net.plan", "net.plan.json", "net.golden.npz"}
 
 
 @needs_rtx
@@ -103,20 +103,20 @@ def test_what_the_compiler_refuses_is_told_with_its_node(
 ) -> None:
     """Types that do not fit, past a preflight that looks away."""
     model = onnx.load(exported("vhr4"))
-    node = next(it for it in model.graph.node if it.op_type == "Add")
+    node = next(node for node in model.graph.node if node.op_type == "Add")
     half = onnx.helper.make_node("Cast", [node.input[0]], ["half"], "half", to=onnx.TensorProto.FLOAT16)
     model.graph.node.insert(list(model.graph.node).index(node), half)
     node.input[0] = "half"
     with_contract(model, models.contract(exported("vhr4")))
     onnx.save(model, tmp_path / "odd.onnx")
     shutil.copy(golden.beside(exported("vhr4")), golden.beside(tmp_path / "odd.onnx"))
-    before = {it.name for it in tmp_path.iterdir()}
+    before = {file.name for file in tmp_path.iterdir()}
     monkeypatch.setattr(plan_builder, "require", lambda *_: None)
     with pytest.raises(
         CheckFailedError, match=rf"did not build it: Add '{node.name}': .*Half.*; its types do"
     ):
         build(tmp_path / "odd.onnx", tmp_path / "net.plan", RTX)
-    assert {it.name for it in tmp_path.iterdir()} == before
+    assert {file.name for file in tmp_path.iterdir()} == before
 
 
 @needs_rtx
@@ -126,7 +126,7 @@ def test_outputs_that_cannot_be_written_leave_nothing(exported: Any, tmp_path: P
     (tmp_path / "net.plan.json").mkdir()
     with pytest.raises(OutputError, match="it is a folder"):
         build(exported("vhr4"), tmp_path / "net.plan", RTX)
-    assert [it.name for it in tmp_path.iterdir()] == ["net.plan.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["net.plan.json"]
 
 
 def test_a_model_without_its_golden_tiles_is_refused(exported: Any, tmp_path: Path) -> None:
@@ -149,15 +149,15 @@ def test_inputs_are_half_where_that_is_exact(exported: Any, bits: int, kind: typ
         name: random.integers(0, 2**bits, (1, *shapes[name])).astype(np.float32) for name in ("ms", "pan")
     }
     wide, small = (
-        ort.InferenceSession(it.SerializeToString(), providers=["CPUExecutionProvider"])
-        for it in (model, narrow)
+        ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        for proto in (model, narrow)
     )
     (expected,), (found,) = (
         wide.run(None, feeds),
         small.run(None, {k: v.astype(kind) for k, v in feeds.items()}),
     )
     np.testing.assert_array_equal(found, expected)
-    assert [it.type for it in small.get_inputs()] == [
+    assert [value.type for value in small.get_inputs()] == [
         f"tensor({'float16' if kind == np.float16 else 'float'})"
     ] * 2
 
@@ -193,8 +193,8 @@ def test_an_int8_graph_becomes_a_plan(exported: Any, tmp_path: Path, name: str) 
         extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
     )
     quantised = onnx.load(out)
-    onnx.helper.set_model_props(quantised, {it.key: it.value for it in onnx.load(model).metadata_props})
-    assert sum(it.op_type == "QuantizeLinear" for it in quantised.graph.node) > 30
+    onnx.helper.set_model_props(quantised, {prop.key: prop.value for prop in onnx.load(model).metadata_props})
+    assert sum(node.op_type == "QuantizeLinear" for node in quantised.graph.node) > 30
     with_contract(quantised, models.contract(model))
     onnx.save(quantised, out)
     shutil.copy(golden.beside(model), golden.beside(out))
@@ -242,6 +242,57 @@ def test_the_flavour_is_what_can_build_here(
     else:
         with pytest.raises(UnavailableError, match=flavour):
             default_flavour()
+
+
+@pytest.mark.parametrize(
+    ("settings", "flags"),
+    [
+        ({}, []),
+        ({"refit": True}, ["REFIT"]),
+        ({"strip": True}, ["STRIP_PLAN", "REFIT"]),
+        (
+            {"strip": True, "refit": True, "version_compatible": True},
+            ["VERSION_COMPATIBLE", "STRIP_PLAN", "REFIT"],
+        ),
+    ],
+)
+def test_a_stripped_plan_takes_other_weights_than_its_own(
+    settings: dict[str, bool], flags: list[str]
+) -> None:
+    """STRIP_PLAN alone implies REFIT_IDENTICAL, under which other weights are undefined."""
+    assert BuildSettings("tensorrt", **settings).flags == flags  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("here", "asked", "built_for"),
+    [
+        ([], (), ("8.9",)),
+        (["12.0"], (), ("12.0",)),
+        (["12.0"], ("8.6",), ("8.6",)),
+        (["8.7"], ("8.9",), ("8.9",)),
+    ],
+)
+def test_tensorrt_for_rtx_builds_for_the_card_here(
+    monkeypatch: Any, here: list[str], asked: tuple[str, ...], built_for: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(machine, "cuda_driver", lambda: {"compute_capabilities": here})
+    settings = dataclasses.replace(RTX, compute_capabilities=asked)
+    assert plan_builder._request(settings, Path("part"), None, "1.7")["compute_capabilities"] == list(
+        built_for
+    )
+
+
+def test_tensorrt_for_rtx_does_not_build_for_another_kind_of_gpu_by_default(monkeypatch: Any) -> None:
+    monkeypatch.setattr(machine, "cuda_driver", lambda: {"compute_capabilities": ["9.0"]})
+    monkeypatch.setattr(plan_builder, "find_spec", lambda _name: True)
+    with pytest.raises(MismatchError, match=r"has compute capability 9\.0, for which .* --flavour tensorrt"):
+        require_possible(RTX)
+
+
+def test_a_jetson_has_no_hardware_compatibility(monkeypatch: Any) -> None:
+    monkeypatch.setattr(machine, "jetson", lambda: "Jetson AGX Orin")
+    with pytest.raises(MismatchError, match="--hardware-compatibility: TensorRT has none on a Jetson"):
+        require_possible(BuildSettings("tensorrt", hardware_compatibility="ampere_plus"))
 
 
 def test_tensorrt_needs_itself_and_a_gpu(monkeypatch: Any) -> None:
@@ -351,7 +402,7 @@ def test_a_plan_that_runs_is_checked_before_it_is_published(
 
     class Off(OnnxSession):
         def run(self, ms: np.ndarray, pan: np.ndarray) -> np.ndarray:
-            return super().run(ms, pan) + np.float32([30, 0, 0, 0])[:, None, None]
+            return super().run(ms, pan) + np.array([30, 0, 0, 0], np.float32)[:, None, None]
 
     if not is_available():
         pytest.skip("tensorrt-rtx-cu13 is not installed (extra 'dev')")
@@ -375,8 +426,8 @@ def test_the_names_that_the_builder_is_told_by_are_the_librarys() -> None:
     import tensorrt_rtx as trt
 
     assert trt_worker.network_flags(trt) == 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    for name in plan_builder._OPTIONS:
-        assert hasattr(trt.BuilderFlag, name)
+    for names in plan_builder._FLAGS.values():
+        assert all(hasattr(trt.BuilderFlag, name) for name in names)
     for level in ("NONE", "SAME_COMPUTE_CAPABILITY", "AMPERE_PLUS"):
         assert hasattr(trt.HardwareCompatibilityLevel, level)
     for capability in plan_builder.RTX_CAPABILITIES:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -95,10 +95,10 @@ def test_every_node_has_one_type(made: tuple[onnx.ModelProto, Typed]) -> None:
         node.name for node in result.model.graph.node if node.op_type != "Cast"
     ]
     ends = (*result.model.graph.input, *result.model.graph.output)
-    assert [(it.name, it.type) for it in ends] == [
-        (it.name, it.type) for it in (*model.graph.input, *model.graph.output)
+    assert [(end.name, end.type) for end in ends] == [
+        (end.name, end.type) for end in (*model.graph.input, *model.graph.output)
     ]
-    assert {it.type.tensor_type.elem_type for it in ends} == {F}
+    assert {end.type.tensor_type.elem_type for end in ends} == {F}
 
 
 def test_casts_are_shared_and_none_cancels(made: tuple[onnx.ModelProto, Typed]) -> None:
@@ -135,7 +135,7 @@ def test_shares_are_of_what_they_say(made: tuple[onnx.ModelProto, Typed]) -> Non
 def test_the_rounded_twin_is_near_fp32_and_not_it(made: tuple[onnx.ModelProto, Typed]) -> None:
     model, result = made
     feeds = tiles((32, 32))[0]
-    exact, rounded_here, here = (run(it, feeds) for it in (model, rounded(result.model), result.model))
+    exact, rounded_here, here = (run(graph, feeds) for graph in (model, rounded(result.model), result.model))
     for output in (rounded_here, here):
         assert 0 < np.abs(output - exact).max() < 5e-3 * 2047
 
@@ -187,24 +187,26 @@ def test_rounding_is_that_of_numpy(model: Model, steps: list[tuple[str, float]],
     tie."""
     kinds, factors = zip(*steps, strict=True)
     x = np.random.default_rng(seed).normal(0, 2, 200).astype(np.float32)
-    expected = by_hand(kinds, factors, x)
+    with np.errstate(over="ignore"):
+        expected = by_hand(kinds, factors, x)
+    assume(np.isfinite(expected).all())  # what overflows has a test of its own
     found = run(rounded(chain(model, kinds, factors)), {"x": x})
     assert np.mean(found != expected) <= 0.03
     assert np.abs(found - expected).max() <= 2.0**-9 * max(np.abs(expected).max(), 1) * 9 ** len(steps)
 
 
 def test_onnx_runtime_itself_does_not_round(model: Model) -> None:
-    """Why the rounded graph is there: as it runs on a CPU the graph keeps float32 between its nodes, on x86 at
-    least."""
+    """Why the rounded graph is there: as it runs on a CPU the graph keeps float32 between its nodes, on x86
+    at least."""
     x = np.random.default_rng(0).normal(0, 2, 200).astype(np.float32)
-    it = chain(model, ["Abs", "Abs", "Abs"], [1.37, 1.21, 0.77])
+    graph = chain(model, ["Abs", "Abs", "Abs"], [1.37, 1.21, 0.77])
     expected = by_hand(["Abs", "Abs", "Abs"], [1.37, 1.21, 0.77], x)
-    assert (run(rounded(it), {"x": x}) == expected).all()
+    assert (run(rounded(graph), {"x": x}) == expected).all()
     exact = np.abs(x).astype(np.float64) * math.prod(float(np.float16(c)) for c in (1.37, 1.21, 0.77))
     assert np.abs(expected - exact).max() > 1e-3
-    if (run(it, {"x": x}) == expected).all():
+    if (run(graph, {"x": x}) == expected).all():
         pytest.skip("this ONNX Runtime has FP16 kernels here, and rounds")
-    assert np.abs(run(it, {"x": x}) - exact).max() < np.abs(expected - exact).max()
+    assert np.abs(run(graph, {"x": x}) - exact).max() < np.abs(expected - exact).max()
 
 
 def test_what_overflows_is_infinite_in_the_twin(model: Model) -> None:
@@ -239,8 +241,10 @@ def test_casts_are_as_few_as_can_be(model: Model, case: tuple[list[list[int]], l
         made = {-1: True} | dict(enumerate(single))
         return len({j for i, of in enumerate(inputs) for j in of if made[j] != single[i]})
 
-    fixed = {kind: {f"n{i}" for i, it in enumerate(kinds) if it == kind} for kind in ("single", "half")}
-    ways = [[it == "single"] if it != "free" else [False, True] for it in kinds]
+    fixed = {
+        kind: {f"n{i}" for i, chosen in enumerate(kinds) if chosen == kind} for kind in ("single", "half")
+    }
+    ways = [[kind == "single"] if kind != "free" else [False, True] for kind in kinds]
     best = min(casts(way) for way in _product(ways))
     chosen = fewest_casts(graph, fixed["single"], fixed["half"])
     assert fixed["single"] <= chosen
@@ -269,7 +273,7 @@ def test_no_tile_size_brings_a_constant_near_the_largest_number(side: int) -> No
     )
     feature = np.full((1, 1, side, side), 8 / side, np.float32)  # times 1 / sqrt(H W), as in the graph
     found = audit(model, [{"x": feature}])
-    largest = max(it.maximum for it in found.values())
+    largest = max(values.maximum for values in found.values())
     assert largest == pytest.approx(8 * side * math.cos(0.2), rel=1e-5)
     assert largest < LARGEST / 7
     assert (8 * side) ** 2 > LARGEST  # which is why squares stay in FP32 on any tile
@@ -304,7 +308,9 @@ def test_targets_read_it(precision: Precision, size: tuple[int, int], blocks: in
     """By their tables, and where NVIDIA's compiler is installed, by its word."""
     result = typed(graph_of("matmul", size, blocks=blocks), precision, tiles(size))
     for name in ("rtx", "trt10.3", "trt11.2"):
-        assert [it for it in preflight(result.model, target(name)) if it.severity == "error"] == []
+        assert [
+            finding for finding in preflight(result.model, target(name)) if finding.severity == "error"
+        ] == []
     if not is_available():
         pytest.skip("tensorrt-rtx-cu13 is not installed (extra 'dev', Linux on x86_64)")
     onnx.save(result.model, tmp_path / "m.onnx")

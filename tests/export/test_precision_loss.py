@@ -85,7 +85,7 @@ def brighter(model: onnx.ModelProto, dn: float) -> onnx.ModelProto:
     result.CopyFrom(model)
     graph = result.graph
     graph.initializer.append(
-        numpy_helper.from_array(np.float32([[[0]], [[0]], [[0]], [[dn]]])[None], "shift")
+        numpy_helper.from_array(np.array([[[0]], [[0]], [[0]], [[dn]]], np.float32)[None], "shift")
     )
     last = graph.node[-1]
     graph.node.insert(
@@ -100,12 +100,12 @@ def pairs() -> list[Pair]:
     return [
         Pair(
             f"p{i}",
-            it.pan[None].astype(np.float32),
-            it.ms.astype(np.float32),
-            it.truth.astype(np.float32),
+            scene.pan[None].astype(np.float32),
+            scene.ms.astype(np.float32),
+            scene.truth.astype(np.float32),
             {},
         )
-        for i, it in enumerate(scenes)
+        for i, scene in enumerate(scenes)
     ]
 
 

@@ -32,8 +32,8 @@ def found(
     one = np.ones((1, 1, 1, 1), np.float32)
     around = [node("Conv", "dn one", "x"), *nodes, node("Conv", f"{nodes[-1].output[0]} one", "end")]
     shape = (TensorProto.FLOAT, x.shape)
-    it = model(around, {"dn": shape}, {"one": one, **(constants or {})})
-    kept = kept_nodes(Graph(it, audit(it, [{"dn": x}])), "fp16")
+    graph = model(around, {"dn": shape}, {"one": one, **(constants or {})})
+    kept = kept_nodes(Graph(graph, audit(graph, [{"dn": x}])), "fp16")
     return {name: node for name, node in kept.items() if node.rule not in ("first", "last")}
 
 
@@ -108,7 +108,7 @@ CASES: list[tuple[str, list[onnx.NodeProto], dict[str, Any], set[str]]] = [
             node("Split", "f", "r i", axis=4),
             node("Squeeze", "r a", "y"),
         ],
-        {"a": np.int64([4])},
+        {"a": np.array([4], np.int64)},
         {"f"},
     ),
 ]
@@ -135,10 +135,10 @@ def sfiin(
 ) -> tuple[Graph, dict[str, KeptNode]]:
     torch.manual_seed(0)
     net = SFIIN(NetworkConfig(blocks=2), SENSORS["vhr4"].profile).eval()
-    it = build_graph(net, (32, 32), lowering, 17)
+    proto = build_graph(net, (32, 32), lowering, 17)
     random = np.random.default_rng(0)
     tile = {"ms": random.uniform(0, 2047, (1, 4, 8, 8)), "pan": random.uniform(0, 2047, (1, 1, 32, 32))}
-    graph = Graph(it, audit(it, [{name: a.astype(np.float32) for name, a in tile.items()}]))
+    graph = Graph(proto, audit(proto, [{name: a.astype(np.float32) for name, a in tile.items()}]))
     return graph, kept_nodes(graph, precision, without)
 
 

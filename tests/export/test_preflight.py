@@ -26,9 +26,9 @@ I32, I64, U8, U16, S = (
 IMAGE = (1, 4, 8, 8)
 X = {"x": (F, IMAGE)}
 XY = {"x": (F, IMAGE), "y": (F, IMAGE)}
-PADS = {"p": np.int64([0, 0, 1, 1, 0, 0, 1, 1])}
+PADS = {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)}
 UPDATE = {"x": (F, (8,)), "u": (F, (2,))}
-AT = {"i": np.int64([[1], [2]])}
+AT = {"i": np.array([[1], [2]], np.int64)}
 SCALE = {"s": np.float32(0.1)}
 ALL = tuple(targets())
 TENSORRT = tuple(name for name in ALL if name != "ort")
@@ -111,7 +111,7 @@ CASES: list[tuple[onnx.NodeProto, Mapping[str, Any], Mapping[str, Any], int, str
     (
         node("Resize", "x - s", mode="cubic"),
         X,
-        {"s": np.float32([1, 1, 2, 2])},
+        {"s": np.array([1, 1, 2, 2], np.float32)},
         17,
         "warning",
         "cubic is not in the operator matrix",
@@ -120,7 +120,7 @@ CASES: list[tuple[onnx.NodeProto, Mapping[str, Any], Mapping[str, Any], int, str
     (
         node("Resize", "x - s", mode="linear", coordinate_transformation_mode="tf_crop_and_resize"),
         X,
-        {"s": np.float32([1, 1, 2, 2])},
+        {"s": np.array([1, 1, 2, 2], np.float32)},
         17,
         "error",
         "coordinate_transformation_mode",
@@ -217,7 +217,7 @@ CASES: list[tuple[onnx.NodeProto, Mapping[str, Any], Mapping[str, Any], int, str
     (
         node("Expand", "x s"),
         {"x": (F, (1,))},
-        {"s": np.int64([2**16, 2**15])},
+        {"s": np.array([2**16, 2**15], np.int64)},
         17,
         "error",
         "has more than 2147483647 elements",
@@ -226,7 +226,7 @@ CASES: list[tuple[onnx.NodeProto, Mapping[str, Any], Mapping[str, Any], int, str
     (
         node("ReduceMean", "x a"),
         X,
-        {"a": np.int64([2])},
+        {"a": np.array([2], np.int64)},
         18,
         "error",
         "its form in opset 18 is newer than opset 17",
@@ -257,8 +257,8 @@ CASES: list[tuple[onnx.NodeProto, Mapping[str, Any], Mapping[str, Any], int, str
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0].op_type}-{case[5][:20]}")
 def test_who_says_what(model: Model, case: tuple[Any, ...]) -> None:
-    it, inputs, constants, opset, severity, text, names = case
-    assert spoken(model([it], inputs, constants, opset), severity, text) == set(names)
+    operator, inputs, constants, opset, severity, text, names = case
+    assert spoken(model([operator], inputs, constants, opset), severity, text) == set(names)
 
 
 def test_a_finding_names_node_problem_remedy_and_source(model: Model) -> None:
@@ -366,9 +366,9 @@ def test_uint8_stays_at_the_edge(model: Model) -> None:
 
 
 def test_weights_in_files(model: Model, tmp_path: Path) -> None:
-    it = model([node("MatMul", "x w")], {"x": (F, (4, 64))}, {"w": np.ones((64, 64), np.float32)})
+    graph = model([node("MatMul", "x w")], {"x": (F, (4, 64))}, {"w": np.ones((64, 64), np.float32)})
     path = tmp_path / "m.onnx"
-    onnx.save(it, path, save_as_external_data=True, location="m.bin", size_threshold=0)
+    onnx.save(graph, path, save_as_external_data=True, location="m.bin", size_threshold=0)
     assert preflight(load(path), target("rtx"), tmp_path) == []
     (tmp_path / "m.bin").unlink()
     (found,) = preflight(load(path), target("rtx"), tmp_path)
@@ -382,10 +382,10 @@ def test_weights_in_files(model: Model, tmp_path: Path) -> None:
 
 def test_weights_of_more_than_two_gigabytes(model: Model) -> None:
     """Only what the tensor says of itself: its data would fill the memory."""
-    it = model([node("MatMul", "x w")], {"x": (F, (4, 4))}, {"w": np.ones((4, 4), np.float32)})
-    del it.graph.initializer[0].dims[:]
-    it.graph.initializer[0].dims.extend((4, 2**28))
-    assert [found.problem for found in preflight(it, target("ort"))] == [
+    graph = model([node("MatMul", "x w")], {"x": (F, (4, 4))}, {"w": np.ones((4, 4), np.float32)})
+    del graph.graph.initializer[0].dims[:]
+    graph.graph.initializer[0].dims.extend((4, 2**28))
+    assert [found.problem for found in preflight(graph, target("ort"))] == [
         "its weights exceed the 2 GB of a file"
     ]
 

@@ -33,7 +33,7 @@ MAGNITUDES = st.one_of(
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(MAGNITUDES, min_size=1, max_size=20), min_size=1, max_size=3))
 def test_figures_are_those_of_each_element(parts: list[list[float]]) -> None:
-    found = measured([np.float32(part) for part in parts])
+    found = measured([np.array(part, np.float32) for part in parts])
     elements = [np.float32(x) for part in parts for x in part]
     halves = [np.float16(x) for x in elements]
     assert found.maximum == max(elements)
@@ -50,7 +50,7 @@ def test_figures_are_those_of_each_element(parts: list[list[float]]) -> None:
 
 
 def test_overflow_is_an_infinite_loss() -> None:
-    found = measured([np.float32([1.0, -70000.0])])
+    found = measured([np.array([1.0, -70000.0], np.float32)])
     assert (found.maximum, found.loss) == (70000.0, np.inf)
 
 
@@ -64,9 +64,11 @@ def test_every_value_of_every_node_is_seen(model: Model, monkeypatch: pytest.Mon
         helper.make_node("Cast", ["a"], ["i"], "cast", to=TensorProto.INT32),
         helper.make_node("Exp", ["b"], ["z"], "exp"),
     ]
-    it = model(nodes, {"x": (TensorProto.FLOAT, (4, 3))}, {"c": np.float32(2), "s": np.int64([2, 2])})
+    graph = model(
+        nodes, {"x": (TensorProto.FLOAT, (4, 3))}, {"c": np.float32(2), "s": np.array([2, 2], np.int64)}
+    )
     tiles = [{"x": np.full((4, 3), value, np.float32)} for value in (1.0, -3.0)]
-    found = audit(it, tiles)
+    found = audit(graph, tiles)
     assert list(found) == ["y", "a", "b", "z"]
     assert [found[name].maximum for name in found] == pytest.approx([6, 6, 6, np.exp(2)], rel=1e-6)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -13,10 +15,11 @@ import pytest
 import torch
 
 from sfiin.data.sensors import SENSORS
-from sfiin.export.refit import exported, refit, require_refittable
+from sfiin.export import refit as refit_module
+from sfiin.export.refit import exported, refit, require_refittable, require_same_network
 from sfiin.model import checkpoint
 from sfiin.model.network import SFIIN, NetworkConfig
-from sfiin.runtime import golden, models
+from sfiin.runtime import extras, golden, models
 from sfiin.runtime.backends import plan
 from sfiin.runtime.backends.plan import Build, Sidecar
 from sfiin.runtime.errors import MismatchError, UnavailableError
@@ -94,15 +97,103 @@ def test_new_weights_come_under_the_names_of_the_plans_model(
 ) -> None:
     path, sidecar = planned()
     weights = saved(tmp_path / "new.safetensors")
-    require_refittable(path, sidecar, weights)
+    require_refittable(path, sidecar)
+    require_same_network(path, sidecar, weights)
     fresh = exported(weights, sidecar.contract, tmp_path)
-    old, new = (onnx.load(it).graph for it in (small_model, fresh))
-    assert [(it.name, tuple(it.dims)) for it in old.initializer] == [
-        (it.name, tuple(it.dims)) for it in new.initializer
+    old, new = (onnx.load(file).graph for file in (small_model, fresh))
+    assert [(weight.name, tuple(weight.dims)) for weight in old.initializer] == [
+        (weight.name, tuple(weight.dims)) for weight in new.initializer
     ]
-    assert [it.op_type for it in old.node] == [it.op_type for it in new.node]
+    assert [node.op_type for node in old.node] == [node.op_type for node in new.node]
     assert any(a.raw_data != b.raw_data for a, b in zip(old.initializer, new.initializer, strict=True))
     golden.read(golden.beside(fresh), models.contract(fresh))
+
+
+class TensorRT:
+    """TensorRT as far as a refit uses it, which takes what it is given: the new plan is a plan of its own."""
+
+    __version__ = "10.3.0.26"
+
+    class Logger:
+        ERROR = 0
+
+        def __init__(self, level: int) -> None:
+            pass
+
+    class SerializationFlag:
+        EXCLUDE_WEIGHTS = 0
+
+    def __init__(self) -> None:
+        self.given: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        made = SimpleNamespace(
+            deserialize_cuda_engine=self.engine,
+            refit_from_file=self.take,
+            refit_cuda_engine=lambda: True,
+            num_errors=0,
+        )
+        if name in ("Runtime", "Refitter", "OnnxParserRefitter"):
+            return lambda *_: made
+        raise AttributeError(name)
+
+    def take(self, path: str) -> bool:
+        self.given.append(Path(path).read_bytes())
+        return True
+
+    @staticmethod
+    def engine(data: bytes) -> Any:
+        config = SimpleNamespace(clear_flag=lambda _flag: True)
+        return SimpleNamespace(
+            create_serialization_config=lambda: config, serialize_with_config=lambda _config: data + b"new"
+        )
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> TensorRT:
+    """As on a Jetson: TensorRT, and no torch."""
+    trt = TensorRT()
+    monkeypatch.setattr(refit_module, "require_here", lambda *_: "tensorrt")
+    monkeypatch.setattr(refit_module, "import_module", lambda _name: trt)
+    monkeypatch.setattr(refit_module, "checked", lambda *_: None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    return trt
+
+
+def test_a_model_that_was_exported_elsewhere_gives_its_weights_without_torch(
+    planned: Planned, tmp_path: Path, small_model: Path, library: TensorRT
+) -> None:
+    path, sidecar = planned()
+    (tmp_path / "new").mkdir()
+    out = tmp_path / "new" / "new.plan"
+    assert refit(path, small_model, out) is None
+    assert onnx.load_model_from_string(library.given[0]).graph.initializer[0].name
+    fresh = plan.read(out)
+    assert fresh.contract == models.contract(small_model)
+    assert (fresh.build.model, fresh.build.stripped) == (sha256(small_model), False)
+    assert golden.beside(out).read_bytes() == golden.beside(small_model).read_bytes()
+    assert sidecar.build.plan != fresh.build.plan
+
+
+def test_a_model_that_was_exported_otherwise_is_refused_by_field(
+    planned: Planned, tmp_path: Path, small_model: Path
+) -> None:
+    tile = dataclasses.replace(models.contract(small_model).tile, height=64)
+    path, _ = planned({"tile": tile})
+    with pytest.raises(MismatchError, match=r"tile: .*export it as the plan's model was"):
+        refit(path, small_model, tmp_path / "new.plan")
+
+
+def test_a_checkpoint_needs_torch_and_a_model_does_not(
+    planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = saved(tmp_path / "new.safetensors")
+    path, _ = planned()
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "torch" else object())
+    with pytest.raises(
+        UnavailableError, match=r"torch is not installed; a checkpoint \(new.safetensors; a model"
+    ):
+        refit(path, weights, tmp_path / "new.plan")
 
 
 def test_without_tensorrt_it_says_what_is_missing(planned: Planned, tmp_path: Path) -> None:
@@ -113,7 +204,7 @@ def test_without_tensorrt_it_says_what_is_missing(planned: Planned, tmp_path: Pa
     path, _ = planned()
     with pytest.raises(UnavailableError, match="needs tensorrt, which is not installed"):
         refit(path, saved(tmp_path / "new.safetensors"), tmp_path / "new.plan")
-    assert {it.name for it in tmp_path.iterdir()} == {
+    assert {file.name for file in tmp_path.iterdir()} == {
         "net.plan",
         "net.plan.json",
         "net.golden.npz",

@@ -35,6 +35,8 @@ def weights(part: FrequencyBranch, size: tuple[int, int], dtype: type = np.float
     layers = (part.ms, part.pan, part.amplitude[0], part.amplitude[2], part.phase[0], part.phase[2], part.out)
     arrays = []
     for layer in layers:
+        assert isinstance(layer, torch.nn.Conv2d)
+        assert layer.bias is not None
         unit = 1 / np.sqrt(size[0] * size[1]) if layer in (part.amplitude[0], part.amplitude[2]) else 1.0
         arrays += [
             layer.weight.detach().double().numpy()[:, :, 0, 0],
@@ -50,7 +52,7 @@ def exact(part: FrequencyBranch, m: Array, p: Array) -> Array:
 
 
 def distance(a: Array, b: Array) -> float:
-    return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-300))
+    return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-300))
 
 
 def maps(kind: str, size: tuple[int, int]) -> tuple[Array, Array]:
@@ -129,7 +131,7 @@ def one_node(
         domain=DOMAIN,
         **(ATTRIBUTES if attributes is None else attributes),
     )
-    shape = ["batch", 4, *size]
+    shape: list[str | int] = ["batch", 4, *size]
     graph = helper.make_graph(
         [node],
         "test",
@@ -163,8 +165,9 @@ def test_the_output_has_the_shape_and_type_of_m(kind: int) -> None:
     ],
 )
 def test_weights_that_do_not_fit_are_an_error(name: str, array: Array) -> None:
+    changed: dict[str, Any] = {name: array}
     with pytest.raises(InferenceError, match=f"input '{name}'"):
-        onnx.shape_inference.infer_shapes(one_node((8, 8), **{name: array}), strict_mode=True)
+        onnx.shape_inference.infer_shapes(one_node((8, 8), **changed), strict_mode=True)
 
 
 def test_a_node_with_inputs_missing_or_of_unknown_shape() -> None:
@@ -183,11 +186,14 @@ def test_a_node_with_inputs_missing_or_of_unknown_shape() -> None:
 def test_preflight_knows_the_node() -> None:
     model = one_node((8, 8))
     found = {
-        name: [it for it in preflight(model, targets()[name]) if it.operator == NAME] for name in targets()
+        name: [finding for finding in preflight(model, targets()[name]) if finding.operator == NAME]
+        for name in targets()
     }
-    assert {name for name, (it,) in found.items() if it.severity == "error"} == {"rtx", "ort"}
-    assert {it.problem.split(",")[0] for (it,) in found.values()} == {"is a frequency branch as one node"}
-    assert all("export with --fourier matmul" in it.remedy for (it,) in found.values())
+    assert {name for name, (finding,) in found.items() if finding.severity == "error"} == {"rtx", "ort"}
+    assert {finding.problem.split(",")[0] for (finding,) in found.values()} == {
+        "is a frequency branch as one node"
+    }
+    assert all("export with --fourier matmul" in finding.remedy for (finding,) in found.values())
 
 
 def test_all_attributes_are_wanted() -> None:
@@ -202,7 +208,7 @@ def test_registering_again_changes_nothing() -> None:
     spectral_fusion.register()
     schema = onnx.defs.get_schema(NAME, 1, DOMAIN)
     assert [formal.name for formal in schema.inputs] == ["m", "p", *WEIGHTS]
-    assert "orthonormal" in schema.doc
+    assert "orthonormal" in (schema.doc or "")
 
 
 @pytest.mark.parametrize("size", [(16, 16), (9, 14)])

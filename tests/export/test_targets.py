@@ -38,9 +38,9 @@ def test_the_targets_and_their_jetpacks() -> None:
 
 @pytest.mark.parametrize("name", targets())
 def test_every_entry_is_of_onnx_and_has_a_source(name: str) -> None:
-    it = target(name)
-    present = {"ir": it.ir, "rank": it.rank, "functions": not it.functions}
-    assert set(it.sources) == {
+    entry = target(name)
+    present = {"ir": entry.ir, "rank": entry.rank, "functions": not entry.functions}
+    assert set(entry.sources) == {
         "versions",
         "types",
         "operators",
@@ -48,13 +48,13 @@ def test_every_entry_is_of_onnx_and_has_a_source(name: str) -> None:
         "domains",
         *(group for group, there in present.items() if there),
     }
-    assert all(it.sources.values())
-    assert it.types <= TYPES | {"*"}
-    assert it.opset <= defs.onnx_opset_version()
-    for operator, types in (it.operators or {}).items():
+    assert all(entry.sources.values())
+    assert entry.types <= TYPES | {"*"}
+    assert entry.opset <= defs.onnx_opset_version()
+    for operator, types in (entry.operators or {}).items():
         assert operator in FOREIGN or defs.has(operator), operator
         assert types <= TYPES
-    for rule in it.rules:
+    for rule in entry.rules:
         assert rule.source.startswith("https://") or "seen with" in rule.source or rule.source == "unverified"
         assert rule.problem[0].islower() or rule.problem.startswith(("K ", "antialiasing"))
         assert all(defs.has(operator) for operator in rule.operators)
@@ -78,7 +78,7 @@ def test_no_source_is_idle() -> None:
     document = parse(path.read_text("utf-8"))
     tables = [table for table in document["targets"].values() if "sources" in table]
     used = {rule["source"] for rule in document["rules"]} | {
-        key for it in tables for key in it["sources"].values()
+        key for table in tables for key in table["sources"].values()
     }
     assert used == set(document["sources"])
 
@@ -87,7 +87,7 @@ def test_what_the_matrices_say() -> None:
     """Rows picked by hand from the documents."""
     sine = frozenset({"float", "float16"})
     assert target("trt8.5").operators is not None
-    rows = {name: it.operators or {} for name, it in targets().items()}
+    rows = {name: entry.operators or {} for name, entry in targets().items()}
     assert rows["trt8.5"]["Sin"] == sine
     assert rows["trt10.3"]["Sin"] == sine | {"bfloat16"}
     assert rows["trt8.6"]["Add"] == sine | {"int32"}

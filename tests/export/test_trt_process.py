@@ -73,7 +73,7 @@ def why(result: Compiled) -> str:
         ((64, 32), {"bands": 8, "ratio": 2}),
     ],
 )
-def test_our_graphs_compile(tmp_path: Path, tile: tuple[int, int], changes: dict[str, int]) -> None:
+def test_our_graphs_compile(tmp_path: Path, tile: tuple[int, int], changes: dict[str, Any]) -> None:
     """Sides of powers of two or not, odd ones, other sensors; a plan for batches of 1 to 16."""
     model = graph(tile, **changes)
     result = compile_for_rtx(saved(model, tmp_path))
@@ -117,7 +117,7 @@ def test_custom_operators_are_refused_unless_their_name_is_taken(model: Model, t
         )
         for kind in ("Atan2", "Add")
     }
-    atan2, add = parse_for_rtx([saved(it, tmp_path, kind) for kind, it in foreign.items()])
+    atan2, add = parse_for_rtx([saved(graph, tmp_path, kind) for kind, graph in foreign.items()])
     assert not atan2.ok
     assert (atan2.errors[0].node, atan2.errors[0].operator) == ("n", "Atan2")
     assert "Plugin not found" in why(atan2)
@@ -223,19 +223,24 @@ CASES: list[Case] = [
     (node("Mod", "x y", fmod=1), XY, {}, True),
     (node("Mod", "x y"), {"x": (I32, (4,)), "y": (I32, (4,))}, {}, True),
     *(
-        (node("Resize", "x - s", mode=mode), X, {"s": np.float32([1, 1, 2, 2])}, True)
+        (node("Resize", "x - s", mode=mode), X, {"s": np.array([1, 1, 2, 2], np.float32)}, True)
         for mode in ("nearest", "linear", "cubic")
     ),
     (
         node("Resize", "x - s", mode="linear", coordinate_transformation_mode="half_pixel_symmetric"),
         X,
-        {"s": np.float32([1, 1, 2, 2])},
+        {"s": np.array([1, 1, 2, 2], np.float32)},
         False,
     ),
-    (node("Resize", "x - s", mode="linear", antialias=1), X, {"s": np.float32([1, 1, 0.5, 0.5])}, False),
+    (
+        node("Resize", "x - s", mode="linear", antialias=1),
+        X,
+        {"s": np.array([1, 1, 0.5, 0.5], np.float32)},
+        False,
+    ),
     (node("Resize", "x - s"), {**X, "s": (F, (4,))}, {}, False),
     *(
-        (node("Pad", "x p", mode=mode), X, {"p": np.int64([0, 0, 1, 1, 0, 0, 1, 1])}, True)
+        (node("Pad", "x p", mode=mode), X, {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)}, True)
         for mode in ("constant", "reflect", "edge", "wrap")
     ),
     *(
@@ -250,11 +255,16 @@ CASES: list[Case] = [
     ),
     (node("Einsum", "x y", equation="...ij,...jk->...ik"), XY, {}, True),
     (node("Einsum", "x y", equation="ABij,ABjk->ABik"), XY, {}, False),
-    (node("ScatterND", "x i u"), {"x": (F, (8,)), "u": (F, (2,))}, {"i": np.int64([[1], [2]])}, True),
+    (
+        node("ScatterND", "x i u"),
+        {"x": (F, (8,)), "u": (F, (2,))},
+        {"i": np.array([[1], [2]], np.int64)},
+        True,
+    ),
     (
         node("ScatterND", "x i u", reduction="add"),
         {"x": (F, (8,)), "u": (F, (2,))},
-        {"i": np.int64([[1], [2]])},
+        {"i": np.array([[1], [2]], np.int64)},
         False,
     ),
     (node("LayerNormalization", "x w"), X, {"w": np.ones(8, np.float32)}, True),
@@ -263,11 +273,21 @@ CASES: list[Case] = [
     (node("MaxPool", "x", kernel_shape=[2, 2]), X, {}, True),
     (node("MaxPool", "x", kernel_shape=[2, 2], dilations=[2, 2]), X, {}, False),
     (node("MaxPool", "x", "z i", kernel_shape=[2, 2]), X, {}, False),
-    (node("ReduceMean", "x a"), X, {"a": np.int64([2, 3])}, True),
+    (node("ReduceMean", "x a"), X, {"a": np.array([2, 3], np.int64)}, True),
     (node("ReduceMean", "x a"), {**X, "a": (I64, (2,))}, {}, False),
     (node("Squeeze", "x a"), {"x": (F, (1, 4)), "a": (I64, (1,))}, {}, False),
-    (node("OneHot", "x d v"), {"x": (I64, (4,))}, {"d": np.int64([5]), "v": np.float32([0, 1])}, True),
-    (node("OneHot", "x d v"), {"x": (I64, (4,)), "d": (I64, (1,))}, {"v": np.float32([0, 1])}, True),
+    (
+        node("OneHot", "x d v"),
+        {"x": (I64, (4,))},
+        {"d": np.array([5], np.int64), "v": np.array([0, 1], np.float32)},
+        True,
+    ),
+    (
+        node("OneHot", "x d v"),
+        {"x": (I64, (4,)), "d": (I64, (1,))},
+        {"v": np.array([0, 1], np.float32)},
+        True,
+    ),
     (node("GridSample", "x y"), GRID, {}, True),
     (node("DepthToSpace", "x", blocksize=2), X, {}, True),
 ]
@@ -276,10 +296,10 @@ CASES: list[Case] = [
 def test_the_table_says_what_the_compiler_says(model: Model, tmp_path: Path) -> None:
     """One-operator graphs in opset 20, parsed only: what a GPU's compiler takes, our table takes, and no
     other."""
-    models = [model([it], inputs, constants, 20) for it, inputs, constants, _ in CASES]
-    results = parse_for_rtx([saved(it, tmp_path, f"{i:03}") for i, it in enumerate(models)])
+    models = [model([operator], inputs, constants, 20) for operator, inputs, constants, _ in CASES]
+    results = parse_for_rtx([saved(graph, tmp_path, f"{i:03}") for i, graph in enumerate(models)])
     said = [
-        (it.op_type, found.ok, accepted(one))
-        for (it, *_), one, found in zip(CASES, models, results, strict=True)
+        (operator.op_type, found.ok, accepted(one))
+        for (operator, *_), one, found in zip(CASES, models, results, strict=True)
     ]
-    assert said == [(it.op_type, ok, ok) for it, _, _, ok in CASES]
+    assert said == [(operator.op_type, ok, ok) for operator, _, _, ok in CASES]

@@ -93,7 +93,7 @@ def test_every_layer_that_computes_keeps_its_type() -> None:
     "layer",
     [Layer(kind, ("float16",)) for kind in ("CAST", "CONSTANT", "SHUFFLE", "QUANTIZE")]
     + [Layer("ELEMENTWISE", ("int32",)), Layer("ELEMENTWISE", ())],
-    ids=lambda it: f"{it.type}-{it.outputs}",
+    ids=lambda layer: f"{layer.type}-{layer.outputs}",
 )
 def test_what_does_not_compute_in_a_float_type_is_left_alone(layer: Layer) -> None:
     constrain(TRT8, network(layer), Config())

@@ -2,11 +2,11 @@
 
     python tests/fuzz/rasters.py --seeds 0:1000 --model runtime/models/sfiin-vhr4.onnx
 
-Each seed makes a good scene, spoils one of its files (bytes, an IFD, geokeys, a sidecar, values), and runs the
-command in a process of its own, forked from one that has everything imported, with time and memory bounded.
-A run is right when it ends with a product that can be read, or with one line, a documented exit code, and
-nothing left behind. Everything else is a finding: a traceback, a signal, a hang, leftovers. The same seed
-makes the same scene.
+Each seed makes a good scene, spoils one of its files (bytes, an IFD, geokeys, a sidecar, values), and runs
+the command in a process of its own, forked from one that has everything imported, with time and memory
+bounded. A run is right when it ends with a product that can be read, or with one line, a documented exit
+code, and nothing left behind. Everything else is a finding: a traceback, a signal, a hang, leftovers. The
+same seed makes the same scene.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -36,7 +37,8 @@ from rasterio.transform import Affine
 
 DOCUMENTED = {2, 3, 4, 5, 6, 7, 8, 9, 10}
 SECONDS, WAIT, MEMORY = 30, 300, 2 << 30
-"""What one run may take: seconds of the processor, seconds of the wall's clock, on a busy machine, and bytes."""
+"""What one run may take: seconds of the processor, seconds of the wall's clock, on a busy machine, and
+bytes."""
 
 ODD = (float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 5e-310, 1e300, -1e300, 1e-30, -1.0, 1e10)
 WORDS = (
@@ -86,7 +88,7 @@ def scene(folder: Path, chance: random.Random) -> tuple[Path, Path]:
     layout = chance.choice(
         [{}, {"tiled": True, "blockxsize": 16, "blockysize": 16}, {"blockysize": 1, "tiled": False}]
     )
-    profile = {
+    profile: dict[str, Any] = {
         "driver": "GTiff",
         "dtype": dtype,
         "crs": "EPSG:32650",
@@ -209,8 +211,8 @@ def sidecar(path: Path, chance: random.Random) -> str:
             + ", ".join([str(number)] * 6).encode()
             + b"</GeoTransform>"
             b"</PAMDataset>",
-            b"<PAMDataset><Metadata><MDI key='AREA_OR_POINT'>\xe9\xfc</MDI></Metadata><PAMRasterBand band='1'>"
-            b"<NoDataValue>"
+            b"<PAMDataset><Metadata><MDI key='AREA_OR_POINT'>\xe9\xfc</MDI></Metadata>"
+            b"<PAMRasterBand band='1'><NoDataValue>"
             + str(number).encode()
             + b"</NoDataValue><Scale>nan</Scale></PAMRasterBand></PAMDataset>",
             b"<PAMDataset><GCPList><GCP Id='' Pixel='nan' Line='1' X='inf' Y='1'/></GCPList></PAMDataset>",
@@ -276,9 +278,17 @@ def swapped(path: Path, chance: random.Random) -> str:
 
 
 DAMAGE: tuple[Callable[[Path, random.Random], str], ...] = (
-    some_bytes, some_bytes, length, hole, directory, directory, directory, place, place, place, sidecar, sidecar,
-    sidecar, values, values, swapped, located, located, located, text, text,
-)  # fmt: off
+    *(some_bytes,) * 2,
+    length,
+    hole,
+    *(directory,) * 3,
+    *(place,) * 3,
+    *(sidecar,) * 3,
+    *(values,) * 2,
+    swapped,
+    *(located,) * 3,
+    *(text,) * 2,
+)
 
 
 def spoil(folder: Path, seed: int) -> tuple[Path, Path, str]:
@@ -311,8 +321,8 @@ def run(seed: int, model: Path, scratch: Path) -> Outcome:
 
 
 def _forked(words: list[str], said: Path) -> tuple[int | None, int, str]:
-    """Exit code (negative: a signal, of which SIGXCPU or SIGKILL say that it took too long; None: it waits for
-    something), peak memory in bytes, and what was printed."""
+    """Exit code (negative: a signal, of which SIGXCPU or SIGKILL say that it took too long; None: it waits
+    for something), peak memory in bytes, and what was printed."""
     child = os.fork()
     if child == 0:
         _become(words, said)

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,30 @@ def test_the_table_tells_what_ran_and_what_did_not(measure: Any) -> None:
     assert lines[2] == f"| vhr4 | fp16 | tensorrt 10.3.0 | {figures} | skipped: fp32 only |"
     assert lines[3].startswith("| wv8 | fp32 | failed: X: no |")
     assert {line.count("|") for line in lines} == {13}
+
+
+def test_without_torch_the_shipped_models_are_taken(
+    measure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a bare Jetson; what has to be exported is skipped with the reason, and is no failure."""
+    monkeypatch.setattr(measure, "find_spec", lambda _name: None)
+    for name in measure.CHECKPOINTS:
+        weights = measure.ROOT / "sfiin" / "checkpoints" / f"sfiin-{name}.safetensors"
+        model = measure.modelled(weights, "fp32", "matmul", tmp_path / "net.onnx")
+        assert models.contract(model).checkpoint
+        skipped = measure.step(partial(measure.modelled, weights, "fp16", "matmul", tmp_path / "net.onnx"))
+        assert skipped.startswith("skipped: fp16, matmul: exporting wants torch")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_forgets_its_shape_is_found(measure: Any, small_model: Path) -> None:
+    with OnnxSession(small_model, threads=1) as session:
+
+        class Stale:
+            contract = session.contract
+
+            def run(self, ms: np.ndarray, pan: np.ndarray) -> np.ndarray:
+                return session.run(ms, pan) + np.float32(len(ms) == 3)
+
+        assert measure.same_after_changes(session, session)
+        assert not measure.same_after_changes(Stale(), session)

@@ -61,14 +61,14 @@ def test_the_branch_is_the_node(plugin: Any) -> None:
     with torch.no_grad():
         expected = network.double()(torch.from_numpy(m), torch.from_numpy(p)).numpy()
     found = spectral_fusion.spectral_fusion(
-        m, p, *orthonormal([it.double().numpy() for it in weights], 16 * 12)
+        m, p, *orthonormal([tensor.double().numpy() for tensor in weights], 16 * 12)
     )
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
 def orthonormal(weights: list[np.ndarray], pixels: int) -> list[np.ndarray]:
     """The node's units are orthonormal, the network's are not: only the amplitude network's biases tell."""
-    return [it / np.sqrt(pixels) if i in (5, 7) else it for i, it in enumerate(weights)]
+    return [array / np.sqrt(pixels) if i in (5, 7) else array for i, array in enumerate(weights)]
 
 
 def test_the_table_has_ratios(plugin: Any) -> None:

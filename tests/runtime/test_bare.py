@@ -79,7 +79,8 @@ class Repeat:
 
 def write(name, image, pixel):
     size = dict(count=len(image), height=image.shape[1], width=image.shape[2])
-    options = dict(driver="GTiff", dtype=image.dtype, crs="EPSG:32633", transform=from_origin(0, 0, pixel, pixel))
+    place = from_origin(0, 0, pixel, pixel)
+    options = dict(driver="GTiff", dtype=image.dtype, crs="EPSG:32633", transform=place)
     with rasterio.open(folder / name, "w", **size, **options) as file:
         file.write(image)
 

@@ -125,7 +125,8 @@ def test_a_failure_is_one_line_and_its_code(
     name = f"fail{kind.__name__.lower()}"
     plugin(
         name,
-        f"from sfiin.runtime import errors\ndef command():\n    raise errors.{kind.__name__}('what and why')\n",
+        f"from sfiin.runtime import errors\ndef command():\n    raise errors.{kind.__name__}('what and "
+        "why')\n",
     )
     assert invoke(name) == kind.exit_code
     assert capsys.readouterr() == ("", "sfiin: error: what and why\n")

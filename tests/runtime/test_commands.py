@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rasterio.transform import Affine
 
 from sfiin.runtime import models, onnx_file
-from sfiin.runtime.backends import machine
+from sfiin.runtime.backends import machine, native
 from sfiin.runtime.commands import doctor
 from sfiin.runtime.contract import METADATA_KEY, Contract, SensorProfile, Tile, encode
 
@@ -114,6 +114,27 @@ def test_run_writes_the_product(
     assert "MP/s" in said
     assert "clipped values: none" in said
     assert np.array_equal(read(out), read(ms).repeat(4, axis=1).repeat(4, axis=2))
+
+
+@pytest.mark.parametrize("provider", ["native", "cpu"])
+def test_a_product_is_the_same_for_any_number_of_threads_and_says_what_ran(
+    invoke: Invoke, small_model: Path, scene: tuple[Path, Path], tmp_path: Path, provider: str
+) -> None:
+    if provider == "native" and native.why_not():
+        pytest.skip(native.why_not())
+    products, out = set(), tmp_path / "out.tif"
+    for threads, batch in ((1, 1), (2, 1), (4, 3)):
+        arguments = ("--model", small_model, "--provider", provider, "--threads", threads, "--batch", batch)
+        code, said, _ = invoke(
+            "run", "--pan", scene[0], "--ms", scene[1], "-o", out, "--overwrite", "--json", *arguments
+        )
+        assert code == 0
+        products.add(out.read_bytes())
+        with rasterio.open(out) as file:
+            backend = file.tags()["SFIIN_BACKEND"]
+        assert backend == json.loads(said)["backend"]
+        assert backend.startswith("native " if provider == "native" else "onnxruntime ")
+    assert len(products) == 1
 
 
 def test_run_overlap_changes_the_number_of_tiles(
@@ -352,7 +373,7 @@ def test_doctor_prints_one_document(invoke: Invoke) -> None:
 def test_doctor_says_what_each_lowering_needs(invoke: Invoke) -> None:
     needs = json.loads(invoke("doctor", "--json")[1])["fourier"]
     assert set(needs) == {"matmul", "dft", "plugin"}
-    assert "sfiin::SpectralFusion; onnxruntime cannot run it" in needs["plugin"]
+    assert "sfiin::SpectralFusion, or the native kernels; onnxruntime cannot run it" in needs["plugin"]
 
 
 def test_doctor_for_a_person(invoke: Invoke) -> None:

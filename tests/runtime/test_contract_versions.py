@@ -1,7 +1,7 @@
 """Contracts of older versions are read; what cannot be read names the version that wrote it.
 
-`contracts_of_older_versions.jsonl` holds, as they were, the contracts of the models that were shipped before today's,
-oldest first.
+`contracts_of_older_versions.jsonl` holds, as they were, the contracts of the models that were shipped before
+today's, oldest first.
 """
 
 from __future__ import annotations

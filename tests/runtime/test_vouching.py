@@ -35,7 +35,9 @@ def altered(model: Path, folder: Path, change: Change, *, tiles: bool = True) ->
 
 def scaled(factor: float) -> Change:
     def change(model: onnx.ModelProto) -> None:
-        weight = next(it for it in model.graph.initializer if it.data_type == 1 and len(it.dims) == 4)
+        weight = next(
+            tensor for tensor in model.graph.initializer if tensor.data_type == 1 and len(tensor.dims) == 4
+        )
         values = numpy_helper.to_array(weight) * np.float32(factor)
         weight.CopyFrom(numpy_helper.from_array(values, weight.name))
 
@@ -57,7 +59,7 @@ def one_tile(model: onnx.ModelProto) -> None:
 
 
 def contract_of(model: onnx.ModelProto, **changes: object) -> None:
-    document = json.loads(next(it.value for it in model.metadata_props if it.key == METADATA_KEY))
+    document = json.loads(next(prop.value for prop in model.metadata_props if prop.key == METADATA_KEY))
     for key, value in changes.items():
         document.pop(key) if value is None else document.__setitem__(key, value)
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(document)})
@@ -213,4 +215,4 @@ def test_a_new_contract_keeps_other_metadata(small_model: Path) -> None:
     before = graph_digest(model)
     sealed = with_contract(model, models.contract(small_model))
     assert sealed.graph == before == graph_digest(model)
-    assert {it.key for it in model.metadata_props} == {"mine", METADATA_KEY}
+    assert {prop.key for prop in model.metadata_props} == {"mine", METADATA_KEY}

@@ -43,7 +43,7 @@ def two_bands(folder: Path, truth: bool = False) -> Path:
     folder.mkdir()
     for seed in range(4):
         scene = simulate(64, 64, seed, ratio=2)
-        known = {"gt": scene.truth[2:]} if truth else {}
+        known: dict[str, Any] = {"gt": scene.truth[2:]} if truth else {}
         np.savez(folder / f"p{seed}.npz", pan=scene.pan, ms=scene.ms[2:], meta='{"sensor": "own"}', **known)
     return folder
 
@@ -123,6 +123,7 @@ def test_two_reductions_make_each_pair_twice(invoke: Invoke, data: Path, tmp_pat
     assert record["held_out"] == ["p3"] * 2
     # Judged by one step at rate zero on images that were reduced by hand.
     pair = pairs.load_pair(data / "p3.npz")
+    assert pair.truth is not None
     for name, ms in (
         ("mtf", degrade(pair.truth, 4, (0.34, 0.32, 0.30, 0.22))),
         ("bicubic", bicubic_reduce(pair.truth, 4)),

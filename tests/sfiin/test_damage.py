@@ -36,7 +36,8 @@ def network() -> SFIIN:
 def image_pair() -> Pair:
     random = np.random.default_rng(0)
     shapes = (1, 16, 16), (4, 4, 4), (4, 16, 16)
-    return Pair("p", *(random.uniform(1, 2000, shape).astype(np.float32) for shape in shapes), {})
+    pan, ms, truth = (random.uniform(1, 2000, shape).astype(np.float32) for shape in shapes)
+    return Pair("p", pan, ms, truth, {})
 
 
 @cache
@@ -45,10 +46,15 @@ def good(kind: str) -> bytes:
         path = Path(folder) / "file"
         match kind:
             case "pair" | "small pair":
-                it, save = image_pair(), np.savez_compressed if kind == "small pair" else np.savez
+                pair, save = image_pair(), np.savez_compressed if kind == "small pair" else np.savez
+                assert pair.truth is not None
                 with path.open("wb") as stream:
                     save(
-                        stream, pan=it.pan[0], ms=it.ms, gt=it.truth, meta=json.dumps({"sensor": "QuickBird"})
+                        stream,
+                        pan=pair.pan[0],
+                        ms=pair.ms,
+                        gt=pair.truth,
+                        meta=json.dumps({"sensor": "QuickBird"}),
                     )
             case "checkpoint":
                 checkpoint.save(path, Checkpoint(network()))
@@ -104,8 +110,8 @@ def test_a_damaged_file_is_read_or_refused(kind: str, data: st.DataObject) -> No
     ],
 )
 def test_arrays_that_are_no_images_are_refused(tmp_path: Path, changes: dict[str, object]) -> None:
-    it = image_pair()
-    arrays = {"pan": it.pan[0], "ms": it.ms, "meta": "{}"} | changes
+    pair = image_pair()
+    arrays = {"pan": pair.pan[0], "ms": pair.ms, "meta": "{}"} | changes
     np.savez(tmp_path / "p.npz", **arrays)
     with pytest.raises(InputError, match=r"p\.npz: "):
         pairs.load_pair(tmp_path / "p.npz")

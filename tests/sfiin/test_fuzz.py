@@ -46,7 +46,8 @@ def damaged(data: bytes, random: Random) -> bytes:
 
 
 def refused_or(call: Callable[[], object]) -> object:
-    """What the call returns, or None where it refuses in one line; anything else that it raises is a failure."""
+    """What the call returns, or None where it refuses in one line; anything else that it raises is a
+    failure."""
     try:
         return call()
     except SfiinError as error:
@@ -154,9 +155,22 @@ def test_sidecars(small_model: Path, tmp_path: Path) -> None:
     random, path = np.random.default_rng(5), tmp_path / "net.plan"
     path.write_bytes(b"ftrt" + bytes(20) + bytes((10, 3, 0, 26)) + b"the rest")
     build = Build(
-        "tensorrt", "10.3.0.26", "Orin", ("8.7",), (1, 2, 4), sha256(small_model), sha256(path), False, False, False,
-        "none", "", False, {}, 1.0,
-    )  # fmt: skip
+        "tensorrt",
+        "10.3.0.26",
+        "Orin",
+        ("8.7",),
+        (1, 2, 4),
+        sha256(small_model),
+        sha256(path),
+        False,
+        False,
+        False,
+        "none",
+        "",
+        False,
+        {},
+        1.0,
+    )
     sidecar = Sidecar(models.contract(small_model), build)
     plan.update(path, sidecar)
     text = plan.beside(path).read_bytes()

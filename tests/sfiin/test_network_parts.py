@@ -3,6 +3,8 @@ float32."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -13,9 +15,9 @@ B = 4
 SENSOR = SensorProfile("test", ("a", "b", "c", "d"), 4, 11, 2047.0)
 
 
-def network(seed: int = 0, **changes: int | str) -> SFIIN:
+def network(seed: int = 0, **changes: Any) -> SFIIN:
     torch.manual_seed(seed)
-    return SFIIN(NetworkConfig(**changes), SENSOR).eval()  # type: ignore[arg-type]
+    return SFIIN(NetworkConfig(**changes), SENSOR).eval()
 
 
 def images(side: int = 8, count: int = 1, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,8 +93,8 @@ def test_without_the_frequency_branch_features_are_local(blocks: int) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"branches": "frequency"}, {"interaction": "none"}, {}])
-def test_with_the_frequency_branch_every_feature_sees_the_whole_tile(changes: dict[str, str]) -> None:
-    features, _ = reach_of_a_pixel(network(**changes, blocks=1), 30, 33)
+def test_with_the_frequency_branch_every_feature_sees_the_whole_tile(changes: dict[str, Any]) -> None:
+    features, _ = reach_of_a_pixel(network(blocks=1, **changes), 30, 33)
     assert (features > 0).float().mean() > 0.99
 
 
@@ -130,7 +132,9 @@ def test_under_autocast_the_spectrum_stays_in_float32(half: torch.dtype, spatial
                         {x[0].dtype, y.dtype}
                     )
                 )
-        block.merge.register_forward_hook(lambda _, __, y: types.setdefault("merge", set()).add(y.dtype))
+        block.get_submodule("merge").register_forward_hook(
+            lambda _, __, y: types.setdefault("merge", set()).add(y.dtype)
+        )
     with torch.autocast("cpu", half):
         fused = net(ms, pan)
     assert types.pop("merge") == {half}  # autocast was on where it should be

@@ -28,12 +28,12 @@ OWN = Sensor(SensorProfile("own", ("red", "nir"), 2, 11, 2047.0), (0.2, 0.4), 0.
 
 def random_pair(
     sensor: str | None, *, truth: bool, bands: int = 4, ratio: int = 4, size: tuple[int, int] = (16, 20)
-):
+) -> Pair:
     random = np.random.default_rng(3)
     fine = (size[0] * ratio, size[1] * ratio)
-    shapes = [(1, *fine), (bands, *size)] + [(bands, *fine)] * truth
-    images: list[Any] = [random.uniform(1, 2047, shape).astype(np.float32) for shape in shapes]
-    return Pair("p", *images, *[None] * (not truth), {} if sensor is None else {"sensor": sensor})
+    shapes = ((1, *fine), (bands, *size), (bands, *fine))
+    pan, ms, image = (random.uniform(1, 2047, shape).astype(np.float32) for shape in shapes)
+    return Pair("p", pan, ms, image if truth else None, {} if sensor is None else {"sensor": sensor})
 
 
 def single(image: np.ndarray) -> np.ndarray:
@@ -43,6 +43,7 @@ def single(image: np.ndarray) -> np.ndarray:
 def test_ms_is_made_from_the_truth() -> None:
     pair = random_pair("QuickBird", truth=True)
     assert pairs.reduced(pair, "given") is pair
+    assert pair.truth is not None
     mtf, bicubic = pairs.reduced(pair, "mtf"), pairs.reduced(pair, "bicubic")
     assert np.array_equal(mtf.ms, single(degrade(pair.truth, 4, (0.34, 0.32, 0.30, 0.22))))
     assert np.array_equal(bicubic.ms, single(bicubic_reduce(pair.truth, 4)))
@@ -60,6 +61,7 @@ def test_without_truth_ms_becomes_it(reduction: Reduction) -> None:
         expected = bicubic_reduce(truth, 4), bicubic_reduce(pan, 4)
     else:
         expected = degrade(truth, 4, (0.26, 0.28, 0.29, 0.28)), degrade(pan, 4, 0.17)
+    assert lower.truth is not None
     assert np.array_equal(lower.truth, truth)
     assert np.array_equal(lower.ms, single(expected[0]))
     assert np.array_equal(lower.pan, single(expected[1]))
@@ -90,6 +92,7 @@ def test_whose_mtf_it_is(named: str | None, given_: Sensor | None, gains: Any) -
 def test_a_users_sensor_replaces_a_shipped_one_of_its_name_but_no_other() -> None:
     own = dataclasses.replace(QUICKBIRD, ms_gains=(0.5, 0.5, 0.5, 0.5))
     pair = random_pair("qb02", truth=True)
+    assert pair.truth is not None
     assert np.array_equal(pairs.reduced(pair, "mtf", own).ms, single(degrade(pair.truth, 4, 0.5)))
     ikonos = random_pair("ikonos", truth=True)
     assert np.array_equal(
@@ -99,6 +102,7 @@ def test_a_users_sensor_replaces_a_shipped_one_of_its_name_but_no_other() -> Non
 
 def test_a_patch_is_cut_from_all_three() -> None:
     pair = random_pair(None, truth=True)
+    assert pair.truth is not None
     ms, pan, truth = pair.patch(2, 3, 5)
     assert np.array_equal(ms, pair.ms[:, 2:7, 3:8])
     assert np.array_equal(pan, pair.pan[:, 8:28, 12:32])
@@ -219,6 +223,7 @@ def test_few_pairs_are_divided_without_overlap(width: int, tile: int, cut: int, 
     assert [pair.name for pair in used] == [pair.name for pair in held] == [f"p{i}" for i in range(count)]
     for part, columns in ((used, range(cut)), (held, range(cut, width))):
         for pair in part:
+            assert pair.truth is not None
             assert pair.ms[0, 0].tolist() == list(columns)
             assert pair.pan[0, 0].tolist() == pair.truth[3, 5].tolist() == np.repeat(columns, 4).tolist()
             assert (pair.ratio, pair.meta) == (4, {"sensor": "x"})

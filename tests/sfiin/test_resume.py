@@ -28,7 +28,8 @@ PROFILE = SENSORS["vhr4"].profile
 
 def pair(seed: int) -> Pair:
     scene = simulate(32, 32, seed)
-    return Pair(f"s{seed}", *(a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth)), {})
+    pan, ms, truth = (a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth))
+    return Pair(f"s{seed}", pan, ms, truth, {})
 
 
 USED, HELD = [pair(1), pair(2)], [pair(3)]
@@ -265,11 +266,11 @@ def test_a_state_that_cannot_be_written_stops_training(tmp_path: Path) -> None:
 
 def holed(row: int, col: int) -> Pair:
     """A pair with one pixel of its truth missing, in this MS pixel."""
-    it = pair(1)
-    assert it.truth is not None
-    truth = it.truth.copy()
+    whole = pair(1)
+    assert whole.truth is not None
+    truth = whole.truth.copy()
     truth[0, 4 * row, 4 * col] = np.nan
-    return replace(it, truth=truth, name="holed")
+    return replace(whole, truth=truth, name="holed")
 
 
 def test_training_names_the_patches_in_which_it_diverged(tmp_path: Path) -> None:
@@ -342,9 +343,8 @@ def test_a_patch_that_no_pair_holds_is_refused(patch: int, name: str) -> None:
 
 
 def test_a_held_out_pair_smaller_than_the_patch_is_refused() -> None:
-    small = Pair(
-        "small", *(np.ones(shape, np.float32) for shape in ((1, 32, 16), (4, 8, 4), (4, 32, 16))), {}
-    )
+    pan, ms, truth = (np.ones(shape, np.float32) for shape in ((1, 32, 16), (4, 8, 4), (4, 32, 16)))
+    small = Pair("small", pan, ms, truth, {})
     with pytest.raises(InputError, match="small: 32x16 PAN pixels with truth do not hold a patch of 32"):
         train(sfiin(), USED, [small], replace(CONFIG, patch=32))
 

@@ -74,6 +74,7 @@ int main(int, char** arguments) {
         all[0].desc.type = a, all[5].desc.type = b, all[5].desc.format = format;
         std::printf("format %d\n", build->supportsFormatCombination(5, all.data(), 16, 1));
     }
+    std::printf("timing %s\n", build->getTimingCacheID());
     DataType out, in = DataType::kHALF;
     build->getOutputDataTypes(&out, 1, &in, 16);
     std::printf("output half %d, of %d\n", out == DataType::kHALF, build->getNbOutputs());

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sfiin.export.plugin import direct
+from sfiin.export.plugin import direct, toolkit
 from sfiin.export.plugin.direct import SpectralFusion, checked
 from sfiin.runtime.backends import machine
 from sfiin.runtime.backends.cuda import CudaError
@@ -34,7 +33,7 @@ def arrays(kind: str = "<f4") -> list[Any]:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("nvcc") is None:
+    if not toolkit.has_nvcc():
         pytest.skip("nvcc is not installed")
     path = tmp_path_factory.mktemp("direct") / "libsfiin_spectral.so"
     direct.compiled(path, "sm_90")
@@ -105,6 +104,9 @@ def test_what_cannot_be_computed_or_loaded_is_refused(
         SpectralFusion(library, FakeCuda(), (1, 6, 64, 64))
     with pytest.raises(UnavailableError, match="cannot be loaded"):
         SpectralFusion(tmp_path / "none.so", FakeCuda(), SHAPE)
-    monkeypatch.setattr(direct.shutil, "which", lambda _name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(toolkit, "USUAL", tmp_path)
     with pytest.raises(UnavailableError, match="nvcc, which compiles"):
         direct.compiled(tmp_path / "x.so")

@@ -32,10 +32,10 @@ def weights(channels: int, seed: int = 0) -> list[np.ndarray]:
 
 def error(m: np.ndarray, p: np.ndarray, dtype: type, limit: int, threads: int = 1, seed: int = 0) -> float:
     """Relative L2 distance from the reference, which gets what is left of the inputs in that type."""
-    inputs = [array.astype(dtype) for array in (m, p, *weights(m.shape[1], seed))]
+    inputs: list[np.ndarray] = [array.astype(dtype) for array in (m, p, *weights(m.shape[1], seed))]
     found = host.spectral_fusion(*inputs, limit=limit, threads=threads).astype(np.float64)
     expected = spectral_fusion.spectral_fusion(*(array.astype(np.float64) for array in inputs))
-    return float(np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1e-12))
+    return float(np.linalg.norm(found - expected) / max(float(np.linalg.norm(expected)), 1e-12))
 
 
 SHAPES = [
@@ -55,7 +55,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda it: "x".join(map(str, it)))
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
 @pytest.mark.parametrize("limit", [SMALL, LARGE])
 def test_noise_of_every_size(shape: tuple[int, ...], limit: int) -> None:
     m, p = np.random.default_rng(1).normal(size=(2, *shape))
@@ -112,8 +112,31 @@ def test_any_block_any_way(
     m, p = np.random.default_rng(seed).normal(size=(2, 1, channels, height, width)) * 10.0 ** (seed % 5 - 2)
     single = [array.astype(np.float32) for array in (m, p, *weights(channels, seed))]
     exact = spectral_fusion.spectral_fusion(*(array.astype(np.float64) for array in single))
-    rounding = np.linalg.norm(spectral_fusion.spectral_fusion(*single) - exact) / np.linalg.norm(exact)
+    lost = spectral_fusion.spectral_fusion(*single) - exact
+    rounding = float(np.linalg.norm(lost) / np.linalg.norm(exact))
     assert error(m, p, np.float32, limit, threads, seed) <= max(1e-5, 10 * rounding)
+
+
+KIB = 1 << 10
+
+
+@pytest.mark.parametrize(
+    ("gpu", "channels", "side", "block", "every", "width", "together"),
+    [
+        ("Orin, sm_87", 8, 128, 163, 164, 2, 2),  # of 4 columns, 134 KiB, one block alone would run
+        ("Orin, sm_87", 8, 256, 163, 164, 2, 1),  # two of one column would, but read 8 bytes at a time
+        ("RTX 4090, sm_89", 8, 128, 99, 100, 2, 1),
+        ("RTX 4090, sm_89", 4, 128, 99, 100, 2, 2),
+        ("RTX 4090, sm_89", 8, 512, 99, 100, 0, 0),
+        ("H100, sm_90", 8, 128, 227, 228, 2, 3),
+        ("H100, sm_90", 4, 64, 227, 228, 4, 6),
+        ("a GPU that tells nothing", 8, 128, 48, 48, 1, 1),
+    ],
+)
+def test_two_blocks_run_together_where_columns_are_few_enough(
+    gpu: str, channels: int, side: int, block: int, every: int, width: int, together: int
+) -> None:
+    assert host.columns(channels, side, block * KIB, every * KIB) == (width, together), gpu
 
 
 def test_both_ways_give_the_same_to_the_bit() -> None:
@@ -174,6 +197,6 @@ def test_sanitizers_find_nothing(tmp_path: Path, flags: tuple[str, ...], threads
 
 
 def test_without_a_compiler_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(UnavailableError, match=r"g\+\+ is not installed"):
         host.compiled(tmp_path / "x.so")

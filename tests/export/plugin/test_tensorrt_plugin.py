@@ -18,24 +18,24 @@ from pathlib import Path
 
 import pytest
 
-from sfiin.export.plugin import host
+from sfiin.export.plugin import host, toolkit
 
-INCLUDES = [Path(it) for it in os.environ.get("TENSORRT_INCLUDE", "").split(":") if it]
+INCLUDES = [Path(folder) for folder in os.environ.get("TENSORRT_INCLUDE", "").split(":") if folder]
 DRIVER = Path(__file__).with_name("drive.cpp")
 
 pytestmark = [
     pytest.mark.skipif(
         not INCLUDES, reason="no TensorRT headers at hand; $TENSORRT_INCLUDE names their folders"
     ),
-    pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed"),
+    pytest.mark.skipif(not toolkit.has_nvcc(), reason="nvcc is not installed"),
 ]
 
 
 def version(include: Path) -> tuple[int, int]:
     text = (include / "NvInferVersion.h").read_text()
     major, minor = (
-        re.search(rf"define (?:NV_TENSORRT|TRT)_{it}(?:_ENTERPRISE)? (\d+)", text)
-        for it in ("MAJOR", "MINOR")
+        re.search(rf"define (?:NV_TENSORRT|TRT)_{part}(?:_ENTERPRISE)? (\d+)", text)
+        for part in ("MAJOR", "MINOR")
     )
     assert major is not None
     assert minor is not None
@@ -43,12 +43,19 @@ def version(include: Path) -> tuple[int, int]:
 
 
 def cuda_include() -> Path:
-    nvcc = shutil.which("nvcc")
-    assert nvcc is not None
     listed = subprocess.run(
-        [nvcc, "--dryrun", "-c", "x.cu"], capture_output=True, text=True, check=False
+        [toolkit.nvcc(), "--dryrun", "-c", "x.cu"], capture_output=True, text=True, check=False
     ).stderr
     return Path(re.findall(r'"-I([^"]*include[^"]*)"', listed)[-1])
+
+
+def without_nvcc() -> dict[str, str]:
+    """An environment whose PATH lacks nvcc, as on a Jetson, and that names its home."""
+    home = cuda_include().resolve()
+    while not (home / "bin" / "nvcc").is_file():
+        home = home.parent
+    places = [place for place in os.environ["PATH"].split(":") if not (Path(place) / "nvcc").exists()]
+    return os.environ | {"PATH": ":".join(places), "CUDA_HOME": str(home)}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +65,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if version(latest) < (10, 0) or shutil.which("cmake") is None:
         pytest.skip("headers of TensorRT 10 or later and cmake are wanted")
     folder = tmp_path_factory.mktemp("build")
-    for command in (
+    commands: tuple[list[str | Path], ...] = (
         [
             "cmake",
             "-S",
@@ -69,8 +76,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "-DCMAKE_CUDA_ARCHITECTURES=90",
         ],
         ["cmake", "--build", folder],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    )
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=without_nvcc())
         assert done.returncode == 0, done.stderr + done.stdout
     assert (folder / "libsfiin_spectral.so").is_file()
     return folder / "libsfiin_plugin.so"
@@ -80,17 +88,17 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_compiles_against_every_version_without_a_warning(tmp_path: Path, include: Path) -> None:
     """Those of 8 are deprecated in 10, which is not a mistake of ours."""
     flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-deprecated-declarations"]
-    folders = ["-isystem", include, "-isystem", cuda_include()]
+    folders: list[str | Path] = ["-isystem", include, "-isystem", cuda_include()]
     source = host.SOURCES / "tensorrt_plugin.cpp"
-    command = ["g++", *flags, *folders, "-c", source, "-o", tmp_path / "plugin.o"]
+    command: list[str | Path] = ["g++", *flags, *folders, "-c", source, "-o", tmp_path / "plugin.o"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_it_answers_what_tensorrt_asks(library: Path, tmp_path: Path) -> None:
     include = max(INCLUDES, key=version)
-    folders = ["-isystem", include, "-isystem", cuda_include()]
-    command = ["g++", "-std=c++17", *folders, DRIVER, "-o", tmp_path / "drive", "-ldl"]
+    folders: list[str | Path] = ["-isystem", include, "-isystem", cuda_include()]
+    command: list[str | Path] = ["g++", "-std=c++17", *folders, DRIVER, "-o", tmp_path / "drive", "-ldl"]
     subprocess.run(command, check=True)
     done = subprocess.run([tmp_path / "drive", library], capture_output=True, text=True, check=True)
     prefix = "log sfiin::SpectralFusion: "
@@ -115,6 +123,7 @@ def test_it_answers_what_tensorrt_asks(library: Path, tmp_path: Path) -> None:
         "format 0",
         "format 0",
         "format 0",
+        "timing sfiin.SpectralFusion.1",
         "output half 1, of 1",
         "field floor 1e-06",
         "field cut 0.2",
@@ -130,7 +139,8 @@ import tensorrt_lean_bindings as trt
 registry = trt.get_plugin_registry()
 handle = registry.load_library(sys.argv[1])
 creator = registry.get_creator("SpectralFusion", "1", "sfiin")
-print(creator.name, creator.plugin_version, creator.plugin_namespace, *(it.name for it in creator.field_names))
+fields = [field.name for field in creator.field_names]
+print(creator.name, creator.plugin_version, creator.plugin_namespace, *fields)
 def made(**values):
     kind = trt.PluginFieldType.FLOAT32
     fields = [trt.PluginField(name, np.array(value, np.float32), kind) for name, value in values.items()]
@@ -187,3 +197,63 @@ def test_the_runtime_loads_it_into_the_real_registry(library: Path) -> None:
         [sys.executable, "-c", LOAD, str(libc)], capture_output=True, text=True, check=False
     )
     assert "has no plugin sfiin::SpectralFusion" in done.stderr
+
+
+def newest(before: tuple[int, int]) -> Path:
+    """The newest headers before a version."""
+    found = [include for include in INCLUDES if (8, 6) <= version(include) < before]
+    if not found:
+        pytest.skip(f"no headers of TensorRT 8.6 to before {before[0]} at hand")
+    return max(found, key=version)
+
+
+ADDRESS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+@pytest.mark.parametrize(
+    ("before", "flags"),
+    [((99, 0), ADDRESS), ((99, 0), ("-fsanitize=thread",)), ((10, 0), ADDRESS)],
+    ids=["IPluginV3, addresses", "IPluginV3, threads", "IPluginV2, addresses"],
+)
+def test_its_host_side_lives_as_tensorrt_would_have_it(
+    tmp_path: Path, before: tuple[int, int], flags: tuple[str, ...]
+) -> None:
+    """Over a runtime whose streams are threads, with the kernels compiled for this machine."""
+    program = tmp_path / "live"
+    folders: list[str | Path] = [
+        "-isystem",
+        newest(before),
+        "-isystem",
+        cuda_include(),
+        "-I",
+        DRIVER.parent,
+        "-I",
+        host.SOURCES,
+    ]
+    sources = [DRIVER.with_name("live.cpp"), host.SOURCES / "tensorrt_plugin.cpp"]
+    quiet = ["-Wno-deprecated-declarations", "-Wno-unknown-pragmas"]
+    command: list[str | Path] = [
+        "g++",
+        "-std=c++20",
+        "-O1",
+        "-g",
+        "-pthread",
+        *quiet,
+        *flags,
+        *folders,
+        *sources,
+        "-o",
+        program,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "cannot find" in done.stderr:
+        pytest.skip(f"no runtime for {flags[0]}")
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    if "unexpected memory mapping" in done.stderr:
+        pytest.skip("this kernel's address space is laid out in a way that the sanitizer does not know")
+    said = ["configured", "workspace", "beside", "two contexts", "replayed after another tile"]
+    said += ["without memory", "with memory again", "all given back"]
+    assert (done.returncode, done.stdout.splitlines()) == (0, [f"{line} 1" for line in said]), done.stderr[
+        :3000
+    ]

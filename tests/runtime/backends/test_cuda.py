@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from sfiin.runtime.backends.fake_device import FakeCuda
 from sfiin.runtime.errors import UnavailableError
 
 PROTOCOL = {
-    name: it for name, it in vars(Cuda).items() if inspect.isfunction(it) and not name.startswith("_")
+    name: call for name, call in vars(Cuda).items() if inspect.isfunction(call) and not name.startswith("_")
 }
 
 needs_bindings = pytest.mark.skipif(
@@ -46,9 +47,11 @@ def test_the_bindings_have_every_function_with_so_many_parameters() -> None:
     for name, arguments in calls:
         declared = getattr(driver, name).__doc__.splitlines()[0]
         parameters = [
-            it for it in declared[declared.index("(") + 1 : declared.rindex(")")].split(",") if it.strip()
+            parameter
+            for parameter in declared[declared.index("(") + 1 : declared.rindex(")")].split(",")
+            if parameter.strip()
         ]
-        assert len([it for it in arguments.split(", ") if it]) == len(parameters), name
+        assert len([argument for argument in arguments.split(", ") if argument]) == len(parameters), name
     assert driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value == 1
     assert driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL.value == 1
 
@@ -72,7 +75,7 @@ def test_pycuda_has_no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pycudas_errors_become_ours() -> None:
     layer = object.__new__(PyCuda)
-    layer._driver = SimpleNamespace(Error=ValueError)
+    layer._driver = SimpleNamespace(Error=ValueError, Context=SimpleNamespace(get_current=object))
 
     def fail() -> None:
         raise ValueError("cuMemAlloc failed: out of memory")
@@ -83,10 +86,14 @@ def test_pycudas_errors_become_ours() -> None:
 
 @pytest.mark.parametrize(
     ("installed", "taken"),
-    [({"cuda", "cuda.bindings", "pycuda"}, "cuda-bindings"), ({"pycuda"}, "pycuda"), (set(), None)],
+    [
+        ({"cuda", "cuda.bindings", "pycuda"}, ["cuda-bindings", "pycuda"]),
+        ({"pycuda"}, ["pycuda"]),
+        (set(), None),
+    ],
 )
 def test_which_layer_is_taken(
-    monkeypatch: pytest.MonkeyPatch, installed: set[str], taken: str | None
+    monkeypatch: pytest.MonkeyPatch, installed: set[str], taken: list[str] | None
 ) -> None:
     monkeypatch.setattr(cuda, "find_spec", lambda name: name in installed or None)
     if taken:
@@ -94,3 +101,43 @@ def test_which_layer_is_taken(
     else:
         with pytest.raises(UnavailableError, match="neither cuda-bindings nor pycuda"):
             cuda.open_cuda()
+
+
+class Unusable:
+    def __init__(self) -> None:
+        raise CudaError("the GPU: cuInit: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH")
+
+
+def test_where_one_layer_does_not_work_the_other_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "require", lambda: ["cuda-bindings", "pycuda"])
+    monkeypatch.setattr(cuda, "CudaBindings", Unusable)
+    monkeypatch.setattr(cuda, "PyCuda", FakeCuda)
+    assert isinstance(cuda.open_cuda(), FakeCuda)
+    monkeypatch.setattr(cuda, "PyCuda", Unusable)
+    with pytest.raises(
+        UnavailableError, match=r"cuda-bindings: the GPU: cuInit: .*; pycuda: the GPU: cuInit"
+    ):
+        cuda.open_cuda()
+
+
+def test_a_function_that_the_driver_has_not_is_an_error_of_ours() -> None:
+    layer = object.__new__(CudaBindings)
+    layer._here = SimpleNamespace(current=True)  # type: ignore[assignment]
+
+    def missing(_size: int) -> None:
+        raise RuntimeError('Function "cuMemAlloc_v2" not found')
+
+    layer._driver = SimpleNamespace(cuMemAlloc=missing)
+    with pytest.raises(CudaError, match='the GPU: cuMemAlloc: Function "cuMemAlloc_v2" not found'):
+        layer.allocate(8)
+
+
+@pytest.mark.parametrize(
+    ("layer", "module"), [(CudaBindings, "cuda.bindings.driver"), (PyCuda, "pycuda.driver")]
+)
+def test_a_module_that_cannot_be_imported_is_told(
+    monkeypatch: pytest.MonkeyPatch, layer: type, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UnavailableError, match="cannot be imported"):
+        layer()

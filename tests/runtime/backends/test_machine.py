@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sfiin.runtime.backends import machine
+from sfiin.runtime.backends import cuda, machine
+from sfiin.runtime.backends.fake_device import FakeCuda
 from sfiin.runtime.errors import UnavailableError
 
 DRIVER = r"""
@@ -37,7 +38,16 @@ def driver(tmp_path: Path) -> object:
             pytest.skip("no g++ to compile a stand-in for the driver")
         source, library = tmp_path / "driver.cpp", tmp_path / f"libcuda{init}{count}.so"
         source.write_text(DRIVER)
-        command = [compiler, "-shared", "-fPIC", f"-DINIT={init}", f"-DCOUNT={count}", source, "-o", library]
+        command: list[str | Path] = [
+            compiler,
+            "-shared",
+            "-fPIC",
+            f"-DINIT={init}",
+            f"-DCOUNT={count}",
+            source,
+            "-o",
+            library,
+        ]
         subprocess.run(command, check=True)
         return str(library)
 
@@ -94,6 +104,12 @@ def test_the_way_on_each_jetpack(tmp_path: Path, text: str | None, jetpack: str 
         (set(), "no driver", False, "tensorrt is not installed"),
         ({"tensorrt_lean"}, "no driver", False, "no driver"),
         ({"tensorrt", "cuda", "cuda.bindings"}, None, True, None),
+        (
+            {"tensorrt", "pycuda"},
+            None,
+            False,
+            "no device layer works here: pycuda: the GPU: cuInit: CUDA_ERROR_UNKNOWN",
+        ),
     ],
 )
 def test_whether_plans_run_here(
@@ -104,7 +120,13 @@ def test_whether_plans_run_here(
     why: str | None,
 ) -> None:
     monkeypatch.setattr(machine, "find_spec", lambda name: name in installed or None)
-    monkeypatch.setattr(machine.cuda, "find_spec", lambda name: name in installed or None)
+    monkeypatch.setattr(cuda, "find_spec", lambda name: name in installed or None)
+    monkeypatch.setattr(cuda, "CudaBindings", FakeCuda)
+
+    def unusable() -> FakeCuda:
+        raise cuda.CudaError("the GPU: cuInit: CUDA_ERROR_UNKNOWN")
+
+    monkeypatch.setattr(cuda, "PyCuda", unusable)
     monkeypatch.setattr(machine, "cuda_driver", lambda: {"why": driver_why})
     monkeypatch.setattr(machine, "version", lambda _name: "10.3.0")
     found = machine.plans()["tensorrt"]

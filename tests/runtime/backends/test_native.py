@@ -1,4 +1,5 @@
-"""Models in the native kernels: right, the same for any number of threads, and refused where they are not known."""
+"""Models in the native kernels: right, the same for any number of threads, and refused where they are not
+known."""
 
 from __future__ import annotations
 
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from onnx import numpy_helper
 
 from sfiin.data.sensors import SENSORS
+from sfiin.export.exporter import export_model
 from sfiin.export.graph import build_graph
 from sfiin.model import spectrum
 from sfiin.model.network import SFIIN, SLOPE, NetworkConfig
@@ -23,6 +26,7 @@ from sfiin.runtime.backends.native import NativeSession
 from sfiin.runtime.backends.native_program import compile_graph
 from sfiin.runtime.backends.session import OnnxSession
 from sfiin.runtime.check import Gate, parity
+from sfiin.runtime.contract import Tile
 from sfiin.runtime.errors import CheckFailedError, InputError, UnavailableError
 
 built = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not() or "built")
@@ -38,9 +42,9 @@ def run_graph(model: onnx.ModelProto, ms: Any, pan: Any, bands: int = 4) -> Any:
         program.close()
 
 
-def noise(height: int, width: int) -> tuple[Any, Any]:
+def noise(height: int, width: int, ratio: int = 4) -> tuple[Any, Any]:
     random = np.random.default_rng(0)
-    ms = random.uniform(0, 2047, (1, 4, height // 4, width // 4)).astype(np.float32)
+    ms = random.uniform(0, 2047, (1, 4, height // ratio, width // ratio)).astype(np.float32)
     return ms, random.uniform(0, 2047, (1, 1, height, width)).astype(np.float32)
 
 
@@ -75,12 +79,152 @@ def test_a_graph_computes_what_pytorch_does(
 
 
 @built
+def test_resampling_with_aligned_corners_is_known() -> None:
+    torch.manual_seed(0)
+    network = SFIIN(NetworkConfig(blocks=1, resample="align-corners"), SENSORS["vhr4"].profile).eval()
+    model = build_graph(network, (48, 36), "matmul", 17)
+    ms, pan = noise(48, 36)
+    with torch.inference_mode():
+        wanted = network.double()(torch.from_numpy(ms).double(), torch.from_numpy(pan).double()).numpy()
+    assert np.linalg.norm(run_graph(model, ms, pan) - wanted) <= 1e-6 * np.linalg.norm(wanted)
+
+
+@built
+@pytest.mark.parametrize(("inject", "ratio"), [("mixed", 4), ("mixed", 2), ("regression", 4), ("none", 4)])
+def test_proposals_are_as_near_to_float64_as_onnxruntimes(inject: Any, ratio: int) -> None:
+    torch.manual_seed(0)
+    profile = dataclasses.replace(SENSORS["vhr4"].profile, ratio=ratio)
+    config = NetworkConfig(blocks=1, ratio=ratio, normalise="local", inject=inject)
+    network = SFIIN(config, profile).eval()
+    model = build_graph(network, (64, 48), "matmul", 17)
+    ms, pan = noise(64, 48, ratio)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    single = np.asarray(session.run(None, {"ms": ms, "pan": pan})[0])
+    with torch.inference_mode():
+        wanted = network.double()(torch.from_numpy(ms).double(), torch.from_numpy(pan).double()).numpy()
+    size = np.linalg.norm(wanted)
+    ours, theirs = (float(np.linalg.norm(x - wanted) / size) for x in (run_graph(model, ms, pan), single))
+    assert ours <= max(1e-6, 1.5 * theirs)
+
+
+def graph_of(*nodes: onnx.NodeProto, **constants: Any) -> onnx.ModelProto:
+    """A graph from ms, (4, 8, 12), and pan, (1, 16, 24), to hrms."""
+    sides = {"ms": (4, 8, 12), "pan": (1, 16, 24), "hrms": (None, None, None)}
+    values = {
+        name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ("batch", *side))
+        for name, side in sides.items()
+    }
+    held = [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()]
+    graph = onnx.helper.make_graph(list(nodes), "g", [values["ms"], values["pan"]], [values["hrms"]], held)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+def random_weights(*shape: int) -> Any:
+    return np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+
+NODE = onnx.helper.make_node
+GRAPHS = {
+    "strides down and across": graph_of(
+        NODE("Conv", ["pan", "w", "b"], ["c"], strides=(2, 3), pads=(1, 2, 1, 2)),
+        NODE("Relu", ["c"], ["hrms"]),
+        w=random_weights(3, 1, 5, 4),
+        b=random_weights(3),
+    ),
+    "groups, a stride across and a residual": graph_of(
+        NODE("Conv", ["ms", "w"], ["c"], strides=(1, 4), group=2),
+        NODE("Conv", ["ms", "v"], ["e"], strides=(1, 4), group=4),
+        NODE("Add", ["c", "e"], ["hrms"]),
+        w=random_weights(4, 2, 3, 3),
+        v=random_weights(4, 1, 3, 3),
+    ),
+    "a kernel as long as the maps": graph_of(
+        NODE("Conv", ["pan", "w"], ["hrms"], strides=(4, 1)), w=random_weights(1, 1, 16, 1)
+    ),
+    "one map in each group": graph_of(
+        NODE("Pad", ["ms", "pads"], ["p"], mode="edge"),
+        NODE("Conv", ["p", "w"], ["hrms"], group=4),
+        pads=np.array([0, 0, 3, 1, 0, 0, 1, 3]),
+        w=random_weights(4, 1, 5, 5),
+    ),
+    "matrices on both sides": graph_of(
+        NODE("MatMul", ["rows", "ms"], ["tall"]),
+        NODE("MatMul", ["tall", "columns"], ["hrms"]),
+        rows=random_weights(19, 8),
+        columns=random_weights(12, 21),
+    ),
+    "a slice of two axes": graph_of(
+        NODE("Reshape", ["ms", "shape"], ["r"]),
+        NODE("Slice", ["r", "starts", "ends", "axes"], ["s"]),
+        NODE("Mul", ["s", "s"], ["t"]),
+        NODE("Reshape", ["t", "back"], ["hrms"]),
+        shape=np.array([0, 2, 2, 8, 12]),
+        starts=np.array([1, -1]),
+        ends=np.array([2, 9]),
+        axes=np.array([1, 2]),
+        back=np.array([0, 1, 8, 12]),
+    ),
+    "the mean of all": graph_of(
+        NODE("ReduceMean", ["ms"], ["a"], axes=(3,)),
+        NODE("ReduceMean", ["a"], ["b"], axes=(2,)),
+        NODE("ReduceMean", ["b"], ["c"], axes=(1,)),
+        NODE("Sub", ["pan", "c"], ["hrms"]),
+    ),
+    "channels as pixels, three by three": graph_of(
+        NODE("Conv", ["ms", "w"], ["c"]),
+        NODE("DepthToSpace", ["c"], ["hrms"], blocksize=3),
+        w=random_weights(18, 4, 1, 1),
+    ),
+    "channels as pixels, two by two": graph_of(
+        NODE("Concat", ["ms", "ms"], ["c"], axis=1),
+        NODE("DepthToSpace", ["c"], ["hrms"], blocksize=2, mode="CRD"),
+    ),
+}
+
+
+@built
+@pytest.mark.parametrize("name", GRAPHS)
+def test_operators_compute_what_onnxruntime_does(name: str) -> None:
+    random = np.random.default_rng(0)
+    ms = random.normal(size=(1, 4, 8, 12)).astype(np.float32)
+    pan = random.normal(size=(1, 1, 16, 24)).astype(np.float32)
+    data = GRAPHS[name].SerializeToString()
+    wanted = np.asarray(ort.InferenceSession(data).run(None, {"ms": ms, "pan": pan})[0])
+    code, constants = native_steps.encode(compile_graph(onnx_graph.parse(data)))
+    found = np.full_like(wanted, np.nan)
+    program = native.Program(code, constants, (ms.size, pan.size, found.size))
+    try:
+        for _ in range(2):  # what one run leaves behind may not matter to the next
+            program.run(ms, pan, found)
+    finally:
+        program.close()
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "what"),
+    [
+        (graph_of(NODE("MatMul", ["ms", "w"], ["hrms"]), w=random_weights(8, 8)), "MatMul other than"),
+        (graph_of(NODE("Slice", ["ms", "a", "b", "c"], ["hrms"]), a=[0], b=[2], c=[2]), "Slice of pixels"),
+        (
+            graph_of(NODE("Slice", ["ms", "a", "b", "c", "d"], ["hrms"]), a=[0], b=[4], c=[1], d=[2]),
+            "with steps",
+        ),
+        (
+            graph_of(NODE("Conv", ["pan", "w"], ["hrms"]), w=random_weights(1, 1, 17, 1)),
+            "smaller than its kernel",
+        ),
+        (graph_of(NODE("ReduceMean", ["ms"], ["hrms"], axes=(1,))), "ReduceMean other than"),
+    ],
+)
+def test_operators_of_other_kinds_are_refused(model: onnx.ModelProto, what: str) -> None:
+    with pytest.raises(onnx_graph.UnknownGraphError, match=what):
+        compile_graph(onnx_graph.parse(model.SerializeToString()))
+
+
+@built
 @pytest.mark.parametrize("path", [path for path, _ in models.shipped()], ids=lambda path: path.stem)
 def test_shipped_models_reproduce_their_golden_tiles(path: Path) -> None:
-    if models.contract(path).network.get("inject", "none") != "none":
-        with pytest.raises(UnavailableError, match="the native kernels do not know its graph"):
-            NativeSession(path, 1)
-        return
     with NativeSession(path, 1) as session:
         tiles = golden.read(golden.beside(path), session.contract)
         found = parity(
@@ -89,8 +233,8 @@ def test_shipped_models_reproduce_their_golden_tiles(path: Path) -> None:
     assert found.within(Gate())
 
 
-@built
-def test_the_number_of_threads_changes_no_byte(small_model: Path) -> None:
+@pytest.mark.parametrize("kind", [pytest.param(NativeSession, marks=built), OnnxSession])
+def test_the_number_of_threads_changes_no_byte(small_model: Path, kind: Any) -> None:
     random = np.random.default_rng(0)
     batches = [
         (
@@ -101,7 +245,8 @@ def test_the_number_of_threads_changes_no_byte(small_model: Path) -> None:
     ]
     results = []
     for threads in (1, 2, 4):
-        with NativeSession(small_model, threads) as session:
+        with kind(small_model, threads=threads) as session:
+            assert session.at_once == threads
             one_by_one = [session.run(*batch) for batch in batches]
             together = list(session.run_many(iter(batches)))
         assert all(np.array_equal(a, b) for a, b in zip(one_by_one, together, strict=True))
@@ -124,7 +269,7 @@ def test_auto_takes_the_kernels_and_says_so(small_model: Path, monkeypatch: pyte
 
 def test_convolutions_arranged_for_onnxruntime_are_its_own() -> None:
     model = build_graph(SFIIN(NetworkConfig(blocks=1), SENSORS["vhr4"].profile), (32, 32), "plugin", 17, 16)
-    with pytest.raises(onnx_graph.UnknownGraphError, match=r"Conv with strides|Reshape of pixels"):
+    with pytest.raises(onnx_graph.UnknownGraphError, match=r"Transpose|Reshape of pixels"):
         compile_graph(onnx_graph.parse(model.SerializeToString()))
 
 
@@ -173,6 +318,28 @@ def test_a_model_that_is_not_known_goes_to_onnxruntime(
         NativeSession(alone, 1)
     with select.open_session(alone, threads=1) as session:  # type: ignore[attr-defined]
         assert isinstance(session, OnnxSession)
+        assert any("longer than the native kernels" in note and "golden" in note for note in session.notes)
+
+
+@built
+def test_a_model_of_the_plugins_lowering_runs(
+    small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cuda_driver", lambda: {"why": "no NVIDIA driver"})
+    path = tmp_path / "plugin.onnx"
+    export_model(small_checkpoint, path, "plugin", Tile(32, 32, 8), opset=17)
+    with select.open_session(path, threads=1) as session:  # type: ignore[attr-defined]
+        assert isinstance(session, NativeSession)
+        assert session.contract.lowering == "plugin"
+    monkeypatch.setattr(native, "library", no_library)
+    with pytest.raises(
+        UnavailableError, match=r"nodes of a plugin.*nor can the native kernels run it: not compiled"
+    ):
+        select.open_session(path, threads=1)
+
+
+def no_library() -> None:
+    raise UnavailableError("not compiled")
 
 
 @built
@@ -219,6 +386,7 @@ def test_without_the_library_it_is_said_how_to_get_it(
             select.open_session(small_model, "native")
         with select.open_session(small_model, threads=1) as session:  # type: ignore[attr-defined]
             assert isinstance(session, OnnxSession)
+            assert any("libhwy-dev" in note for note in session.notes)
     finally:
         native.library.cache_clear()
 

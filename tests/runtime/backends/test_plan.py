@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_sidecar_comes_back_as_it_was_written(tmp_path: Path) -> None:
     written = with_sidecar(path, checked={"relative_l2": 1e-6, "peak_share": 2e-6}, refittable=True)
     assert plan.read(path) == written
     assert plan.is_plan(path)
-    assert {it.name for it in tmp_path.iterdir()} == {"net.plan", "net.plan.json"}
+    assert {file.name for file in tmp_path.iterdir()} == {"net.plan", "net.plan.json"}
 
 
 @pytest.mark.parametrize(("magic", "flavour"), [(b"ftrt", "tensorrt"), (b"vtrt", "rtx")])
@@ -97,14 +98,17 @@ def test_a_sidecar_of_another_plan_is_refused_by_field(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda it: it["build"].pop("batch"), r"build\.batch: missing"),
-        (lambda it: it["build"].update(batch=[1, 2]), r"build\.batch: must be three"),
-        (lambda it: it["build"].update(batch=[4, 2, 8]), r"build\.batch: must be three"),
-        (lambda it: it["build"].update(refittable="yes"), r"build\.refittable: expected bool"),
-        (lambda it: it["build"].update(compute_capabilities=[]), r"compute_capabilities: must name"),
-        (lambda it: it["build"].update(options={"a": None}), r"build\.options\.a"),
-        (lambda it: it.update(format="sfiin-plan/9"), "format: this version reads"),
-        (lambda it: it["contract"].update(lowering="fft"), r"contract\.lowering"),
+        (lambda document: document["build"].pop("batch"), r"build\.batch: missing"),
+        (lambda document: document["build"].update(batch=[1, 2]), r"build\.batch: must be three"),
+        (lambda document: document["build"].update(batch=[4, 2, 8]), r"build\.batch: must be three"),
+        (lambda document: document["build"].update(refittable="yes"), r"build\.refittable: expected bool"),
+        (
+            lambda document: document["build"].update(compute_capabilities=[]),
+            r"compute_capabilities: must name",
+        ),
+        (lambda document: document["build"].update(options={"a": None}), r"build\.options\.a"),
+        (lambda document: document.update(format="sfiin-plan/9"), "format: this version reads"),
+        (lambda document: document["contract"].update(lowering="fft"), r"contract\.lowering"),
     ],
 )
 def test_a_damaged_sidecar_is_refused_by_field(tmp_path: Path, change: object, said: str) -> None:
@@ -135,7 +139,13 @@ def test_a_sidecar_that_is_no_json_is_refused(tmp_path: Path, text: str) -> None
         ({"version_compatible": True}, "10.1.0.1", ORIN, "tensorrt"),
         ({"version_compatible": True}, "11.0.0.1", ORIN, "tensorrt"),
         ({}, "10.3.0.26", ADA, "compute_capabilities"),
-        ({"hardware_compatibility": "ampere_plus"}, "10.3.0.26", ADA, None),
+        (
+            {"hardware_compatibility": "ampere_plus", "compute_capabilities": ("8.6",)},
+            "10.3.0.26",
+            ADA,
+            None,
+        ),
+        ({"hardware_compatibility": "ampere_plus"}, "10.3.0.26", ADA, "compute_capabilities"),
         (
             {"hardware_compatibility": "ampere_plus"},
             "10.3.0.26",
@@ -144,11 +154,31 @@ def test_a_sidecar_that_is_no_json_is_refused(tmp_path: Path, text: str) -> None
         ),
         ({"hardware_compatibility": "same_compute_capability"}, "10.3.0.26", ADA, "compute_capabilities"),
         ({"compute_capabilities": ("8.6", "8.9")}, "10.3.0.26", ADA, None),
+        (
+            {"hardware_compatibility": "ampere_plus", "compute_capabilities": ("8.6",)},
+            "10.3.0.26",
+            ORIN,
+            "compute_capabilities",
+        ),
+        (
+            {"hardware_compatibility": "ampere_plus", "compute_capabilities": ("8.6",)},
+            "10.3.0.26",
+            Device("Thor", "11.0"),
+            "compute_capabilities",
+        ),
+        ({"machine": "aarch64"}, "10.3.0.26", ORIN, "machine"),
+        ({"machine": "x86_64"}, "10.3.0.26", ORIN, None),
     ],
 )
 def test_where_a_plan_runs(
-    tmp_path: Path, changes: dict[str, object], version: str, device: Device, field: str | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, object],
+    version: str,
+    device: Device,
+    field: str | None,
 ) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     path = write_plan(tmp_path)
     build = build_of(path, **changes)
     if field is None:

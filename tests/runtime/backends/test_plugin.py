@@ -19,7 +19,9 @@ class Registry:
     """The calls of TensorRT 8, which has a plugin or not."""
 
     def __init__(self, has: bool) -> None:
-        self.has, self.loaded, self.asked = has, [], []
+        self.has = has
+        self.loaded: list[str] = []
+        self.asked: list[tuple[str, ...]] = []
 
     def load_library(self, path: str) -> None:
         self.loaded.append(path)
@@ -92,11 +94,15 @@ def test_a_library_that_others_may_write_is_not_loaded(tmp_path: Path, place: st
     assert len(registry.loaded) == 2
 
 
-def test_a_plan_that_brings_its_own_code_must_be_its_users(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inside_too", [True, False])
+def test_a_plan_that_brings_its_own_code_must_be_its_users(tmp_path: Path, inside_too: bool) -> None:
+    """Every version-compatible plan does: the lean runtime, even where there is no plugin."""
     inside = tmp_path / "net.plan"
     inside.write_bytes(b"plan")
     runtime = SimpleNamespace(engine_host_code_allowed=False)
-    build = SimpleNamespace(plugin_inside=True, plugin="0" * 64)
+    build: Any = SimpleNamespace(
+        version_compatible=True, plugin_inside=inside_too, plugin="0" * 64 if inside_too else ""
+    )
     inside.chmod(0o666)
     with pytest.raises(MismatchError, match="a plan that brings its own code is code"):
         plugin.provide(runtime, build, plugin.beside(inside), inside)

@@ -37,12 +37,27 @@ def test_a_model_opens_on_the_cpu_where_there_is_no_gpu(
     session.close()
 
 
-@pytest.mark.parametrize(("usable", "provider"), [(True, "cuda"), (False, "cpu")])
-def test_the_gpu_is_taken_where_it_can_be(
-    monkeypatch: pytest.MonkeyPatch, usable: bool, provider: str
+@pytest.mark.parametrize("why", [None, "libcudnn.so.9: cannot open shared object file"])
+def test_a_gpu_that_cannot_be_used_leaves_the_cpu_and_a_note(
+    small_model: Path, monkeypatch: pytest.MonkeyPatch, why: str | None
 ) -> None:
-    monkeypatch.setattr(machine, "backend", lambda _name: {"usable": usable, "why": None})
-    assert select.best_provider() == provider
+    """Whether that shows beforehand or when the session is made; here ONNX Runtime has no CUDA."""
+    monkeypatch.setattr(machine, "backend", lambda _name: {"usable": not why, "why": why})
+    monkeypatch.setattr(machine, "cuda_driver", lambda: {"why": None})
+    session = select.open_session(small_model, threads=1)
+    assert isinstance(session, NativeSession | OnnxSession)
+    (note,) = session.notes
+    assert note.startswith("on the CPU, for ONNX Runtime cannot use the GPU here: ")
+    assert (why or "no CUDAExecutionProvider") in note
+    session.close()
+
+
+def test_a_gpu_is_taken_where_it_can_be(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr(machine, "backend", lambda _name: {"usable": True, "why": None})
+    monkeypatch.setattr(select, "OnnxSession", lambda _model, provider, _threads: taken.append(provider))
+    select.open_session(small_model)
+    assert taken == ["cuda"]
 
 
 @pytest.mark.parametrize("choice", ["cpu", "cuda"])

@@ -17,7 +17,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from sfiin.runtime import golden, models
-from sfiin.runtime.backends import machine, plan, plugin, tensorrt_session
+from sfiin.runtime.backends import cuda, machine, plan, plugin
 from sfiin.runtime.backends.fake_device import COMPUTE, FakeCuda, FakeTensorRT
 from sfiin.runtime.backends.plan import Build, Device, Sidecar
 from sfiin.runtime.backends.session import OnnxSession
@@ -76,8 +76,8 @@ def tiles(count: int, seed: int = 0) -> tuple[Image, Image]:
     )  # type: ignore[return-value]
 
 
-def opened(it: tuple[Path, Sidecar], device: FakeCuda, model: Path, **library: Any) -> TensorRTSession:
-    return TensorRTSession(*it, device, FakeTensorRT(device, model, **library))
+def opened(made: tuple[Path, Sidecar], device: FakeCuda, model: Path, **library: Any) -> TensorRTSession:
+    return TensorRTSession(*made, device, FakeTensorRT(device, model, **library))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 11])
@@ -133,9 +133,9 @@ def test_a_scene_is_the_same_as_through_onnx_runtime(
     products = []
     device = FakeCuda()
     with opened(planned(), device, small_model) as session:
-        for name, it in (("plan", session), ("onnx", reference)):
-            with open_scene(tmp_path / "pan.tif", [tmp_path / "ms.tif"], it.contract.sensor) as scene:
-                report = sharpen(it, scene, tmp_path / f"{name}.tif", batch=3)
+        for name, backend in (("plan", session), ("onnx", reference)):
+            with open_scene(tmp_path / "pan.tif", [tmp_path / "ms.tif"], backend.contract.sensor) as scene:
+                report = sharpen(backend, scene, tmp_path / f"{name}.tif", batch=3)
             with rasterio.open(tmp_path / f"{name}.tif") as file:
                 products.append((report.nodata, file.read().astype(int)))
     assert products[0][0] == products[1][0] > 0
@@ -169,7 +169,7 @@ def test_copies_in_wait_for_nobody_and_a_launch_for_its_copies(planned: Any, sma
         [call for call in work if call.name in names]
         for names in (("upload",), ("execute", "launch"), ("download",))
     )
-    assert len({it[0].stream for it in (uploads, launches, downloads)}) == 3
+    assert len({calls[0].stream for calls in (uploads, launches, downloads)}) == 3
     for i, launch in enumerate(launches):
         assert launch.begin >= uploads[2 * i + 1].end
         assert downloads[i].begin >= launch.end
@@ -202,17 +202,17 @@ def test_an_error_at_any_call_frees_all_and_is_remembered(
     planned: Any, small_model: Path, reference: OnnxSession, broken: bool
 ) -> None:
     """Each call in turn fails; with `broken`, all after it, too."""
-    it, batches = planned(), [tiles(4, seed) for seed in range(3)]
+    (path, sidecar), batches = planned(), [tiles(4, seed) for seed in range(3)]
     library = FakeTensorRT(FakeCuda(), small_model)
     whole = FakeCuda()
     library.device = whole
-    with TensorRTSession(*it, whole, library) as session:
+    with TensorRTSession(path, sidecar, whole, library) as session:
         list(session.run_many(batches))
     for fail_at in range(len(whole.calls)):
         library.device = device = FakeCuda(fail_at=fail_at, broken=broken)
         session_or_none = None
         try:
-            session_or_none = TensorRTSession(*it, device, library)
+            session_or_none = TensorRTSession(path, sidecar, device, library)
             found = list(session_or_none.run_many(batches))
         except SfiinError as error:
             assert "cudaErrorIllegalAddress" in str(error)
@@ -350,21 +350,100 @@ def test_a_plan_with_the_plugin_gets_its_library_or_brings_it(
     planned: Any, small_model: Path, reference: OnnxSession
 ) -> None:
     """The library is one of Python's own: what is in it, a fake registry does not ask."""
-    it = planned(plugin=sha256(Path(_ctypes.__file__)))
+    made = planned(plugin=sha256(Path(_ctypes.__file__)))
     with pytest.raises(InputError, match=r"net.plan.so: the plugin's library cannot be read"):
-        opened(it, FakeCuda(), small_model, has_plugin=True)
-    shutil.copy(_ctypes.__file__, plugin.beside(it[0]))
-    with opened(it, FakeCuda(), small_model, has_plugin=True) as session:
+        opened(made, FakeCuda(), small_model, has_plugin=True)
+    shutil.copy(_ctypes.__file__, plugin.beside(made[0]))
+    with opened(made, FakeCuda(), small_model, has_plugin=True) as session:
         np.testing.assert_array_equal(session.run(*tiles(2)), reference.run(*tiles(2)))
-    plugin.beside(it[0]).write_bytes(b"another")
+    # A library that is loaded may not be written over: the process would die of it.
+    plugin.beside(made[0]).unlink()
+    plugin.beside(made[0]).write_bytes(b"another")
     with pytest.raises(MismatchError, match=r"plugin \(SHA-256\)"):
-        opened(it, FakeCuda(), small_model, has_plugin=True)
+        opened(made, FakeCuda(), small_model, has_plugin=True)
     with opened(
         planned(plugin="0" * 64, plugin_inside=True), FakeCuda(), small_model, has_plugin=True
     ) as session:
         np.testing.assert_array_equal(session.run(*tiles(2)), reference.run(*tiles(2)))
     with pytest.raises(InputError, match="a plugin is missing"):
         opened(planned(), FakeCuda(), small_model, has_plugin=True)
+
+
+@pytest.fixture
+def for_rtx(planned: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Sidecar]:
+    """A plan of TensorRT for RTX, and a cache folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return planned(flavour="rtx")
+
+
+def test_tensorrt_for_rtx_captures_by_itself_and_compiles_once(
+    for_rtx: tuple[Path, Sidecar], small_model: Path, reference: OnnxSession, tmp_path: Path
+) -> None:
+    """What one process compiled the next one takes from the cache; there is no capture of ours."""
+    for compiled in (2, 0):
+        device = FakeCuda()
+        library = FakeTensorRT(device, small_model, rtx=True)
+        session = TensorRTSession(*for_rtx, device, library)
+        for count in (4, 3, 4):
+            np.testing.assert_array_equal(session.run(*tiles(count)), reference.run(*tiles(count)))
+        # Not closed: a process may be killed.
+        assert library.compiled == compiled
+        assert library.config.cuda_graph_strategy == "whole graph"
+        assert library.config.dynamic_shapes_kernel_specialization_strategy == "eager"
+        assert "begin_capture" not in {call.name for call in device.calls}
+        assert session.notes == []
+        session.close()
+        assert not device.living
+    (kept,) = (tmp_path / "cache" / "sfiin").iterdir()
+    assert kept.name.startswith(f"kernels-{session.sha256[:16]}-")
+
+
+def test_without_graphs_tensorrt_for_rtx_captures_none(
+    for_rtx: tuple[Path, Sidecar], small_model: Path
+) -> None:
+    device = FakeCuda(has_graphs=False)  # which is nothing to it
+    library = FakeTensorRT(device, small_model, rtx=True)
+    with TensorRTSession(*for_rtx, device, library, graphs=False) as session:
+        assert library.config.cuda_graph_strategy == "disabled"
+        assert session.notes == []
+
+
+def test_a_cache_that_is_of_no_use_is_left_and_one_of_others_is_refused(
+    for_rtx: tuple[Path, Sidecar], small_model: Path, tmp_path: Path
+) -> None:
+    def compiled() -> tuple[int, list[str]]:
+        device = FakeCuda()
+        library = FakeTensorRT(device, small_model, rtx=True)
+        with TensorRTSession(*for_rtx, device, library) as session:
+            session.run(*tiles(2))
+            return library.compiled, session.notes
+
+    assert compiled() == (1, [])
+    (kept,) = (tmp_path / "cache" / "sfiin").iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(b"rubbish")
+    assert compiled() == (1, [])
+    assert kept.read_bytes() == whole
+    kept.chmod(0o666)
+    anew, notes = compiled()
+    assert anew == 1
+    assert "compiled anew" in notes[0]
+    assert "may be written by others" in notes[0]
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    _, notes = compiled()
+    assert len(notes) == 1
+    assert "cannot be kept for the next process" in notes[0]
+
+
+def test_tensorrt_for_rtx_has_what_is_asked_of_it() -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    assert {"DISABLED", "WHOLE_GRAPH_CAPTURE"} <= set(dir(trt.CudaGraphStrategy))
+    assert "EAGER" in dir(trt.DynamicShapesKernelSpecializationStrategy)
+    asked = {"create_runtime_cache", "set_runtime_cache", "cuda_graph_strategy"}
+    assert {*asked, "dynamic_shapes_kernel_specialization_strategy"} <= set(dir(trt.IRuntimeConfig))
+    assert {"serialize", "deserialize"} <= set(dir(trt.IRuntimeCache))
+    assert "runtime_config: " in trt.ICudaEngine.create_execution_context.__doc__
 
 
 def test_a_plan_without_weights_is_refused(planned: Any) -> None:
@@ -408,7 +487,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
     if device:
         found = {"devices": [device.name], "compute_capabilities": [device.compute_capability], "why": None}
     monkeypatch.setattr(machine, "cuda_driver", lambda: found)
-    monkeypatch.setattr(tensorrt_session.cuda, "require", lambda: "cuda-bindings")
+    monkeypatch.setattr(cuda, "require", lambda: ["cuda-bindings"])
     path, sidecar = planned(**changes)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     if error is None:

@@ -1,6 +1,7 @@
 """Serving by Triton: the configuration as Triton's own schema reads it, and sessions against a real server.
 
-The server is NVIDIA's `tritonserver` with its Python backend, out of the package nvidia-pytriton, on loopback.
+The server is NVIDIA's `tritonserver` with its Python backend, out of the package nvidia-pytriton, on
+loopback.
 """
 
 from __future__ import annotations
@@ -146,7 +147,8 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def triton(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """The folder of a `tritonserver`, kept from run to run; and beside it NumPy 1, which its Python backend needs."""
+    """The folder of a `tritonserver`, kept from run to run; and beside it NumPy 1, which its Python backend
+    needs."""
     cache = Path(request.config.cache.mkdir("triton"))
     home = cache / "pytriton" / "tritonserver"
     with (cache / "lock").open("w") as lock:  # another worker of the same run wants it too
@@ -376,7 +378,8 @@ class TestServed:
     def test_a_server_that_comes_back_is_gone_on_with(
         self, triton: Path, small_model: Path, tmp_path: Path
     ) -> None:
-        """Killed when a few batches are done, started anew on its ports: all results, the same bytes, in order."""
+        """Killed when a few batches are done, started anew on its ports: all results, the same bytes, in
+        order."""
         write(small_model, tmp_path / "repository", "net", "python")
         many = batches(40)
         with (

@@ -46,9 +46,9 @@ def test_a_summary_is_ordered(values: list[float]) -> None:
     found = summary(values)
     assert found.minimum <= found.median <= max(values)
     assert found.count == len(values)
-    for it in found.quantiles:
-        assert it.low is None or it.low <= it.value
-        assert it.high is None or it.value <= it.high
+    for bounded in found.quantiles:
+        assert bounded.low is None or bounded.low <= bounded.value
+        assert bounded.high is None or bounded.value <= bounded.high
 
 
 def test_ratios_are_of_pairs() -> None:

@@ -133,7 +133,8 @@ def test_a_scene_is_sharpened_by_a_slot(
 def test_what_a_session_made_that_fails_its_test_is_not_published(
     folder: Path, scene: tuple[Any, ...], invoke: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every tile but the golden ones at the end comes out as ever: a flip between the last tile and the test."""
+    """Every tile but the golden ones at the end comes out as ever: a flip between the last tile and the
+    test."""
     real, calls = OnnxSession.run, []
 
     def run(self: OnnxSession, ms: Any, pan: Any) -> Any:
@@ -143,7 +144,7 @@ def test_what_a_session_made_that_fails_its_test_is_not_published(
 
     limit = 0
     monkeypatch.setattr(OnnxSession, "run", run)
-    words = (*scene, "--model", folder / "manifest.json", "-o", tmp_path / "x.tif")
+    words = (*scene, "--model", folder / "manifest.json", "--provider", "cpu", "-o", tmp_path / "x.tif")
     assert invoke(*words)[0] == 0
     (tmp_path / "x.tif").unlink()
     for left in tmp_path.glob("x*"):

@@ -33,7 +33,8 @@ class Interpolated:
 
 
 class Faulty:
-    """A real session whose results are altered: `fault(call, hrms)` gives what comes out of the so manieth call."""
+    """A real session whose results are altered: `fault(call, hrms)` gives what comes out of the so manieth
+    call."""
 
     def __init__(self, model: Path, fault: Callable[[int, Array], Array], skip: int) -> None:
         self._session, self._fault, self.calls = OnnxSession(model, threads=1), fault, -skip
@@ -172,7 +173,8 @@ def test_a_session_that_cannot_be_opened_is_passed_over(
 
 
 def flipped(model: Path, target: Path, value: float) -> Path:
-    """The model with one weight of its first learned convolution multiplied, and a contract that vouches for it."""
+    """The model with one weight of its first learned convolution multiplied, and a contract that vouches for
+    it."""
     from sfiin.export.vouched import with_contract
 
     onnx = pytest.importorskip("onnx")

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -141,9 +142,9 @@ def test_every_flipped_bit_of_a_state_is_noticed(slots: Slots) -> None:
 
 
 def test_a_full_medium_changes_nothing_in_use(
-    slots: Slots, other: Path, file_size_limit: Callable[[int], object]
+    slots: Slots, other: Path, file_size_limit: Callable[[int], AbstractContextManager[None]]
 ) -> None:
-    with file_size_limit(1000), pytest.raises(OutputError, match="nothing in use was changed"):  # type: ignore[attr-defined]
+    with file_size_limit(1000), pytest.raises(OutputError, match="nothing in use was changed"):
         slots.install(other)
     assert slots.start().slot == "factory"
     assert slots.install(other) == "a"
@@ -286,7 +287,8 @@ def test_what_is_recorded_is_what_was_done(sealed: Path, other: Path, tmp_path: 
 
 
 def test_a_forgotten_sync_is_found(sealed: Path, other: Path, tmp_path: Path) -> None:
-    """The simulation has teeth: without waiting for content, a cut leaves a slot that is on trial and not sound."""
+    """The simulation has teeth: without waiting for content, a cut leaves a slot that is on trial and not
+    sound."""
 
     class Careless(Recorder):
         def sync_file(self, path: Path) -> None:

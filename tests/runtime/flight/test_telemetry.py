@@ -127,7 +127,7 @@ def test_every_flipped_bit_is_noticed() -> None:
 
 
 def test_a_stream_is_split_into_its_packets() -> None:
-    event = {
+    event: dict[str, int | str] = {
         "seconds": 1,
         "slot": "factory",
         "bundle": "ff" * 8,

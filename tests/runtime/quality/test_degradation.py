@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ IDS = ["degrade", "block_mean", "bicubic"]
 @pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("ratio", [2, 3, 4])
 @pytest.mark.parametrize("gain", [0.15, 0.3])
-def test_gain_at_nyquist(gain, ratio, centred):
+def test_gain_at_nyquist(gain: float, ratio: int, centred: bool) -> None:
     taps = mtf_taps(gain, ratio, centred)
     assert len(taps) == (41 if centred else 40)
     assert taps.sum() == pytest.approx(1)
@@ -25,7 +27,7 @@ def test_gain_at_nyquist(gain, ratio, centred):
 
 @pytest.mark.parametrize("reduce", REDUCTIONS, ids=IDS)
 @pytest.mark.parametrize("ratio", [2, 3, 4])
-def test_a_ramp_does_not_move(reduce, ratio):
+def test_a_ramp_does_not_move(reduce: Callable[..., np.ndarray], ratio: int) -> None:
     size = 24 * ratio
     y, x = np.mgrid[0:size, 0:size].astype(float)
     ramps = np.stack([x, y, 3 * x - 2 * y])
@@ -37,7 +39,7 @@ def test_a_ramp_does_not_move(reduce, ratio):
 
 @pytest.mark.parametrize("reduce", REDUCTIONS, ids=IDS)
 @pytest.mark.parametrize("ratio", [2, 3, 4])
-def test_constants_stay(reduce, ratio):
+def test_constants_stay(reduce: Callable[..., np.ndarray], ratio: int) -> None:
     image = np.full((2, 3 * ratio, 4 * ratio), 7, np.uint16)
     reduced = reduce(image, ratio)
     assert reduced.dtype == np.float64
@@ -45,7 +47,7 @@ def test_constants_stay(reduce, ratio):
 
 
 @pytest.mark.parametrize("ratio", [2, 3, 4])
-def test_degrade_against_the_sum_written_out(ratio):
+def test_degrade_against_the_sum_written_out(ratio: int) -> None:
     image = np.random.default_rng(0).uniform(0, 100, (2, 12 * ratio, 12 * ratio))
     gains = (0.34, 0.2)
     for band, gain in enumerate(gains):
@@ -58,7 +60,7 @@ def test_degrade_against_the_sum_written_out(ratio):
         assert degrade(image, ratio, gains)[band, 5, 5] == pytest.approx(expected, rel=1e-9)
 
 
-def test_blur_keeps_an_image_centred():
+def test_blur_keeps_an_image_centred() -> None:
     impulse = np.zeros((1, 61, 61))
     impulse[0, 30, 30] = 1
     seen = blur(impulse, 4, 0.3)
@@ -67,7 +69,7 @@ def test_blur_keeps_an_image_centred():
     np.testing.assert_allclose(seen[0, 30], mtf_taps(0.3, 4)[20] * np.pad(mtf_taps(0.3, 4), 10), atol=1e-15)
 
 
-def test_block_mean_by_hand():
+def test_block_mean_by_hand() -> None:
     assert block_mean(np.arange(16).reshape(1, 4, 4), 2).tolist() == [[[2.5, 4.5], [10.5, 12.5]]]
 
 
@@ -79,7 +81,9 @@ def test_block_mean_by_hand():
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(deadline=None, max_examples=60)
-def test_bicubic_reduction_is_that_of_an_image_library(ratio, rows, cols, bands, seed):
+def test_bicubic_reduction_is_that_of_an_image_library(
+    ratio: int, rows: int, cols: int, bands: int, seed: int
+) -> None:
     image = (
         np.random.default_rng(seed).uniform(0, 2047, (bands, rows * ratio, cols * ratio)).astype(np.float32)
     )
@@ -92,7 +96,7 @@ def test_bicubic_reduction_is_that_of_an_image_library(ratio, rows, cols, bands,
 
 
 @pytest.mark.parametrize("ratio", [2, 3, 4])
-def test_bicubic_reduction_does_not_alias(ratio):
+def test_bicubic_reduction_does_not_alias(ratio: int) -> None:
     """The finest pattern, one that only plain interpolation would see, is gone but at the edges."""
     image = np.broadcast_to((-1.0) ** np.arange(16 * ratio), (1, 16 * ratio, 16 * ratio))
     assert np.abs(bicubic_reduce(image, ratio)[:, :, 2:-2]).max() < 0.05
@@ -112,6 +116,6 @@ def test_bicubic_reduction_does_not_alias(ratio):
         (lambda: blur(np.ones((2, 8, 8)), 4, (0.3,)), "1 gains for 2 bands"),
     ],
 )
-def test_refusals(call, message):
+def test_refusals(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()

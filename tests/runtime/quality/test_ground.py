@@ -10,8 +10,8 @@ from sfiin.runtime.quality import ground
 
 
 def scene(seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    it = simulate(128, 128, seed)
-    return it.ms.astype(float), it.pan[None].astype(float)
+    scene = simulate(128, 128, seed)
+    return scene.ms.astype(float), scene.pan[None].astype(float)
 
 
 def test_figures_are_of_any_gain_but_brightness() -> None:

@@ -18,12 +18,16 @@ RATIO = 4
 
 
 @pytest.fixture(scope="module")
-def scene():
-    it = simulate(128, 128, 5)
-    return it.ms.astype(np.float64), it.pan.astype(np.float64), it.truth.astype(np.float64)
+def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    simulated = simulate(128, 128, 5)
+    return (
+        simulated.ms.astype(np.float64),
+        simulated.pan.astype(np.float64),
+        simulated.truth.astype(np.float64),
+    )
 
 
-def windows(image, window):
+def windows(image: np.ndarray, window: int) -> np.ndarray:
     """Every pixel's window, edges replicated, by hand."""
     reach = window // 2
     rows, cols = (
@@ -33,14 +37,14 @@ def windows(image, window):
     return image[:, rows[:, None, :, None], cols[None, :, None, :]].reshape(*image.shape, -1)
 
 
-def test_box_is_the_windows_mean(scene):
+def test_box_is_the_windows_mean(scene: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     ms = scene[0]
     for window in (1, 3, 5):
         np.testing.assert_allclose(local.box(ms, window), windows(ms, window).mean(-1), rtol=1e-12)
 
 
 @pytest.mark.parametrize("ratio", [2, 3, 4])
-def test_linear_reproduces_planes_and_stays_between(ratio):
+def test_linear_reproduces_planes_and_stays_between(ratio: int) -> None:
     y, x = np.mgrid[:7, :9] + 0.5
     v, u = (np.mgrid[: 7 * ratio, : 9 * ratio] + 0.5) / ratio
     inner = np.s_[ratio:-ratio, ratio:-ratio]
@@ -53,7 +57,7 @@ def test_linear_reproduces_planes_and_stays_between(ratio):
     assert local.linear(spike, ratio).max() <= 1
 
 
-def test_moments_are_those_of_the_windows(scene):
+def test_moments_are_those_of_the_windows(scene: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     ms, pan, _ = scene
     found = local.look(ms, pan, RATIO, 2047)
     smooth = degrade(pan[None], RATIO, local.GAIN)
@@ -69,7 +73,7 @@ def test_moments_are_those_of_the_windows(scene):
     assert np.abs(found.correlations).max() <= 1
 
 
-def test_the_blur_of_ms_is_found_from_the_image(scene):
+def test_the_blur_of_ms_is_found_from_the_image(scene: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     """MS of each blur, made from the truth, is told apart, and so is what lies beyond the usual."""
     _, pan, truth = scene
     found = [local.look(degrade(truth, RATIO, gain), pan, RATIO).mix for gain in (0.15, 0.3, 0.4)]
@@ -78,7 +82,7 @@ def test_the_blur_of_ms_is_found_from_the_image(scene):
     assert local.look(block_mean(truth, RATIO), pan, RATIO).mix > 0.6
 
 
-def test_what_is_kept_of_the_mix_is_continuous_and_rises():
+def test_what_is_kept_of_the_mix_is_continuous_and_rises() -> None:
     mixes = np.linspace(*local.MIX, 500)
     kept = np.array([local.decided(mix) for mix in mixes])
     assert (np.diff(kept) >= 0).all()
@@ -87,11 +91,11 @@ def test_what_is_kept_of_the_mix_is_continuous_and_rises():
     assert local.decided(1.0) == local.MEANS
 
 
-def test_without_contrast_the_blur_is_the_default():
+def test_without_contrast_the_blur_is_the_default() -> None:
     assert local.look(np.full((2, 8, 8), 300.0), np.full((32, 32), 500.0), RATIO).mix == 0
 
 
-def test_a_band_that_is_pan_becomes_pan():
+def test_a_band_that_is_pan_becomes_pan() -> None:
     """Its gain is 1, so that what resampling lost comes back."""
     pan = simulate(128, 128, 6).pan.astype(np.float64)
     ms = degrade(pan[None], RATIO, local.GAIN)
@@ -101,7 +105,7 @@ def test_a_band_that_is_pan_becomes_pan():
         assert np.sqrt((error**2).mean()) < 0.2 * np.sqrt((lost**2).mean())
 
 
-def test_gains_follow_their_neighbourhood():
+def test_gains_follow_their_neighbourhood() -> None:
     """Where PAN's contrast is turned over in one half, so is what is added; a global gain cannot do that."""
     pan = np.random.default_rng(0).normal(500, 60, (128, 128))
     sign = np.where(np.arange(128) < 64, 1.0, -1.0)
@@ -111,7 +115,7 @@ def test_gains_follow_their_neighbourhood():
         assert np.corrcoef(fused[half].ravel(), truth[half].ravel())[0, 1] > 0.8
 
 
-def test_pan_that_explains_nothing_adds_little(scene):
+def test_pan_that_explains_nothing_adds_little(scene: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     """Noise in place of PAN: detail stays a fraction of the bands' own contrast."""
     ms, pan, _ = scene
     noise = np.random.default_rng(1).normal(pan.mean(), pan.std(), pan.shape)
@@ -120,7 +124,7 @@ def test_pan_that_explains_nothing_adds_little(scene):
 
 
 @pytest.mark.parametrize("blur", ["mtf", "blocks"])
-def test_local_methods_lead_on_real_pairs(imagery: Path, blur: str):
+def test_local_methods_lead_on_real_pairs(imagery: Path, blur: str) -> None:
     """On QuickBird, however MS was reduced, ahead of every global method on the mean."""
     scores: dict[str, list[float]] = {}
     for path in sorted((imagery / "check").glob("QBRR_*.npz"))[:4]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +14,7 @@ from sfiin.runtime.quality.degradation import block_mean
 from sfiin.runtime.quality.metrics import Quality, reference_quality
 
 
-def vector(bands=4):
+def vector(bands: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     y, x, c = np.mgrid[0:128, 0:128, 0:bands]
     truth = np.floor(
         120 + 50 * np.sin(2 * np.pi * x * (c + 1) / 64) * np.cos(2 * np.pi * y / 32) + 12 * c + 0.5
@@ -37,31 +40,33 @@ SPECTRA = arrays(np.float64, (3, 12, 12), elements=st.integers(1, 2047).map(floa
 fast = settings(max_examples=25, deadline=None)
 
 
-def test_check_vector_images():
+def test_check_vector_images() -> None:
     assert [image.sum() for image in (TRUTH, FUSED, PAN, MS)] == [9043968, 9043969, 2262704, 565504]
 
 
 @pytest.mark.parametrize(("name", "arguments", "expected"), REFERENCED, ids=IDS)
-def test_check_vector(name, arguments, expected):
+def test_check_vector(name: str, arguments: tuple[Any, ...], expected: float) -> None:
     assert getattr(metrics, name)(FUSED, TRUTH, *arguments) == pytest.approx(expected, abs=1e-6)
 
 
-def test_check_vector_of_eight_bands():
+def test_check_vector_of_eight_bands() -> None:
     assert metrics.q2n(*vector(8)[:2]) == pytest.approx(0.99209318, abs=1e-6)
 
 
-def test_check_vector_without_reference():
+def test_check_vector_without_reference() -> None:
     assert metrics.d_lambda(FUSED, MS) == pytest.approx(0.00531596, abs=1e-6)
 
 
 @pytest.mark.parametrize(("name", "arguments", "expected"), REFERENCED, ids=IDS)
-def test_type_does_not_matter(name, arguments, expected):
+def test_type_does_not_matter(name: str, arguments: tuple[Any, ...], expected: float) -> None:
     images = FUSED.astype(np.uint16), TRUTH.astype(np.uint16)
     assert getattr(metrics, name)(*images, *arguments) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("name", "arguments", "expected"), REFERENCED, ids=IDS)
-def test_whatever_is_not_valid_does_not_matter(name, arguments, expected):
+def test_whatever_is_not_valid_does_not_matter(
+    name: str, arguments: tuple[Any, ...], expected: float
+) -> None:
     valid = np.ones((128, 128), bool)
     valid[:, 60:] = False
     spoilt = np.where(valid, FUSED, np.nan)
@@ -73,7 +78,7 @@ def test_whatever_is_not_valid_does_not_matter(name, arguments, expected):
 
 
 @pytest.mark.parametrize("name", ["psnr", "sam", "ergas", "correlation", "ssim", "q2n", "bias"])
-def test_a_mask_equals_a_crop(name):
+def test_a_mask_equals_a_crop(name: str) -> None:
     valid = np.zeros((128, 128), bool)
     valid[:64, :64] = True
     arguments = {"psnr": (255,), "ssim": (255,), "ergas": (4,)}.get(name, ())
@@ -83,7 +88,7 @@ def test_a_mask_equals_a_crop(name):
 
 
 @pytest.mark.parametrize(("name", "arguments"), UNREFERENCED)
-def test_unreferenced_ignore_what_is_not_valid(name, arguments):
+def test_unreferenced_ignore_what_is_not_valid(name: str, arguments: tuple[Any, ...]) -> None:
     valid = np.ones((128, 128), bool)
     valid[70:, 70:] = False
     measure = getattr(metrics, name)
@@ -96,7 +101,7 @@ def test_unreferenced_ignore_what_is_not_valid(name, arguments):
 
 @fast
 @given(SPECTRA)
-def test_identity(image):
+def test_identity(image: np.ndarray) -> None:
     assert metrics.psnr(image, image, 2047) == float("inf")
     assert metrics.ssim(image, image, 2047) == pytest.approx(1)
     assert metrics.sam(image, image) == pytest.approx(0, abs=1e-9)
@@ -108,7 +113,7 @@ def test_identity(image):
 
 @fast
 @given(SPECTRA, SPECTRA)
-def test_bounds_and_symmetry(a, b):
+def test_bounds_and_symmetry(a: np.ndarray, b: np.ndarray) -> None:
     for value in (metrics.ssim(a, b, 2047), metrics.q2n(a, b, block=4), metrics.scc(a, b)):
         assert -1 - 1e-9 <= value <= 1 + 1e-9
     assert 0 <= metrics.sam(a, b) <= 90
@@ -118,13 +123,13 @@ def test_bounds_and_symmetry(a, b):
 
 @fast
 @given(SPECTRA, SPECTRA, st.floats(0.1, 10))
-def test_sam_ignores_brightness(a, b, gain):
+def test_sam_ignores_brightness(a: np.ndarray, b: np.ndarray, gain: float) -> None:
     assert metrics.sam(gain * a, b) == pytest.approx(metrics.sam(a, b), abs=1e-9)
 
 
 @fast
 @given(SPECTRA, SPECTRA, st.permutations(range(3)), st.sampled_from([0.5, 2.0, 4.0]))
-def test_common_gain_and_order_of_bands(a, b, order, gain):
+def test_common_gain_and_order_of_bands(a: np.ndarray, b: np.ndarray, order: list[int], gain: float) -> None:
     for measure in (
         lambda p, q: metrics.ergas(p, q, 4),
         lambda p, q: metrics.q2n(p, q, block=4),
@@ -135,14 +140,14 @@ def test_common_gain_and_order_of_bands(a, b, order, gain):
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 5, 8, 11])
-def test_q2n_takes_any_number_of_bands(bands):
+def test_q2n_takes_any_number_of_bands(bands: int) -> None:
     random = np.random.default_rng(bands)
     image = random.uniform(1, 2, (bands, 32, 32))
     assert metrics.q2n(image, image) == pytest.approx(1)
     assert metrics.q2n(image + random.normal(0, 0.1, image.shape), image) < 0.999
 
 
-def test_q2n_of_one_band_is_the_universal_index():
+def test_q2n_of_one_band_is_the_universal_index() -> None:
     a, b = FUSED[:1, :32, :32], TRUTH[:1, :32, :32]
     (x, y), covariance = (a.ravel(), b.ravel()), np.cov(a.ravel(), b.ravel(), bias=True)
     expected = (
@@ -151,7 +156,7 @@ def test_q2n_of_one_band_is_the_universal_index():
     assert metrics.q2n(a, b) == pytest.approx(expected)
 
 
-def test_quaternions_multiply_as_hamilton_has_it():
+def test_quaternions_multiply_as_hamilton_has_it() -> None:
     basis = np.eye(4)[:, :, None]
     one, i, j, k = (basis[:, n] for n in range(4))
     for a, b, product in [(i, j, k), (j, k, i), (k, i, j), (j, i, -k), (i, i, -one), (one, k, k)]:
@@ -159,30 +164,30 @@ def test_quaternions_multiply_as_hamilton_has_it():
 
 
 @pytest.mark.parametrize("bands", [2, 4, 8])
-def test_hypercomplex_norms_multiply(bands):
+def test_hypercomplex_norms_multiply(bands: int) -> None:
     a, b = np.random.default_rng(0).normal(size=(2, bands, 5))
     norms = [np.linalg.norm(number, axis=0) for number in (a, b, metrics._multiply(a, b))]
     np.testing.assert_allclose(norms[2], norms[0] * norms[1])
 
 
-def test_constant_blocks_are_judged_by_their_means():
+def test_constant_blocks_are_judged_by_their_means() -> None:
     one, two = np.full((4, 32, 32), 0.1), np.full((4, 32, 32), 0.3)
     assert metrics.q2n(one, one) == 1
     assert metrics.q2n(two, one) == pytest.approx(2 * 0.03 / 0.1)
     assert metrics.q2n(0 * one, 0 * one) == 1
 
 
-def test_sam_skips_pixels_without_a_spectrum():
+def test_sam_skips_pixels_without_a_spectrum() -> None:
     a, b = np.ones((2, 1, 2)), np.ones((2, 1, 2))
     a[:, 0, 0], b[0, 0, 1] = 0, 0
     assert metrics.sam(a, b) == pytest.approx(45)
 
 
-def test_bias_is_fused_minus_truth():
+def test_bias_is_fused_minus_truth() -> None:
     assert metrics.bias(TRUTH + np.array([1, -2, 0, 3])[:, None, None], TRUTH) == (1, -2, 0, 3)
 
 
-def test_reference_quality_collects():
+def test_reference_quality_collects() -> None:
     quality = reference_quality(FUSED, TRUTH, 4, 255)
     assert quality == Quality(
         metrics.psnr(FUSED, TRUTH, 255),
@@ -195,7 +200,7 @@ def test_reference_quality_collects():
     )
 
 
-def test_unreferenced_compose():
+def test_unreferenced_compose() -> None:
     replicated = MS.repeat(4, 1).repeat(4, 2)
     assert metrics.d_lambda(replicated, MS) == pytest.approx(0, abs=1e-12)
     assert metrics.qnr(TRUTH, MS, PAN) == (1 - metrics.d_lambda(TRUTH, MS)) * (
@@ -207,7 +212,7 @@ def test_unreferenced_compose():
     assert metrics.d_s(TRUTH, MS, PAN[None]) == metrics.d_s(TRUTH, MS, PAN)
 
 
-def test_consistency_sees_a_changed_colour():
+def test_consistency_sees_a_changed_colour() -> None:
     assert metrics.d_lambda_k(TRUTH, MS) < 0.05
     assert metrics.d_lambda_k(TRUTH[::-1], MS) > 2 * metrics.d_lambda_k(TRUTH, MS)
 
@@ -224,7 +229,9 @@ def test_consistency_sees_a_changed_colour():
         (FUSED, np.zeros((128, 128), bool), "no pixel is left"),
     ],
 )
-def test_unusable_input(name, arguments, fused, valid, message):
+def test_unusable_input(
+    name: str, arguments: tuple[Any, ...], fused: np.ndarray, valid: np.ndarray, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         getattr(metrics, name)(fused, TRUTH, *arguments, valid=valid)
 
@@ -257,6 +264,6 @@ CHECKERED = np.indices((128, 128)).sum(0) % 2 == 0
         (lambda: metrics.d_lambda_k(FUSED, MS, [0.3, 0.3]), "2 gains for 4 bands"),
     ],
 )
-def test_refusals(call, message):
+def test_refusals(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()

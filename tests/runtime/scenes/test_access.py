@@ -32,7 +32,8 @@ def image(path: Path, value: int = 1, **profile: object) -> Path:
 def vrt(source: object) -> str:
     return (
         '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="UInt16" band="1"><SimpleSource>'
-        f'<SourceFilename relativeToVRT="0">{source}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>'
+        "<SourceFilename "
+        f'relativeToVRT="0">{source}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>'
         "</VRTRasterBand></VRTDataset>"
     )
 

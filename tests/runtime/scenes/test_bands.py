@@ -114,9 +114,14 @@ def test_more_bands_than_wanted_are_chosen_from(opened: Opened) -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [("red", "green", "blue", "rededge"), ("coastal", "blue", "green", "red"), ("red", "red", "blue", "nir"),
-     ("B3", "B2", "B1", "B4"), ("green", "x", "y", "nir")],
-)  # fmt: off
+    [
+        ("red", "green", "blue", "rededge"),
+        ("coastal", "blue", "green", "red"),
+        ("red", "red", "blue", "nir"),
+        ("B3", "B2", "B1", "B4"),
+        ("green", "x", "y", "nir"),
+    ],
+)
 def test_contradictions_are_refused(opened: Opened, names: tuple[str, ...]) -> None:
     with pytest.raises(MismatchError, match=r"^bands: .*--bands") as error:
         order([opened(names=names)])

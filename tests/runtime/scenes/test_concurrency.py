@@ -1,5 +1,7 @@
 import threading
 import time
+from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -9,7 +11,7 @@ from sfiin.runtime.scenes.concurrency import Behind, ahead
 def test_items_come_in_order_and_are_made_in_a_thread_of_their_own() -> None:
     makers = set()
 
-    def items():
+    def items() -> Iterator[int]:
         for i in range(50):
             makers.add(threading.get_ident())
             yield i
@@ -22,7 +24,7 @@ def test_items_come_in_order_and_are_made_in_a_thread_of_their_own() -> None:
 def test_no_more_are_made_than_there_is_room_for() -> None:
     made = []
 
-    def items():
+    def items() -> Iterator[int]:
         for i in range(100):
             made.append(i)
             yield i
@@ -35,12 +37,12 @@ def test_no_more_are_made_than_there_is_room_for() -> None:
     count = len(made)
     time.sleep(0.05)
     assert len(made) == count
-    assert not [it for it in threading.enumerate() if it.name == "reader"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "reader"]
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
 def test_a_failure_is_raised_where_its_item_was_asked_for(failure: type[BaseException]) -> None:
-    def items():
+    def items() -> Iterator[int]:
         yield 1
         raise failure("no more")
 
@@ -52,11 +54,16 @@ def test_a_failure_is_raised_where_its_item_was_asked_for(failure: type[BaseExce
 
 def test_work_is_done_in_order_before_the_block_ends() -> None:
     done: list[int] = []
+
+    def slowly(i: int) -> None:
+        time.sleep(0.001)
+        done.append(i)
+
     with Behind(2) as behind:
         for i in range(20):
-            behind.do(lambda i=i: (time.sleep(0.001), done.append(i)))
+            behind.do(partial(slowly, i))
     assert done == list(range(20))
-    assert not [it for it in threading.enumerate() if it.name == "writer"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "writer"]
 
 
 def test_after_a_failure_nothing_more_is_done_and_it_is_raised() -> None:
@@ -96,7 +103,7 @@ def test_an_error_in_the_block_drops_what_waits() -> None:
         with Behind(50) as behind:
             behind.do(lambda: time.sleep(0.05))
             for i in range(40):
-                behind.do(lambda i=i: done.append(i))
+                behind.do(partial(done.append, i))
             raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):

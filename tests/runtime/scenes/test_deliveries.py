@@ -51,7 +51,8 @@ def til(path: Path, files: list[str], side: int) -> None:
     for number, name in enumerate(files, 1):
         left = (number - 1) * side
         text += (
-            f'BEGIN_GROUP = TILE_{number}\n\tfilename = "{name}";\n\tULColOffset = {left};\n\tULRowOffset = 0;\n'
+            f'BEGIN_GROUP = TILE_{number}\n\tfilename = "{name}";\n\tULColOffset = {left};\n\tULRowOffset = '
+            "0;\n"
             f"\tLRColOffset = {left + side - 1};\n\tLRRowOffset = {side - 1};\nEND_GROUP = TILE_{number}\n"
         )
     path.write_text(text + "END\n")
@@ -70,7 +71,8 @@ def dimap(path: Path, processing: str, bands: str, files: list[str]) -> None:
         for i, band in enumerate(bands.split(), 1)
     )
     groups = "".join(
-        f'<Data_Files><Data_File tile_R="1" tile_C="1"><DATA_FILE_PATH href="{name}"/></Data_File></Data_Files>'
+        '<Data_Files><Data_File tile_R="1" tile_C="1"><DATA_FILE_PATH '
+        f'href="{name}"/></Data_File></Data_Files>'
         for name in files
     )
     path.write_text(

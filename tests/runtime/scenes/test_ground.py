@@ -30,13 +30,16 @@ def write(path: Path, image: np.ndarray, pixel: float, nodata: int | None = None
 
 @pytest.fixture(scope="module")
 def contract() -> Contract:
-    path, _ = next(it for it in models.shipped() if it[0].stem == "sfiin-vhr4")
+    path, _ = next(model for model in models.shipped() if model[0].stem == "sfiin-vhr4")
     return models.contract(path)
 
 
 def test_notes_name_what_lies_outside(tmp_path: Path, contract: Contract) -> None:
-    it = simulate(320, 288, 4)
-    pan, ms = write(tmp_path / "pan.tif", it.pan[None], 0.5), write(tmp_path / "ms.tif", it.ms, 2.0)
+    simulated = simulate(320, 288, 4)
+    pan, ms = (
+        write(tmp_path / "pan.tif", simulated.pan[None], 0.5),
+        write(tmp_path / "ms.tif", simulated.ms, 2.0),
+    )
     wide = dict.fromkeys(
         ("correlation", "contrast", "crispness", "brightness"), (-1000000000.0, 1000000000.0)
     )

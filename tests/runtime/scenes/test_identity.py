@@ -28,7 +28,8 @@ def image(path: Path, value: int = 1) -> Path:
 def mosaic(path: Path, source: Path) -> Path:
     path.write_text(
         '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="UInt16" band="1"><SimpleSource>'
-        f'<SourceFilename relativeToVRT="1">{source.name}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>'
+        "<SourceFilename "
+        f'relativeToVRT="1">{source.name}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>'
         "</VRTRasterBand></VRTDataset>"
     )
     return path

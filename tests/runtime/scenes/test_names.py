@@ -63,8 +63,12 @@ def test_lists_name_files_from_their_folder() -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("https://host/a/b.tif?token=secret", "b.tif"), ("s3://bucket/a/b.tif", "b.tif"), ("/x/b.tif", "b.tif"),
-     ("/vsizip//x/a.zip/b.tif", "b.tif")],
-)  # fmt: off
+    [
+        ("https://host/a/b.tif?token=secret", "b.tif"),
+        ("s3://bucket/a/b.tif", "b.tif"),
+        ("/x/b.tif", "b.tif"),
+        ("/vsizip//x/a.zip/b.tif", "b.tif"),
+    ],
+)
 def test_titles_keep_secrets(name: str, expected: str) -> None:
     assert names.title(name) == expected

@@ -80,7 +80,8 @@ def test_one_such_pixel_costs_itself_alone(
     tmp_path: Path, small_model: Path, value: float, which: str
 ) -> None:
     plain, _ = fused(tmp_path, pair(tmp_path), small_model)
-    files = pair(tmp_path, **{which: {(9, 11): value}})
+    changes: dict[str, Any] = {which: {(9, 11): value}}
+    files = pair(tmp_path, **changes)
     image, report = fused(tmp_path, files, small_model)
     count = 1 if which == "pan" else 16
     assert np.isnan(image[0]).sum() == report.nodata == count

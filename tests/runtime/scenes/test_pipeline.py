@@ -202,10 +202,30 @@ def test_batches_and_progress(case: Case) -> None:
     assert seen == [(done, 24) for row in range(6) for done in (4 * row + 3, 4 * row + 4)]
 
 
+def test_where_ms_has_no_zero_the_product_has_none(tmp_path: Path) -> None:
+    """The world takes 0 for no data; what a network undershoots to is the least that a sensor counts."""
+    case = Case(tmp_path, (1, 2), "uint8", 200)
+    case.ms[1, 0, 0] = 0
+    case.write()
+    session = FakeSession(Tile(4, 8, 0), fuse=lambda ms, pan, ratio: np.full((1, 4, 4, 8), -0.2))
+    report = case.run(session)
+    assert case.product().max((1, 2)).tolist() == [1, 0, 1, 1]
+    assert not any(report.clipped.values())
+
+
+def test_a_saturated_pan_is_told_of(tmp_path: Path) -> None:
+    case = Case(tmp_path, (40, 37), top=900)
+    case.pan[60:64, 100] = 2047  # across tiles' borders
+    case.write()
+    told = [note for note in case.run().notes if note.startswith("PAN is saturated")]
+    assert told == ["PAN is saturated: 4 pixels at 2047; there the product has MS' colours, but lacks detail"]
+
+
 def test_integers_are_rounded_half_to_even_clipped_and_counted(tmp_path: Path) -> None:
     values = np.array([-0.6, -0.5, 0.5, 1.5, 2.5, 254.5, 255.4, 255.5])
     expected = [0, 0, 0, 2, 2, 254, 255, 255]
     case = Case(tmp_path, (1, 2), "uint8", 200)
+    case.ms[:, 0, 0] = 0
     case.write()
     session = FakeSession(Tile(4, 8, 0), fuse=lambda ms, pan, ratio: np.broadcast_to(values, (1, 4, 4, 8)))
     report = case.run(session)
@@ -514,6 +534,15 @@ def landsat(bands: int, bits: int) -> SensorProfile:
     return SensorProfile("landsat", ("blue", "green", "red", "nir")[:bands], 2, bits, float(2**bits - 1))
 
 
+def least(ms: Any) -> np.ndarray:
+    """Each band's least value, of one file or several."""
+    values = []
+    for path in [ms] if isinstance(ms, (str, Path)) else ms:
+        with open_raster(path) as file:
+            values += [file.read(i, masked=True).min() for i in file.indexes]
+    return np.array(values)
+
+
 def real(name: str, folder: Path) -> tuple[Path, list[Path], SensorProfile]:
     if name == "L7_ethiopia_slcoff":
         bands = {path.stem[-2:]: path for path in folder.glob("*.TIF")}
@@ -541,4 +570,5 @@ def test_real_scene(imagery: Path, tmp_path: Path, name: str) -> None:
     else:
         # uint8's 255 is nodata here, so that valid values end at 254.
         top = 254 if dtype == np.uint8 else np.iinfo(dtype).max
-        assert (abs(found - np.clip(np.rint(whole), 0, top)) <= (abs(whole % 1 - 0.5) < 1e-4)).all()
+        low = (least(ms) > 0).astype(dtype)[:, None, None]  # where MS has no 0, there is none
+        assert (abs(found - np.clip(np.rint(whole), low, top)) <= (abs(whole % 1 - 0.5) < 1e-4)).all()

@@ -27,7 +27,7 @@ def level(folder: Path, image: np.ndarray, **profile: Any) -> float:
     with rasterio.open(path, "w", **made | profile) as file:
         file.write(image, 1)
     with rasterio.open(path) as file:
-        return float(saturation.levels(SimpleNamespace(ms_bands=[(file, 1)], brightest=np.inf))[0])  # type: ignore[arg-type]
+        return float(saturation.levels(SimpleNamespace(ms_bands=[(file, 1)], brightest=np.inf)).most[0])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("bits", [8, 10, 11, 12, 14, 16])
@@ -58,5 +58,7 @@ def test_a_tile_keeps_what_is_saturated() -> None:
     found = saturation.kept(fused, ms, np.array([4095, np.inf]), 1.0)
     assert (found[0, :4, 4:] == 4095).all()
     assert (found == 4300).sum() == 2 * 64 - 16
-    assert saturation.kept(fused, ms / 2, np.array([4095, np.inf]), 1.0) is fused
-    assert (saturation.kept(fused, ms * 2, np.array([4095, np.inf]), 2.0)[0, :4, 4:] == 8190).all()
+    assert saturation.kept(fused, ms / np.float32(2), np.array([4095, np.inf]), 1.0) is fused
+    assert (
+        saturation.kept(fused, ms * np.float32(2), np.array([4095, np.inf]), 2.0)[0, :4, 4:] == 8190
+    ).all()

@@ -16,7 +16,7 @@ from rasterio.transform import Affine
 from rasterio.warp import reproject
 
 from sfiin.runtime.contract import SensorProfile
-from sfiin.runtime.errors import InputError, MismatchError, SceneError
+from sfiin.runtime.errors import InputError, MismatchError, SceneError, SfiinError
 from sfiin.runtime.scenes.drift import Drift
 from sfiin.runtime.scenes.scene import Scene, open_raster, open_scene
 
@@ -579,7 +579,7 @@ def test_gain_makes_digital_numbers(tmp_path: Path) -> None:
 # --- refusals ---
 
 
-def refused(opening: Any, error: type[Exception], *words: str) -> None:
+def refused(opening: Any, error: type[SfiinError], *words: str) -> None:
     with pytest.raises(error) as caught, opening:
         pass
     assert type(caught.value) is error
@@ -747,10 +747,21 @@ def camera(scale: float, line: float, sample: float) -> RPC:
     """A plain camera: straight lines, wherever it looks."""
     none, one = [0.0] * 20, [1.0] + [0.0] * 19
     return RPC(
-        height_off=100, height_scale=500, lat_off=45.0, lat_scale=0.05, long_off=13.0, long_scale=0.05,
-        line_off=line, line_scale=scale, line_num_coeff=[0.0, 0.0, -1.0, *none[3:]], line_den_coeff=one,
-        samp_off=sample, samp_scale=scale, samp_num_coeff=[0.0, 1.0, *none[2:]], samp_den_coeff=one,
-    )  # fmt: skip
+        height_off=100,
+        height_scale=500,
+        lat_off=45.0,
+        lat_scale=0.05,
+        long_off=13.0,
+        long_scale=0.05,
+        line_off=line,
+        line_scale=scale,
+        line_num_coeff=[0.0, 0.0, -1.0, *none[3:]],
+        line_den_coeff=one,
+        samp_off=sample,
+        samp_scale=scale,
+        samp_num_coeff=[0.0, 1.0, *none[2:]],
+        samp_den_coeff=one,
+    )
 
 
 @pytest.mark.parametrize("centred", [False, True])

@@ -85,7 +85,7 @@ def test_one_tile_or_one_value_has_no_ratio(tmp_path: Path) -> None:
         assert (found.lines, found.shows) == (0, False)
         assert np.isnan(found.ratio)
     even = np.ones((1, *SIZE), np.float32)
-    assert not any(it.shows for it in measure(write(tmp_path / "e.tif", even), plan(*SIZE, TILE, 4)))
+    assert not any(seam.shows for seam in measure(write(tmp_path / "e.tif", even), plan(*SIZE, TILE, 4)))
 
 
 def test_borders_are_where_tiles_begin_and_end() -> None:
@@ -113,4 +113,4 @@ def test_the_shipped_model_has_seams_only_where_they_are_cut(imagery: Path, tmp_
                 )
                 found = measure(out, tiles)
                 assert any(seam.shows for seam in found) == (overlap == 0)
-                assert max(it.ratio for it in found) > LIMIT * 2 or overlap
+                assert max(seam.ratio for seam in found) > LIMIT * 2 or overlap

@@ -17,6 +17,7 @@ from sfiin import __version__
 from sfiin.runtime.contract import Contract, SensorProfile, Tile
 from sfiin.runtime.errors import InputError, OutputError, SceneError
 from sfiin.runtime.scenes import product, stac
+from sfiin.runtime.scenes.metadata import Acquired
 from sfiin.runtime.scenes.raster import open_raster
 
 CONTRACT = Contract(
@@ -50,7 +51,7 @@ def make(
     return path
 
 
-def item(path: Path, when: stac.Acquired = (NOON, NOON), **options: Any) -> Any:
+def item(path: Path, when: Acquired = (NOON, NOON), **options: Any) -> Any:
     document = stac.item(path, CONTRACT, when, sources=SOURCES, **options)
     return json.loads(json.dumps(document, allow_nan=False))
 
@@ -105,7 +106,12 @@ def test_an_item_of_all_there_is(tmp_path: Path) -> None:
         (0, "IMAGERY"): {"SATELLITEID": "WV02", "CLOUDCOVER": "12.5"},
         (1, "IMAGERY"): {"CENTRAL_WAVELENGTH_UM": "0.66", "FWHM_UM": "0.06"},
     }
-    facts = {"descriptions": ("B5", None), "scales": (0.5, 2), "offsets": (1.5, -3), "units": ("W/m2", "")}
+    facts: dict[str, Any] = {
+        "descriptions": ("B5", None),
+        "scales": (0.5, 2),
+        "offsets": (1.5, -3),
+        "units": ("W/m2", ""),
+    }
     path = make(tmp_path / "p.tif", bits=11, nodata=0, tags=tags, **facts)
     picture = tmp_path / "p.png"
     document = item(path, picture=picture)
@@ -120,7 +126,8 @@ def test_an_item_of_all_there_is(tmp_path: Path) -> None:
         "platform": "wv02",
         "eo:cloud_cover": 12.5,
         "processing:software": {"sfiin": __version__},
-        "processing:lineage": "pan.tif and ms.tif pan-sharpened by the network SFIIN (checkpoint SHA-256 c0ffee)",
+        "processing:lineage": "pan.tif and ms.tif pan-sharpened by the network SFIIN (checkpoint SHA-256 "
+        "c0ffee)",
     }
     assert document["assets"]["thumbnail"] == {"href": "./p.png", "type": "image/png", "roles": ["thumbnail"]}
     image = document["assets"]["image"]

@@ -72,9 +72,26 @@ def test_names_together(names: list[str | None], expected: list[str | None]) -> 
 @pytest.mark.parametrize(
     ("nanometres", "word"),
     # Landsat 8, WorldView-2, Pleiades, Planet SuperDove: their published centres
-    [(443, "coastal"), (425, "coastal"), (480, "blue"), (490, "blue"), (561, "green"), (545, "green"),
-     (605, "yellow"), (665, "red"), (659, "red"), (705, "rededge"), (725, "rededge"), (833, "nir"), (865, "nir"),
-     (950, "nir2"), (1610, "swir1"), (2200, "swir2"), (300, None), (11000, None)],
-)  # fmt: off
+    [
+        (443, "coastal"),
+        (425, "coastal"),
+        (480, "blue"),
+        (490, "blue"),
+        (561, "green"),
+        (545, "green"),
+        (605, "yellow"),
+        (665, "red"),
+        (659, "red"),
+        (705, "rededge"),
+        (725, "rededge"),
+        (833, "nir"),
+        (865, "nir"),
+        (950, "nir2"),
+        (1610, "swir1"),
+        (2200, "swir2"),
+        (300, None),
+        (11000, None),
+    ],
+)
 def test_wavelengths(nanometres: float, word: str | None) -> None:
     assert words.of_wavelength(nanometres) == word

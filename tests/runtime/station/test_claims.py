@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -115,7 +116,7 @@ def test_without_locks_the_lease_alone_decides(
     def no_locks(*_: object) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(claims.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     claim, observer = held(tmp_path), Observer(tmp_path, lease=30, clock=clock)
     assert not claim.locks
     assert observer.left(tmp_path) == []

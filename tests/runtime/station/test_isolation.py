@@ -17,7 +17,7 @@ import pytest
 
 from sfiin.runtime import signatures
 from sfiin.runtime.errors import MismatchError
-from sfiin.runtime.station import isolation
+from sfiin.runtime.station import events, isolation
 from sfiin.runtime.station.isolation import LostError, RefusedError, WorkerProcess
 from sfiin.runtime.station.runner import Settings
 
@@ -45,7 +45,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     def popen(command: list[str], **options: Any) -> Any:
         return real([sys.executable, str(script), command[5]], **options)
 
-    monkeypatch.setattr(isolation.subprocess, "Popen", popen)
+    monkeypatch.setattr(subprocess, "Popen", popen)
     with WorkerProcess({"inbox": False}, timeout=20, stall=2) as found:
         yield found
 
@@ -74,7 +74,7 @@ def test_a_crash_is_an_answer(
     before = worker.ask({}).said
     answer = worker.ask({"python": "os.write(2, b'last words'); " + python})
     assert answer.event == "crashed"
-    assert said in answer.error
+    assert said in (answer.error or "")
     assert answer.said == "last words"
     after = worker.ask({})
     assert after.event == "done"
@@ -104,7 +104,7 @@ def test_told_to_stop_it_has_a_while(worker: WorkerProcess, monkeypatch: pytest.
     monkeypatch.setattr(isolation, "GRACE", 20.0)
     Timer(0.3, stop.set).start()
     asked = "assert json.loads(sys.stdin.readline()) == {'stop': True}; say(event='stopped'); time.sleep(9)"
-    assert worker.ask({"python": asked}, stop) == isolation.Event("stopped")
+    assert worker.ask({"python": asked}, stop) == events.Event("stopped")
     worker.recycle()
     stop.clear()
     monkeypatch.setattr(isolation, "GRACE", 0.5)
@@ -185,14 +185,14 @@ def test_it_has_no_driver_that_leads_elsewhere(tmp_path: Path) -> None:
         (tmp_path / "ms.tif").write_text("")
         answer = worker.ask({"scene": str(tmp_path), "name": "a", "outbox": str(tmp_path)})
     assert (answer.event, answer.blame) == ("failed", "scene")
-    assert "refers to other files" in answer.error
+    assert "refers to other files" in (answer.error or "")
 
 
 def test_it_goes_when_who_asked_is_gone(tmp_path: Path) -> None:
     code = (
         "import sys, time, json; from sfiin.runtime.station.isolation import WorkerProcess\n"
-        "worker = WorkerProcess(json.loads(sys.argv[1])); worker.start(); print(worker._process.pid, flush=True)\n"
-        "time.sleep(60)"
+        "worker = WorkerProcess(json.loads(sys.argv[1])); worker.start(); print(worker._process.pid, "
+        "flush=True)\ntime.sleep(60)"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code, json.dumps(setup())], stdout=subprocess.PIPE, text=True

@@ -159,9 +159,15 @@ def test_any_failure_is_one_scenes_failure(tmp_path: Path, error: Exception) -> 
     ],
 )
 def test_what_nobody_foresaw_is_tried_three_times(tmp_path: Path, answer: Event, tries: int) -> None:
-    asked, events = [], []
+    asked: list[Any] = []
+    events: list[Event] = []
+
+    def ask(wanted: dict[str, Any]) -> Event:
+        asked.append(wanted)
+        return answer
+
     with pytest.raises(TotalError):
-        run_all(jobs(tmp_path, 1), lambda wanted: asked.append(wanted) or answer, events.append)
+        run_all(jobs(tmp_path, 1), ask, events.append)
     assert len(asked) == tries
     assert [event.event for event in events] == ["failed", "end"]
 
@@ -176,7 +182,8 @@ def test_what_is_there_is_left(tmp_path: Path, report: RunReport) -> None:
 
 
 def test_told_to_stop_it_says_how_far_it_is(tmp_path: Path) -> None:
-    stop, events = Flag(), []
+    stop = Flag()
+    events: list[Event] = []
 
     def ask(wanted: dict[str, Any]) -> Event:
         if number(wanted) == 1:

@@ -52,7 +52,8 @@ class FakeWorker:
     """Answers as it is told to, and counts how often it was replaced."""
 
     def __init__(self, answer: Callable[[Document], Event]) -> None:
-        self.answer, self.asked, self.recycled = answer, [], 0
+        self.answer, self.recycled = answer, 0
+        self.asked: list[str] = []
 
     def ask(self, request: Document, stop: Flag | None = None, timeout: float | None = None) -> Event:
         self.asked.append(request.get("name") or Path(request["look"]).name)
@@ -75,10 +76,10 @@ def served(box: Box, answer: Any, **options: Any) -> tuple[list[Event], FakeWork
     """What was told, with the error of the end as an event, and who was asked."""
     events: list[Event] = []
     worker = answer if isinstance(answer, FakeWorker) else FakeWorker(answer)
-    options = {"poll": 0.01, "once": True, "stop": Flag(), "settle": 0.0} | options
-    inbox = Inbox(box.inbox, box.outbox, options.pop("settle"))
+    given: dict[str, Any] = {"poll": 0.01, "once": True, "stop": Flag(), "settle": 0.0} | options
+    inbox = Inbox(box.inbox, box.outbox, given.pop("settle"))
     try:
-        Service(inbox, worker, events.append, **options).serve()
+        Service(inbox, worker, events.append, **given).serve()
     except SfiinError as error:
         events.append(Event("stopped", kind=type(error).__name__, exit_code=error.exit_code))
     return [event for event in events if event.event not in ("look", "begin")], worker
@@ -178,7 +179,7 @@ def test_a_scene_that_ends_every_watcher_is_set_aside_in_the_end(box: Box) -> No
             served(box, killed)
         assert (box.inbox / ".done" / "b").exists() == (number > 0), "the other one comes first from then on"
     events, _ = served(box, killed)
-    assert "ended 10 times" in next(event.error for event in events if event.event == "failed")
+    assert "ended 10 times" in next(event.error or "" for event in events if event.event == "failed")
 
 
 STATION = [
@@ -232,7 +233,7 @@ def test_it_is_waited_for_with_pauses_that_grow(box: Box) -> None:
     def until_done(events: list[Event]) -> Callable[[Event], None]:
         def tell(event: Event) -> None:
             events.append(event)
-            if sum(it.event == "done" for it in events) == 2:
+            if sum(event.event == "done" for event in events) == 2:
                 stop.set()
 
         return tell
@@ -252,7 +253,7 @@ def test_an_inbox_that_is_gone_is_waited_for(box: Box) -> None:
 
     def tell(event: Event) -> None:
         events.append(event)
-        waits = sum(it.event == "waiting" for it in events)
+        waits = sum(event.event == "waiting" for event in events)
         if event.event == "look" and not waits and box.inbox.exists():
             box.inbox.rename(away)
         if event.event == "waiting" and waits == 3:
@@ -274,11 +275,13 @@ def test_an_inbox_that_is_gone_is_waited_for(box: Box) -> None:
 def test_a_share_that_is_no_longer_mounted_is_not_the_folder_below(
     box: Box, monkeypatch: pytest.MonkeyPatch, which: str, kind: type[Exception]
 ) -> None:
-    """An outbox whose share has gone is an empty folder of the system's own disk; no product must go there."""
+    """An outbox whose share has gone is an empty folder of the system's own disk; no product must go
+    there."""
     share = box.inbox if which == "in" else box.outbox
     mounted = {share}
     monkeypatch.setattr(Path, "is_mount", lambda path: path in mounted)
-    inbox, events = Inbox(box.inbox, box.outbox, 0.0), []
+    inbox = Inbox(box.inbox, box.outbox, 0.0)
+    events: list[Event] = []
     box.scene("a")
     mounted.clear()
     worker = FakeWorker(done)

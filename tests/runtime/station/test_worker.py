@@ -51,8 +51,9 @@ def test_blame(error: Exception, whose: str) -> None:
 
 
 def test_what_nobody_foresaw_says_where_it_was() -> None:
+    empty: dict[str, int] = {}
     try:
-        {}["x"]
+        empty["x"]
     except KeyError as error:
         found = failure(error)
     assert (found.error or "").startswith("unforeseen KeyError: 'x' (test_worker.py, line ")

@@ -64,6 +64,18 @@ def test_train_goes_on_from_a_checkpoint(invoke: Invoke, trained: Path, data: Pa
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_checkpoint_is_brought_to_another_patch(
+    invoke: Invoke, trained: Path, data: Path, tmp_path: Path
+) -> None:
+    """As amplitudes grow with the tile, so do their biases: the network stays what it was."""
+    out = tmp_path / "more.safetensors"
+    larger = ["--init", trained, "--steps", 1, "--rate", 0, "--patch", 64, "-q"]
+    assert invoke("train", "--data", data, "-o", out, *larger) == (0, "", "")
+    name = "blocks.0.frequency.amplitude.0.bias"
+    first, second = (checkpoint.load(path).network.get_parameter(name) for path in (trained, out))
+    torch.testing.assert_close(second, 2 * first)
+
+
 def test_evaluate_prints_a_table_or_one_document(invoke: Invoke, trained: Path, data: Path) -> None:
     code, output, errors = invoke("evaluate", trained, "--data", data, "--tile", 32, "--overlap", 8)
     assert (code, errors) == (0, "")
@@ -87,7 +99,7 @@ def test_evaluate_prints_a_table_or_one_document(invoke: Invoke, trained: Path, 
         (["train", "-o", "{out}", "--data", "{data}", "--spatial", "magic"], 2, "magic"),
         (["train", "-o", "{trained}", "--data", "{data}"], 7, "exists already"),
         (["import", "{text}", "-o", "{out}"], 3, "tensors only"),
-        (["evaluate", "{text}", "--data", "{data}"], 3, "not a readable .safetensors"),
+        (["evaluate", "{text}", "--data", "{data}"], 3, "no checkpoint of sfiin"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(

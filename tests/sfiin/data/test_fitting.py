@@ -24,12 +24,12 @@ def pair(meta: dict[str, Any], side: int = 10) -> Pair:
 
 
 def test_bands_are_reordered_by_name_whatever_the_spelling() -> None:
-    it = pair({"bands": ["R", "G", "B", "NIR"]})
-    found = fitting.in_order(it, BANDS)
-    np.testing.assert_array_equal(found.ms, it.ms[[2, 1, 0, 3]])
-    assert it.truth is not None
+    plain = pair({"bands": ["R", "G", "B", "NIR"]})
+    found = fitting.in_order(plain, BANDS)
+    np.testing.assert_array_equal(found.ms, plain.ms[[2, 1, 0, 3]])
+    assert plain.truth is not None
     assert found.truth is not None
-    np.testing.assert_array_equal(found.truth, it.truth[[2, 1, 0, 3]])
+    np.testing.assert_array_equal(found.truth, plain.truth[[2, 1, 0, 3]])
     assert found.meta["bands"] == list(BANDS)
     assert fitting.in_order(pair({}), BANDS).meta == {}
 
@@ -55,20 +55,21 @@ def test_the_peak_is_the_pairs_or_its_sensors(meta: dict[str, Any], peak: int) -
 
 
 def test_the_middle_lies_on_whole_ms_pixels() -> None:
-    it = pair({}, 11)
-    found = fitting.central(it, 18)
-    np.testing.assert_array_equal(found.ms, it.ms[:, 3:7, 3:7])
-    np.testing.assert_array_equal(found.pan, it.pan[:, 12:28, 12:28])
+    plain = pair({}, 11)
+    found = fitting.central(plain, 18)
+    np.testing.assert_array_equal(found.ms, plain.ms[:, 3:7, 3:7])
+    np.testing.assert_array_equal(found.pan, plain.pan[:, 12:28, 12:28])
     assert found.truth is not None
     assert found.truth.shape == (4, 16, 16)
-    assert fitting.central(it, 500).pan.shape == it.pan.shape
+    assert fitting.central(plain, 500).pan.shape == plain.pan.shape
 
 
 def test_scaling_takes_all_images_along() -> None:
-    it = pair({})
-    found = fitting.scaled(it, 0.5)
-    assert it.truth is not None
-    for before, after in ((it.pan, found.pan), (it.ms, found.ms), (it.truth, found.truth)):
+    plain = pair({})
+    found = fitting.scaled(plain, 0.5)
+    assert plain.truth is not None
+    assert found.truth is not None
+    for before, after in ((plain.pan, found.pan), (plain.ms, found.ms), (plain.truth, found.truth)):
         np.testing.assert_allclose(after, before / 2)
 
 

@@ -32,8 +32,8 @@ TINY = Variant("tiny", "pnn")
 
 def pair(seed: int, sensor: str = "simulated") -> Pair:
     scene = simulate(32, 32, seed)
-    images = (a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth))
-    return Pair(f"s{seed}", *images, {"sensor": sensor})
+    pan, ms, truth = (a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth))
+    return Pair(f"s{seed}", pan, ms, truth, {"sensor": sensor})
 
 
 EXPERIMENT = Experiment(PROFILE, [pair(1)], [pair(2)], [pair(3, "b"), pair(4, "a"), pair(5, "b")], CONFIG)
@@ -44,7 +44,8 @@ def seen_by(runs: list[tuple[str, int]]) -> Any:
 
 
 def test_runs_are_added_one_by_one_and_not_done_again(tmp_path: Path) -> None:
-    path, seen = tmp_path / "runs.json", []
+    path = tmp_path / "runs.json"
+    seen: list[tuple[str, int]] = []
     first = ablation.run(path, [SMALL], [3], EXPERIMENT, seen_by(seen))
     assert seen == [("small, seed 3", 1), ("small, seed 3", 2)]
     assert ablation.read(path) == first
@@ -101,20 +102,20 @@ def test_figures_are_those_of_the_trained_network(tmp_path: Path) -> None:
     assert run.torch == torch.__version__
     assert run.seconds_per_step >= 0
     measured: dict[str, list[metrics.Quality]] = {}
-    for it in EXPERIMENT.judged:
+    for judged in EXPERIMENT.judged:
         rows = []  # tiles of 16 edge to edge, by hand
         for row in (0, 16):
             tiles = []
             for col in (0, 16):
-                ms = torch.from_numpy(it.ms[:, row // 4 : row // 4 + 4, col // 4 : col // 4 + 4])[None]
-                pan = torch.from_numpy(it.pan[:, row : row + 16, col : col + 16])[None]
+                ms = torch.from_numpy(judged.ms[:, row // 4 : row // 4 + 4, col // 4 : col // 4 + 4])[None]
+                pan = torch.from_numpy(judged.pan[:, row : row + 16, col : col + 16])[None]
                 with torch.no_grad():
                     tiles.append(result.network(ms, pan)[0].numpy())
             rows.append(np.concatenate(tiles, 2))
         product = np.clip(np.rint(np.concatenate(rows, 1).astype(np.float64)), 0, 2047)
-        assert it.truth is not None
-        measured.setdefault(it.meta["sensor"], []).append(
-            metrics.reference_quality(product, it.truth, 4, 2047.0)
+        assert judged.truth is not None
+        measured.setdefault(judged.meta["sensor"], []).append(
+            metrics.reference_quality(product, judged.truth, 4, 2047.0)
         )
     assert list(run.quality) == ["a", "b"]
     for sensor, found in run.quality.items():

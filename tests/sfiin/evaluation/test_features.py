@@ -10,7 +10,7 @@ import torch
 
 from sfiin.data.sensors import SENSORS
 from sfiin.evaluation.features import activity, block_features, shown_blocks
-from sfiin.model.network import SFIIN, NetworkConfig
+from sfiin.model.network import SFIIN, CoreBlock, NetworkConfig
 
 
 def network(**changes: Any) -> SFIIN:
@@ -24,17 +24,19 @@ PAN = RNG.uniform(100, 900, (1, 32, 32)).astype(np.float32)
 
 
 def test_features_are_what_the_block_computes() -> None:
-    it = network()
-    found = block_features(it, MS, PAN, [0])
+    net = network()
+    found = block_features(net, MS, PAN, [0])
+    block = net.blocks[0]
+    assert isinstance(block, CoreBlock)
     with torch.no_grad():
-        scale = it.sensor.scale
-        m = it.ms_head(it.upsample(torch.from_numpy(MS[None]) / scale))
-        p = it.blocks[0].project(it.blocks[0].pan(it.pan_head(torch.from_numpy(PAN[None]) / scale)))
-        spatial, frequency = it.blocks[0].spatial(m, p), it.blocks[0].frequency(m, p)
+        scale = net.sensor.scale
+        m = net.ms_head(net.upsample(torch.from_numpy(MS[None]) / scale))
+        p = block.project(block.pan(net.pan_head(torch.from_numpy(PAN[None]) / scale)))
+        spatial, frequency = block.spatial(m, p), block.frequency(m, p)
     np.testing.assert_allclose(found[0]["spatial"], spatial[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found[0]["frequency"], frequency[0], rtol=1e-4, atol=1e-5)
     assert found[0]["merge"].shape == (8, 32, 32)
-    assert not any(module._forward_hooks for module in it.modules())
+    assert not any(module._forward_hooks for module in net.modules())
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ def resampler() -> JudgedModel:
 
 
 def pairs() -> list[Pair]:
-    it = simulate(128, 128, 3)
-    pan, ms, truth = (image.astype(np.float32) for image in (it.pan[None], it.ms, it.truth))
+    scene = simulate(128, 128, 3)
+    pan, ms, truth = (image.astype(np.float32) for image in (scene.pan[None], scene.ms, scene.truth))
     bands = ["R", "G", "B", "NIR"]
     return [
         Pair("a", pan, ms, truth, {"sensor": "QuickBird"}),
@@ -94,7 +94,7 @@ def test_the_command_says_all_of_it_and_can_refuse(
 
 
 def test_a_band_too_many_is_told() -> None:
-    it = pairs()[0]
-    wrong = dataclasses.replace(it, meta={"bands": ["B", "G", "R", "SWIR"]})
+    good = pairs()[0]
+    wrong = dataclasses.replace(good, meta={"bands": ["B", "G", "R", "SWIR"]})
     with pytest.raises(Exception, match="its bands are"):
         list(off_home.rows(resampler(), [wrong]))

@@ -36,9 +36,9 @@ def test_self_conjugate_bins_are_real(size: tuple[int, int]) -> None:
 
 
 def test_an_image_does_not_differ_from_itself() -> None:
-    it = spectrum(noise())
+    image = spectrum(noise())
     for weighted in (False, True):
-        assert compare(it, it, weighted=weighted) == Difference(0.0, 0.0, 0.0)
+        assert compare(image, image, weighted=weighted) == Difference(0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("size", [(24, 32), (23, 31)])

@@ -26,7 +26,7 @@ from sfiin.model.baselines import PNN, BaselineConfig
 from sfiin.model.network import SFIIN, NetworkConfig
 from sfiin.runtime.contract import Tile
 from sfiin.runtime.errors import InputError, MismatchError
-from sfiin.runtime.quality import classical
+from sfiin.runtime.quality import classical, metrics
 
 Invoke = Callable[..., tuple[int, str, str]]
 PROFILE = SENSORS["vhr4"].profile
@@ -34,7 +34,7 @@ PROFILE = SENSORS["vhr4"].profile
 
 def save(path: Path, *, truth: bool, seed: int, **meta: Any) -> None:
     scene = simulate(64, 64, seed)
-    images = {"pan": scene.pan, "ms": scene.ms} | ({"gt": scene.truth} if truth else {})
+    images: dict[str, Any] = {"pan": scene.pan, "ms": scene.ms} | ({"gt": scene.truth} if truth else {})
     np.savez(path, **images, meta=json.dumps(meta))
 
 
@@ -72,7 +72,14 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def run(variant: str, seed: int, psnr: float) -> dict[str, Any]:
-        training = {"steps": 9, "batch": 4, "patch": 128, "rate": 0.001, "weight": 0.1, "seed": seed}
+        training: dict[str, Any] = {
+            "steps": 9,
+            "batch": 4,
+            "patch": 128,
+            "rate": 0.001,
+            "weight": 0.1,
+            "seed": seed,
+        }
         training |= {"validate_every": 9, "precision": "fp32"}
         quality = {
             "ssim": 0.9,
@@ -157,7 +164,7 @@ def test_the_tables_numbers_are_those_of_the_metrics(
         pair = load_pair(data / f"{name}.npz")
         assert pair.truth is not None
         product = np.clip(np.rint(classical.gsa(pair.ms, pair.pan, 4)), 0, 2047)
-        qualities.append(judging.reference_quality(product, pair.truth, 4, 2047.0))
+        qualities.append(metrics.reference_quality(product, pair.truth, 4, 2047.0))
     psnr, ergas = ([getattr(quality, key) for quality in qualities] for key in ("psnr", "ergas"))
     found = row(page, "QuickBird", "2", "GSA")
     assert found[3] == f"{fmean(psnr):.2f} ± {stdev(psnr):.2f}"

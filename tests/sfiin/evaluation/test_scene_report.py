@@ -22,10 +22,10 @@ SIDE = 256
 @pytest.fixture
 def run(tmp_path: Path) -> dict[str, Any]:
     """A product that is MS by repetition, 3 DN too bright in blue, and the document of its run."""
-    it = simulate(SIDE, SIDE, 3)
-    product = it.ms.repeat(4, 1).repeat(4, 2).astype(np.uint16)
+    scene = simulate(SIDE, SIDE, 3)
+    product = scene.ms.repeat(4, 1).repeat(4, 2).astype(np.uint16)
     product[0] += 3
-    for name, image, pixel in (("pan", it.pan[None], 0.5), ("ms", it.ms, 2.0), ("sharp", product, 0.5)):
+    for name, image, pixel in (("pan", scene.pan[None], 0.5), ("ms", scene.ms, 2.0), ("sharp", product, 0.5)):
         with rasterio.open(
             tmp_path / f"{name}.tif",
             "w",

@@ -71,7 +71,7 @@ def authors_state(net: SFIIN) -> dict[str, torch.Tensor]:
         "refine.process.0": "refine.process.0.process.0",
         "refine.process.2": "refine.process.0.process.2",
     }
-    names = {}
+    names: dict[str, str] = {}
     for ours, theirs in outer.items():
         names |= {f"{ours}.{leaf}": f"{theirs}.{leaf}" for leaf in ("weight", "bias")}
     for i, block in enumerate(["block", "block1", "block2", "block3", "block4"][: net.config.blocks]):
@@ -99,7 +99,7 @@ WRAPS: dict[str, Callable[[State], Any]] = {
     "data-parallel": lambda s: prefixed(s, "module."),
     "compiled": lambda s: prefixed(s, "_orig_mod."),
     "compiled inside": lambda s: {
-        name.replace("process.", "process._orig_mod."): it for name, it in s.items()
+        name.replace("process.", "process._orig_mod."): tensor for name, tensor in s.items()
     },
     "lightning": lambda s: {
         "state_dict": prefixed(s, "model."),
@@ -300,7 +300,7 @@ REFUSED: dict[str, Callable[[Path, State], object]] = {
         ("harmful", "tensors only: it also holds (posix|nt).mkdir"),
         (
             "harmful beside weights",
-            "tensors only: it also holds (posix|nt).mkdir, and reading that runs code",
+            "tensors only: it also holds (posix|nt).mkdir, which runs code when read",
         ),
         ("text", "tensors only"),
         ("empty", "empty; fetch it again"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -24,13 +25,16 @@ from sfiin.runtime.quality.bicubic import bicubic
 
 Invoke = Callable[..., tuple[int, str, str]]
 BASELINES = [PNN, PanNet]
+Baseline = TypeVar("Baseline", bound=PanSharpener)
 
 
 def sensor(bands: int = 4, ratio: int = 4, scale: float = 2047.0) -> SensorProfile:
     return SensorProfile("test", tuple(f"b{i}" for i in range(bands)), ratio, 11, scale)
 
 
-def baseline(kind: type[PNN | PanNet], bands: int = 4, ratio: int = 4, scale: float = 2047.0) -> PNN | PanNet:
+def baseline(
+    kind: Callable[..., Baseline], bands: int = 4, ratio: int = 4, scale: float = 2047.0
+) -> Baseline:
     torch.manual_seed(0)
     return kind(BaselineConfig(bands, ratio), sensor(bands, ratio, scale)).eval()
 
@@ -117,27 +121,27 @@ def test_pannet_passes_levels_on_and_pnn_does_not() -> None:
 
 
 @pytest.mark.parametrize("kind", [*BASELINES, SFIIN])
-def test_digital_numbers_and_their_scale_belong_together(kind: type[PanSharpener]) -> None:
+def test_digital_numbers_and_their_scale_belong_together(kind: Callable[..., PanSharpener]) -> None:
     """With a scale twice as large and numbers twice as large, the result is twice as large, exactly."""
     ms, pan = images(h=8, w=8)
     results = []
     for factor in (1, 2):
         torch.manual_seed(0)
         config = NetworkConfig(blocks=1) if kind is SFIIN else BaselineConfig()
-        net = kind(config, sensor(scale=2047.0 * factor)).eval()  # type: ignore[arg-type]
+        net = kind(config, sensor(scale=2047.0 * factor)).eval()
         with torch.no_grad():
             results.append(net(ms * factor, pan * factor))
     assert torch.equal(results[1], 2 * results[0])
 
 
 @pytest.mark.parametrize("kind", [*BASELINES, SFIIN])
-def test_a_sensor_that_does_not_fit_is_refused(kind: type[PanSharpener]) -> None:
+def test_a_sensor_that_does_not_fit_is_refused(kind: Callable[..., PanSharpener]) -> None:
     config = NetworkConfig() if kind is SFIIN else BaselineConfig()
     for other, text in ((sensor(8), "8 bands, ratio 4"), (sensor(4, 2), "4 bands, ratio 2")):
         with pytest.raises(
             ValueError, match=f"a network of 4 bands, ratio 4 cannot serve the sensor 'test' of {text}"
         ):
-            kind(config, other)  # type: ignore[arg-type]
+            kind(config, other)
 
 
 @pytest.mark.parametrize("kind", BASELINES)
@@ -229,8 +233,8 @@ def test_a_checkpoint_can_be_replaced_while_its_tensors_are_in_use(tmp_path: Pat
     assert all((p == 7).all() for p in checkpoint.load(path).network.parameters())
 
 
-def ablated(**changes: str) -> SFIIN:
-    return SFIIN(NetworkConfig(blocks=1, **changes), SENSORS["vhr4"].profile)  # type: ignore[arg-type]
+def ablated(**changes: Any) -> SFIIN:
+    return SFIIN(NetworkConfig(blocks=1, **changes), SENSORS["vhr4"].profile)
 
 
 @pytest.mark.parametrize(

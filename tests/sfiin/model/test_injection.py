@@ -1,6 +1,9 @@
-"""Local contrast and proposals in the network: against the classical code, and what they make it indifferent to."""
+"""Local contrast and proposals in the network: against the classical code, and what they make it indifferent
+to."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +18,15 @@ from sfiin.runtime.quality.bicubic import bicubic
 
 
 def scene(bands: int = 4, ratio: int = 4, side: int = 96) -> tuple[torch.Tensor, torch.Tensor]:
-    it = simulate(side, side, 3, ratio=ratio)
-    ms = it.ms[np.arange(bands) % len(it.ms)]
-    return torch.from_numpy(ms[None] / 2047.0), torch.from_numpy(it.pan[None, None] / 2047.0)
+    scene = simulate(side, side, 3, ratio=ratio)
+    ms = scene.ms[np.arange(bands) % len(scene.ms)]
+    return torch.from_numpy(ms[None] / 2047.0), torch.from_numpy(scene.pan[None, None] / 2047.0)
 
 
-def network(**changes: object) -> SFIIN:
+def network(**changes: Any) -> SFIIN:
     torch.manual_seed(0)
-    config = NetworkConfig(**{"blocks": 1, "normalise": "local", "inject": "mixed"} | changes)  # type: ignore[arg-type]
+    fields: dict[str, Any] = {"blocks": 1, "normalise": "local", "inject": "mixed"}
+    config = NetworkConfig(**fields | changes)
     bands = tuple(f"b{i}" for i in range(config.bands))
     return SFIIN(config, SensorProfile("test", bands, config.ratio, 11, 2047.0)).eval()
 

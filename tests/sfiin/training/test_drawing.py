@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +22,22 @@ CLEAN = {"soften": 0.0, "noise": 0.0, "keep": 0.0}
 
 
 def pair(side: int = 128, bands: int = 4, sensor: str = "QuickBird", seed: int = 1) -> Pair:
-    it = simulate(side, side, seed)
+    scene = simulate(side, side, seed)
     order = np.arange(bands) % 4
-    pan, ms, truth = (image.astype(np.float32) for image in (it.pan[None], it.ms[order], it.truth[order]))
+    pan, ms, truth = (
+        image.astype(np.float32) for image in (scene.pan[None], scene.ms[order], scene.truth[order])
+    )
     return Pair(f"p{seed}", pan, ms, truth, {"sensor": sensor})
 
 
-def varied(it: Pair, **changes: object) -> Varied:
-    return Varied(it, Drawing(**changes), 2047.0)  # type: ignore[arg-type]
+def varied(source: Pair, **changes: object) -> Varied:
+    return Varied(source, Drawing(**changes), 2047.0)  # type: ignore[arg-type]
 
 
 def test_a_kept_patch_is_the_pairs() -> None:
-    it = pair()
-    drawn = varied(it, keep=1.0, noise=0.0).vary(3, 4, 16, np.random.default_rng(0))
-    for first, second in zip(drawn, it.patch(3, 4, 16), strict=True):
+    given = pair()
+    drawn = varied(given, keep=1.0, noise=0.0).vary(3, 4, 16, np.random.default_rng(0))
+    for first, second in zip(drawn, given.patch(3, 4, 16), strict=True):
         np.testing.assert_array_equal(first, second)
 
 
@@ -46,15 +49,17 @@ def test_keep_is_of_the_sensor_where_it_is_named() -> None:
 @pytest.mark.parametrize("wanted", [0.7, 1.0, 1.4])
 def test_sharpness_is_what_was_drawn(wanted: float) -> None:
     """On the whole image: the truth's fine contrast is that multiple of PAN's."""
-    it = pair(160)
-    side = it.size[0]
-    _, pan, truth = varied(it, sharpness=(wanted, wanted), **CLEAN).vary(0, 0, side, np.random.default_rng(0))
+    given = pair(160)
+    side = given.size[0]
+    _, pan, truth = varied(given, sharpness=(wanted, wanted), **CLEAN).vary(
+        0, 0, side, np.random.default_rng(0)
+    )
     assert crispness(truth) / crispness(pan) == pytest.approx(wanted, rel=0.08)
 
 
 @pytest.mark.parametrize(("blocks", "bicubic"), [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])
 def test_ms_is_reduced_as_drawn(blocks: float, bicubic: float) -> None:
-    it = pair()
+    given = pair()
     changes = {
         "blocks": blocks,
         "bicubic": bicubic,
@@ -63,8 +68,8 @@ def test_ms_is_reduced_as_drawn(blocks: float, bicubic: float) -> None:
         "jittered": 0.0,
         **CLEAN,
     }
-    ms, _, truth = varied(it, sharpness=(9.0, 9.0), **changes).vary(0, 0, 32, np.random.default_rng(0))
-    np.testing.assert_array_equal(truth, it.truth)
+    ms, _, truth = varied(given, sharpness=(9.0, 9.0), **changes).vary(0, 0, 32, np.random.default_rng(0))
+    np.testing.assert_array_equal(truth, given.truth)
     whole = (
         block_mean(truth, 4) if blocks else bicubic_reduce(truth, 4) if bicubic else degrade(truth, 4, 0.3)
     )
@@ -72,12 +77,28 @@ def test_ms_is_reduced_as_drawn(blocks: float, bicubic: float) -> None:
     np.testing.assert_allclose(ms[inner], whole[inner], rtol=2e-4)
 
 
+def test_ms_stays_where_the_truth_does() -> None:
+    whole = pair()
+    assert whole.truth is not None
+    sharper_pan = dataclasses.replace(
+        whole, truth=gaussian(whole.truth, 1.0).astype(np.float32), ms=whole.ms + 7
+    )
+    drawn = varied(sharper_pan, **CLEAN, sharpness=(1.0, 1.001), own_ms=1.0)
+    ms, pan, truth = drawn.vary(3, 4, 16, np.random.default_rng(0))
+    for first, second in zip((ms, truth), sharper_pan.patch(3, 4, 16)[::2], strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert crispness(pan) < crispness(sharper_pan.patch(3, 4, 16)[1])
+    again = varied(sharper_pan, **CLEAN, sharpness=(1.0, 1.001)).vary(3, 4, 16, np.random.default_rng(0))
+    assert np.abs(again[0] - ms).mean() > 3
+
+
 def test_a_patch_sees_what_lies_around_it() -> None:
     """The same as cut from the whole image that was reduced, up to the margin's end."""
-    it = pair()
+    given = pair()
     changes = {"blocks": 0.0, "bicubic": 0.0, "mtf": (0.3, 0.3), "shifted": 0.0, "jittered": 0.0, **CLEAN}
-    ms, pan, _ = varied(it, sharpness=(9.0, 9.0), **changes).vary(8, 9, 16, np.random.default_rng(0))
-    np.testing.assert_allclose(ms, degrade(it.truth, 4, 0.3)[:, 8:24, 9:25], rtol=1e-3)
+    assert given.truth is not None
+    ms, pan, _ = varied(given, sharpness=(9.0, 9.0), **changes).vary(8, 9, 16, np.random.default_rng(0))
+    np.testing.assert_allclose(ms, degrade(given.truth, 4, 0.3)[:, 8:24, 9:25], rtol=1e-3)
     assert pan.shape == (1, 64, 64)
 
 
@@ -96,8 +117,8 @@ def test_offsets_move_ms_by_that_much(ratio: int) -> None:
 def test_a_pair_without_truth_comes_by_several_gains() -> None:
     full = Pair("f", *pair().patch(0, 0, 32)[1::-1], None, {"sensor": "IKONOS"})
     found = drawing.varied([full], Drawing(pan_gains=(0.15, 0.5)), 4, SENSOR)
-    assert [it.size for it in found] == [(8, 8)] * 2
-    assert sum(it.weight for it in found) == 1
+    assert [source.size for source in found] == [(8, 8)] * 2
+    assert sum(source.weight for source in found) == 1
     assert crispness(found[0].pair.pan) < crispness(found[1].pair.pan)
 
 
@@ -105,7 +126,7 @@ def test_pairs_of_other_bands_lend_their_share() -> None:
     pairs = [pair(), pair(bands=3, seed=2), pair(256, 2, seed=3)]
     assert len(drawing.varied(pairs, Drawing(), 4, SENSOR)) == 1
     found = drawing.varied(pairs, Drawing(lent=0.25), 4, SENSOR)
-    areas = [it.weight * it.size[0] * it.size[1] for it in found]
+    areas = [source.weight * source.size[0] * source.size[1] for source in found]
     assert sum(areas[1:]) / sum(areas) == pytest.approx(0.25)
     ms, _, truth = found[2].vary(0, 0, 16, np.random.default_rng(0))
     assert (len(ms), len(truth)) == (4, 4)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfiin.training.loss import frequency_loss, fusion_loss
+from sfiin.runtime.quality.detail import fine
+from sfiin.training.loss import faintness, frequency_loss, fusion_loss
 
 
 def images(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,3 +57,20 @@ def test_gradients_are_finite_on_black_and_constant_patches(published: bool) -> 
         fusion_loss(fused, torch.zeros(1, 4, 16, 16), published=published).backward()
         assert fused.grad is not None
         assert fused.grad.isfinite().all()
+
+
+def test_faintness_is_the_difference_of_fine_contrast_by_the_runtimes_measure() -> None:
+    fused, truth = images()
+    contrast = [np.sqrt((fine(image) ** 2).mean((1, 2))) for pair in (fused, truth) for image in pair.numpy()]
+    expected = np.abs(np.stack(contrast[:2]) - np.stack(contrast[2:])).mean()
+    assert faintness(fused, truth).item() == pytest.approx(expected, rel=1e-9)
+    assert faintness(fused, truth, 2.0).item() == pytest.approx(expected / 2, rel=1e-9)
+
+
+def test_faintness_does_not_mind_where_detail_lies_and_has_finite_gradients() -> None:
+    _, truth = images()
+    assert faintness(truth.flip(2, 3), truth).item() == pytest.approx(0, abs=1e-12)
+    flat = torch.full((1, 4, 16, 16), 0.5, requires_grad=True)
+    faintness(flat, truth[:1].float()).backward()
+    assert flat.grad is not None
+    assert flat.grad.isfinite().all()

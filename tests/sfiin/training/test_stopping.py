@@ -50,7 +50,8 @@ def network() -> SFIIN:
 
 def pair(seed: int) -> Pair:
     scene = simulate(32, 32, seed)
-    return Pair(f"s{seed}", *(a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth)), {})
+    pan, ms, truth = (a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth))
+    return Pair(f"s{seed}", pan, ms, truth, {})
 
 
 def test_a_training_that_is_told_to_stop_before_it_was_validated_goes_on_to_the_same(tmp_path: Path) -> None:

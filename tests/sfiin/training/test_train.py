@@ -20,7 +20,8 @@ CONFIG = TrainingConfig(steps=12, batch=2, patch=32, rate=3e-3, validate_every=4
 
 def pair(seed: int) -> Pair:
     scene = simulate(64, 64, seed)
-    return Pair(f"s{seed}", *(a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth)), {})
+    pan, ms, truth = (a.astype(np.float32) for a in (scene.pan[None], scene.ms, scene.truth))
+    return Pair(f"s{seed}", pan, ms, truth, {})
 
 
 def fresh() -> SFIIN:

@@ -29,6 +29,11 @@
 #undef cuGraphInstantiate
 #undef cuDevicePrimaryCtxRelease
 #undef cuGetProcAddress
+#undef cuCtxPushCurrent
+#undef cuCtxPopCurrent
+#undef cuCtxDetach
+#undef cuCtxSynchronize
+#undef cuCtxGetDevice
 
 namespace {
 
@@ -44,7 +49,7 @@ std::set<Event *> events;
 std::set<Graph *> graphs, programs;
 int retained = 0, context_place = 0;
 double clock_ms = 0;
-thread_local CUcontext current = nullptr;
+thread_local std::vector<CUcontext> stack(1, nullptr);
 
 CUcontext context() { return reinterpret_cast<CUcontext>(&context_place); }
 
@@ -93,7 +98,7 @@ Event *known(CUevent event) {
 
 #define API extern "C" __attribute__((visibility("default"))) CUresult
 #define BEGIN if (fails(__func__)) return CUDA_ERROR_UNKNOWN
-#define HERE BEGIN; if (current != context()) return CUDA_ERROR_INVALID_CONTEXT
+#define HERE BEGIN; if (stack.back() != context()) return CUDA_ERROR_INVALID_CONTEXT
 
 extern "C" __attribute__((visibility("default"))) int standin_living() {
     return static_cast<int>(device.size() + host.size() + streams.size() + events.size() + graphs.size() + programs.size());
@@ -123,8 +128,24 @@ API cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice) {
 }
 API cuDevicePrimaryCtxRetain(CUcontext *found, CUdevice) { BEGIN; ++retained; *found = context(); return CUDA_SUCCESS; }
 API cuDevicePrimaryCtxRelease_v2(CUdevice) { --retained; return CUDA_SUCCESS; }
-API cuCtxSetCurrent(CUcontext wanted) { BEGIN; current = wanted; return CUDA_SUCCESS; }
-API cuCtxGetCurrent(CUcontext *found) { *found = current; return CUDA_SUCCESS; }
+API cuCtxSetCurrent(CUcontext wanted) { BEGIN; stack.back() = wanted; return CUDA_SUCCESS; }
+API cuCtxGetCurrent(CUcontext *found) { *found = stack.back(); return CUDA_SUCCESS; }
+API cuCtxPushCurrent_v2(CUcontext wanted) { BEGIN; stack.push_back(wanted); return CUDA_SUCCESS; }
+API cuCtxPopCurrent_v2(CUcontext *found) {
+    BEGIN;
+    if (stack.size() < 2) return CUDA_ERROR_INVALID_CONTEXT;
+    if (found) *found = stack.back();
+    stack.pop_back();
+    return CUDA_SUCCESS;
+}
+API cuCtxGetDevice(CUdevice *found) { HERE; *found = 0; return CUDA_SUCCESS; }
+API cuCtxGetApiVersion(CUcontext, unsigned *version) { *version = 12060; return CUDA_SUCCESS; }
+API cuCtxDetach(CUcontext) { return CUDA_SUCCESS; }
+API cuCtxSynchronize() {
+    HERE;
+    for (Stream *stream : streams) work_off(stream);
+    return CUDA_SUCCESS;
+}
 
 API cuMemAlloc_v2(CUdeviceptr *place, size_t size) {
     HERE;
