@@ -21,7 +21,8 @@ class Terminated(SystemExit):
 def stopping(patience: float | None = None) -> Event:
     """Set by the first SIGTERM or SIGINT; the second one ends the process as ever.
 
-    With `patience`, StoppedError is raised in the main thread where the work has not ended so many seconds later.
+    With `patience`, StoppedError is raised in the main thread where the work has not ended so many seconds
+    later.
     """
     stop = Event()
 
