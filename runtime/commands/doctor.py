@@ -54,7 +54,7 @@ def _print(facts: dict[str, Any]) -> None:
         (
             model["file"],
             model.get("why") or f"{model['sensor']}: {model['bands']} bands, ratio {model['ratio']}",
-            model.get("not_native") or "known",
+            "" if model.get("why") else model.get("not_native") or "known",
         )
         for model in facts["models"]
     ]

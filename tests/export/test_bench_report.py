@@ -20,7 +20,7 @@ from sfiin.runtime.errors import OutputError
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     """Of the shipped model here, with the conditions of a warm Jetson."""
-    options = BenchOptions(seconds=0.5, idle=0, warm_up=0.2, threads=1, percent=50)
+    options = BenchOptions(seconds=0.5, idle=0, warm_up=0.2, threads=1, percent=50, provider="cpu")
     found = bench([models.choose(4, 4)], options).document()
     warm = {
         "cpu_mhz": 1900.0,

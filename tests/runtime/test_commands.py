@@ -404,7 +404,7 @@ def test_doctor_reports_a_damaged_shipped_model(
     (tmp_path / "bad.onnx").write_bytes(b"bad")
     monkeypatch.setattr(models, "FOLDER", tmp_path)
     doctor.doctor()
-    assert "no ONNX model" in capsys.readouterr().out.replace("\n", "")
+    assert "no ONNX model" in " ".join(capsys.readouterr().out.split())
 
 
 def test_no_driver_is_explained() -> None:

@@ -216,7 +216,7 @@ def test_a_weight_that_flips_in_memory_shows_in_the_self_test(
 def test_a_session_outside_of_its_gate_is_never_used(
     shipped: Path, tiles: Any, natural: Any, limits: Limits, tmp_path: Path
 ) -> None:
-    wrong = flipped(shipped, tmp_path / "wrong.onnx", 3.0)
+    wrong = flipped(shipped, tmp_path / "wrong.onnx", 300.0)
     guard = Guard(chain(shipped, tiles, lambda: OnnxSession(wrong), lambda: OnnxSession(shipped)), limits)
     guard.run(*natural)
     log = guard.take_log()

@@ -113,4 +113,4 @@ def test_the_shipped_model_has_seams_only_where_they_are_cut(imagery: Path, tmp_
                 )
                 found = measure(out, tiles)
                 assert any(seam.shows for seam in found) == (overlap == 0)
-                assert max(seam.ratio for seam in found) > LIMIT * 2 or overlap
+                assert max(seam.ratio for seam in found) > LIMIT * 1.5 or overlap

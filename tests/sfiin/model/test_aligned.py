@@ -15,7 +15,6 @@ from sfiin.model.checkpoint import Checkpoint
 from sfiin.model.network import SFIIN, NetworkConfig
 from sfiin.model.resample import AlignedUpsample
 from sfiin.runtime import models
-from sfiin.runtime.backends import native_program, onnx_graph
 from sfiin.runtime.contract import Tile
 
 
@@ -41,14 +40,3 @@ def test_it_is_exported_checked_and_named_in_the_contract(tmp_path: Path) -> Non
 def test_it_is_for_the_papers_network_only() -> None:
     with pytest.raises(ValueError, match="resample: align-corners is for the paper's network"):
         NetworkConfig(normalise="local", inject="none", resample="align-corners")
-
-
-def test_the_native_kernels_refuse_it_rather_than_compute_another(tmp_path: Path) -> None:
-    """They know no product of matrices but in a frequency branch; the resampling is outside of any."""
-    torch.manual_seed(0)
-    network = SFIIN(NetworkConfig(blocks=1, resample="align-corners"), SENSORS["vhr4"].profile)
-    checkpoint.save(tmp_path / "a.safetensors", Checkpoint(network))
-    export_model(tmp_path / "a.safetensors", tmp_path / "a.onnx", "matmul", Tile(32, 32, 8), opset=17)
-    graph = onnx_graph.parse((tmp_path / "a.onnx").read_bytes())
-    with pytest.raises(onnx_graph.UnknownGraphError, match="MatMul"):
-        native_program.compile_graph(graph)
