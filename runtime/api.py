@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 
 from sfiin.runtime import models
+from sfiin.runtime.backends.classical import Method
 from sfiin.runtime.backends.select import Choice, open_session
 from sfiin.runtime.backends.session import Session
 from sfiin.runtime.commands.scene_options import SceneOptions
@@ -29,14 +30,13 @@ from sfiin.runtime.contract import Contract
 from sfiin.runtime.errors import InputError, SceneError
 from sfiin.runtime.scenes.names import named
 from sfiin.runtime.scenes.product import Compression, Kind
+from sfiin.runtime.station.job import Job, Settings
 from sfiin.runtime.station.remote import split
 from sfiin.runtime.station.run_report import RunReport
-from sfiin.runtime.station.runner import Job, Settings, Station
+from sfiin.runtime.station.runner import Station
 
 Name = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
-
-Method = Literal["brovey", "gs", "gsa", "sfim", "mtf-glp-hpm"]
 
 _OPTIONS = frozenset(field.name for field in fields(SceneOptions))
 

@@ -23,6 +23,15 @@ LEFT_OUT = {"left out": True}
 _HUGE = 1 << 53
 
 
+class Encoded:
+    """A dataclass that is written as JSON."""
+
+    def document(self) -> dict[str, Any]:
+        """As the values that JSON knows."""
+        found: dict[str, Any] = document(self)
+        return found
+
+
 def document(value: Any) -> Any:
     """A dataclass as the values that JSON knows: dict, list, str, int, float, bool and None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import os
 import re
 import resource
@@ -10,10 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sfiin.runtime import cli
+from sfiin.runtime.backends.plan import Build
+from sfiin.runtime.files import sha256
 
 Invoke = Callable[..., tuple[int, str, str]]
 
@@ -38,6 +43,50 @@ def imagery() -> Path:
 def shipped_checkpoint() -> Path:
     """The checkpoint that comes with the package."""
     return ROOT / "sfiin" / "checkpoints" / "sfiin-vhr4.safetensors"
+
+
+@pytest.fixture(scope="session")
+def script() -> Callable[[Path], Any]:
+    """Loads a file that is no part of the package, such as a benchmark, as a module."""
+
+    def load(path: Path) -> Any:
+        spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # where dataclasses look for their own module
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def plan_of_orin() -> Callable[..., Build]:
+    """Writes a file that looks like a plan; how it was made, but for `changes`."""
+
+    def write(path: Path, **changes: Any) -> Build:
+        path.write_bytes(b"ftrt" + bytes(20) + bytes((10, 3, 0, 26)) + b"the rest")
+        build = Build(
+            "tensorrt",
+            "10.3.0.26",
+            "Orin",
+            ("8.7",),
+            (1, 2, 4),
+            "",
+            sha256(path),
+            False,
+            False,
+            False,
+            "none",
+            "",
+            False,
+            {},
+            1.0,
+        )
+        return dataclasses.replace(build, **changes)
+
+    return write
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """How does NVIDIA Triton serve a model? From a repository: a folder with the artefact and a configuration.
 
-    repository/NAME/config.pbtxt inputs, outputs, batching, instances, warm-up, contract and digests
-    repository/NAME/1/model.onnx or model.plan; for the Python backend model.py and the artefact beside it
-    repository/NAME/warmup/ms, pan the first golden tile, raw
+    repository/NAME/config.pbtxt      inputs, outputs, batching, instances, warm-up, contract, digests
+    repository/NAME/1/model.onnx      or model.plan; for the Python backend model.py and the artefact
+    repository/NAME/warmup/ms, pan    the first golden tile, raw
 
 Triton's own backends (`onnxruntime`, `tensorrt`) run the artefact as it is. The Python backend (`python`)
 runs it in sfiin's session, which holds it against its golden tiles before the server calls it ready. Clients

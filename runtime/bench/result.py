@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from sfiin.runtime import documents
 from sfiin.runtime.bench.environment import Machine, Moment
@@ -113,7 +113,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchResult(ModelResult):
+class BenchResult(ModelResult, documents.Encoded):
     """The first model's result, and what holds for all that took turns with it.
 
     `timeline` has the conditions about every second, `power_timeline` pairs of seconds and watts.
@@ -136,11 +136,6 @@ class BenchResult(ModelResult):
         """The first one, and the others."""
         yield self
         yield from self.against
-
-    def document(self) -> dict[str, Any]:
-        """As JSON values."""
-        found: dict[str, Any] = documents.document(self)
-        return found
 
     @classmethod
     def from_document(cls, found: object, what: str = "benchmark") -> BenchResult:

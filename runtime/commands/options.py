@@ -221,9 +221,6 @@ Log = Annotated[
     ),
 ]
 
-Existing = Literal["refuse", "overwrite", "version"]
-"""What is done about another product of the same name; `sfiin.runtime.station.done` has the same."""
-
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 

@@ -14,8 +14,8 @@ from sfiin.runtime.commands.signals import GRACE, ended, stopping
 
 if TYPE_CHECKING:
     from sfiin.runtime.station.events import Event
+    from sfiin.runtime.station.job import Job, Settings
     from sfiin.runtime.station.run_report import Prediction, RunReport
-    from sfiin.runtime.station.runner import Job, Settings
 
 
 @spread
@@ -58,8 +58,8 @@ def _job(scene: Path | None, pan: str | None, ms: list[str], output: str, model:
     """A job from two images, or from a delivery."""
     from sfiin.runtime.scenes import deliveries
     from sfiin.runtime.scenes.names import is_local, named
+    from sfiin.runtime.station.job import Job
     from sfiin.runtime.station.remote import split
-    from sfiin.runtime.station.runner import Job
 
     place, upload = split(output)
     if pan is not None and ms:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from sfiin.runtime.commands import options
 
 if TYPE_CHECKING:
-    from sfiin.runtime.station.runner import Settings
+    from sfiin.runtime.station.done import Existing
+    from sfiin.runtime.station.job import Settings
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,13 @@ class SceneOptions:
     require_signature: options.RequireSignature = None
     overwrite: options.Overwrite = False
 
-    def settings(self, otherwise: options.Existing = "refuse") -> Settings:
+    def settings(self, otherwise: Existing = "refuse") -> Settings:
         """As the station takes them; `otherwise` is what is done about another product without `overwrite`.
 
         Raises typer.BadParameter for what is no size.
         """
         from sfiin.runtime.scenes.pipeline import Form
-        from sfiin.runtime.station.runner import Settings
+        from sfiin.runtime.station.job import Settings
 
         own = {field.name for field in fields(Settings)}
         alike = {name: value for name, value in vars(self).items() if name in own}

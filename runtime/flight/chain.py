@@ -69,11 +69,6 @@ def open_bundle(
     return Guard(links, limits(folder, contract), rhythm)
 
 
-def names(manifest: bundle.Manifest) -> tuple[str, ...]:
-    """The links of a bundle's chain by name, the one that is added to every chain included."""
-    return (*(link.partition(":")[2] for link in manifest.chain), LAST)
-
-
 def limits(folder: Path, contract: Contract) -> Limits:
     """A bundle's limits, else what its natural golden tiles show, widened. Raises InputError for a damaged
     file."""

@@ -59,12 +59,10 @@ class Link:
 @dataclass(frozen=True)
 class Rhythm:
     """How often a session is to prove itself while it works: after so many `tiles`, after so many `seconds`,
-    and then after each alarm, too. With 0 and 0 only before a product is published. `first` is the place in
-    the chain to begin with."""
+    and then after each alarm, too. With 0 and 0 only before a product is published."""
 
     tiles: int = 0
     seconds: float = 0.0
-    first: int = 0
 
 
 @dataclass
@@ -89,7 +87,7 @@ class Guard:
     def __init__(self, links: Sequence[Link], limits: Limits, rhythm: Rhythm | None = None) -> None:
         self._links, self._limits = list(links), limits
         self._rhythm = rhythm or Rhythm()
-        self._at = min(self._rhythm.first, len(self._links) - 1)
+        self._at = 0
         self._since, self._proved = 0, time.monotonic()
         self._made: set[int] = set()
         self._doubted = False

@@ -142,6 +142,11 @@ class Journal:
         return self._folder / f"left-{index:06d}.npz"
 
 
+def folder_of(out: Path) -> Path:
+    """Where the rows of the run that makes `out` are kept."""
+    return out.with_name(f".{out.name}.sfiin")
+
+
 @contextmanager
 def journal(out: Path, about: Mapping[str, Any]) -> Iterator[Journal]:
     """The journal of the run that makes `out`; when the block ends well, its `part` becomes `out` and the
@@ -152,7 +157,7 @@ def journal(out: Path, about: Mapping[str, Any]) -> Iterator[Journal]:
     another process is at work on `out`, or for an OSError in the block.
     """
     check_target(out)
-    folder = out.with_name(f".{out.name}.sfiin")
+    folder = folder_of(out)
     try:
         with _locked(folder, out):
             book = None
@@ -175,7 +180,7 @@ def journal(out: Path, about: Mapping[str, Any]) -> Iterator[Journal]:
 def discard(out: Path) -> None:
     """Remove what the run that made `out` left where it was killed after it; nothing where one is at work on
     it."""
-    folder = out.with_name(f".{out.name}.sfiin")
+    folder = folder_of(out)
     if folder.is_dir() and not folder.is_symlink():
         with suppress(OSError, OutputError), _locked(folder, out):
             shutil.rmtree(folder, ignore_errors=True)

@@ -8,9 +8,9 @@ In the folder lie `lock`, locked with flock while the watcher or its worker is t
 lets go when they are gone, however that happens), and `lease`, whose count goes up every few seconds. Another
 watcher judges:
 
-    lock held alive lock free, and lease of the same boot gone: one kernel keeps both, and its locks are to be
-    believed otherwise (another machine, or no locks) gone once it has seen the lease stand still for `LEASE`
-    seconds
+    lock held                                   alive
+    lock free, and lease of the same boot       gone: one kernel keeps both, and its locks are believed
+    otherwise (another machine, or no locks)    gone once the lease stood still for `LEASE` seconds
 
 "Seen" is by the observer's monotonic clock; no clock of a wall, a file or another machine is compared, so one
 that jumps takes nothing from anybody. On a share without working locks a watcher that was stopped for longer

@@ -30,6 +30,7 @@ from sfiin.runtime.errors import InputError, OutputError
 from sfiin.runtime.files import read_small, sha256, write_fresh
 from sfiin.runtime.scenes import beside
 from sfiin.runtime.scenes.identity import Input
+from sfiin.runtime.scenes.journal import folder_of
 from sfiin.runtime.station.run_report import RunReport
 
 Existing = Literal["refuse", "overwrite", "version"]
@@ -168,7 +169,7 @@ def _is_taken(output: Path) -> bool:
     work."""
     if output.exists():
         return False
-    folder = output.with_name(f".{output.name}.sfiin")
+    folder = folder_of(output)
     return bool(beside.parts(output)) or folder.is_symlink() or (folder.exists() and not folder.is_dir())
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sfiin.runtime import documents
-from sfiin.runtime.documents import LEFT_OUT
+from sfiin.runtime.documents import LEFT_OUT, Encoded
 from sfiin.runtime.errors import InputError
 from sfiin.runtime.station.run_report import RunReport
 
@@ -44,7 +44,7 @@ Blame = Literal["scene", "station", "unknown"]
 
 
 @dataclass(frozen=True)
-class Event:
+class Event(Encoded):
     """One thing that happened; what does not belong to it is None.
 
     `error` is one line, `kind` its class, `exit_code` the command's for it, `blame` whose fault it is,
@@ -75,11 +75,6 @@ class Event:
     seconds: float | None = field(default=None, metadata=LEFT_OUT)
     times: int | None = field(default=None, metadata=LEFT_OUT)
     guard: Mapping[str, Any] | None = field(default=None, metadata=LEFT_OUT)
-
-    def document(self) -> dict[str, Any]:
-        """As the values that JSON knows."""
-        found: dict[str, Any] = documents.document(self)
-        return found
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Event:

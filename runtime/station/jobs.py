@@ -24,8 +24,8 @@ from sfiin.runtime.scenes.beside import check_name
 from sfiin.runtime.scenes.names import beside, is_local
 from sfiin.runtime.station.attempts import MOST
 from sfiin.runtime.station.events import Event, Tell
+from sfiin.runtime.station.job import Job
 from sfiin.runtime.station.remote import is_remote, split
-from sfiin.runtime.station.runner import Job
 
 Ask = Callable[[dict[str, Any]], Event]
 """Ask a worker (`sfiin.runtime.station.worker`) for a scene; what became of it."""

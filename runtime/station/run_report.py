@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sfiin.runtime import documents
 from sfiin.runtime.contract import SensorProfile
-from sfiin.runtime.documents import LEFT_OUT
+from sfiin.runtime.documents import LEFT_OUT, Encoded
 from sfiin.runtime.errors import InputError
 
 if TYPE_CHECKING:  # a worker reads events before it loads GDAL
@@ -108,7 +108,7 @@ class SeamLines:
 
 
 @dataclass(frozen=True)
-class RunReport:
+class RunReport(Encoded):
     """A run of one scene.
 
     `size` is (height, width) in PAN pixels, `lead` how many rows and columns the tiles begin before it;
@@ -149,11 +149,6 @@ class RunReport:
     seams: tuple[SeamLines, ...] | None = field(default=None, metadata=LEFT_OUT)
     standing: Standing | None = field(default=None, metadata=LEFT_OUT)
 
-    def document(self) -> dict[str, Any]:
-        """As the values that JSON knows."""
-        found: dict[str, Any] = documents.document(self)
-        return found
-
     @classmethod
     def of(cls, document: Any) -> RunReport:
         """From `document`'s values. Raises InputError for what is no report, or another version's."""
@@ -161,7 +156,7 @@ class RunReport:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Encoded):
     """What a run would take, `seconds` by the median of some batches; disk in bytes."""
 
     output: str
@@ -176,8 +171,3 @@ class Prediction:
     product_bytes_at_most: int
     journal_bytes: int
     notes: tuple[str, ...]
-
-    def document(self) -> dict[str, Any]:
-        """As the values that JSON knows."""
-        found: dict[str, Any] = documents.document(self)
-        return found

@@ -100,20 +100,23 @@ def model_digest(model: Path) -> str:
     sidecar and plug-in. Raises InputError where they cannot be read."""
     digest = hashlib.sha256()
     try:
-        beside = sorted(path for path in model.parent.glob(f"{glob.escape(model.name)}*") if path != model)
-        for path in (model, *(path for path in beside if path.is_file())):
+        for path in (model, *(path for path in _beside(model) if path.is_file())):
             digest.update(path.name.removeprefix(model.name).encode() + b"|" + sha256(path).encode())
     except OSError as error:
         raise InputError(f"{model}: cannot be read ({error.strerror})") from None
     return digest.hexdigest()
 
 
+def _beside(model: Path) -> list[Path]:
+    """What lies beside a model and begins with its name."""
+    return sorted(path for path in model.parent.glob(f"{glob.escape(model.name)}*") if path != model)
+
+
 def _state(model: Path) -> tuple[int, ...]:
     """Changes whenever a model's file, or one that belongs to it, is replaced or written; not the other way
     round."""
     try:
-        beside = sorted(path for path in model.parent.glob(f"{glob.escape(model.name)}*") if path != model)
-        found = [path.stat() for path in (model, *beside)]
+        found = [path.stat() for path in (model, *_beside(model))]
     except OSError as error:
         raise InputError(f"{model}: cannot be read ({error.strerror})") from None
     return tuple(

@@ -38,7 +38,8 @@ from sfiin.runtime.errors import OutputError, SfiinError, StoppedError, Unavaila
 from sfiin.runtime.station.events import Blame, Event
 
 if TYPE_CHECKING:
-    from sfiin.runtime.station.runner import Job, Station
+    from sfiin.runtime.station.job import Job
+    from sfiin.runtime.station.runner import Station
 
 Request = dict[str, Any]
 
@@ -48,10 +49,6 @@ WRITERS = ("GTiff", "COG", "PNG", "MEM")
 _OFTEN = 1.0  # seconds between signs of progress
 
 _OF_THE_SCENE = (errno.ENAMETOOLONG, errno.EILSEQ, errno.ELOOP, errno.ENOTDIR)
-
-
-class _StationError(Exception):
-    """What failed has nothing to do with the scene."""
 
 
 class Worker:
@@ -95,7 +92,8 @@ class Worker:
         try:
             limit_memory(setup["memory"])
             from sfiin.runtime.flight.guard import Rhythm
-            from sfiin.runtime.station.runner import Settings, Station
+            from sfiin.runtime.station.job import Settings
+            from sfiin.runtime.station.runner import Station
 
             rhythm = Rhythm(**setup["rhythm"]) if setup.get("rhythm") else None
             self._station = Station(Settings.of(setup["settings"]), rhythm)
@@ -157,8 +155,8 @@ class Worker:
         from sfiin.runtime.scenes.access import Access
         from sfiin.runtime.scenes.names import named
         from sfiin.runtime.station.delivery import delivery
+        from sfiin.runtime.station.job import Job
         from sfiin.runtime.station.remote import split
-        from sfiin.runtime.station.runner import Job
 
         if "job" in request:
             job = request["job"]

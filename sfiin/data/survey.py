@@ -9,7 +9,7 @@ of a split.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -137,8 +137,7 @@ def _all(folder: Path) -> Iterator[tuple[str, Raw]]:
             if path.suffix.lower() in reading.SUFFIXES and path.is_file():
                 inside = path.parent.relative_to(folder)
                 for raw in reading.read_file(path):
-                    named = f"{inside}/{raw.name}"
-                    yield str(inside), Raw(named, raw.pan, raw.ms, raw.truth, raw.meta, raw.stored, raw.notes)
+                    yield str(inside), replace(raw, name=f"{inside}/{raw.name}")
 
 
 def _split_of(name: str) -> str:

@@ -1,7 +1,8 @@
 """What is training to minimise? The paper's loss: L1 in space plus lambda times L1 in frequency.
 
-    loss = mean |y - t| + weight * (amplitude term + phase term), weight = lambda = 0.1 (ECCV 2022, eq. for
-    L_fre)
+    loss = mean |y - t| + weight * (amplitude term + phase term)
+
+with weight = lambda = 0.1 (ECCV 2022, equation for L_fre).
 
 The scale problem: with an unnormalised ("backward") transform, amplitude differences grow with the patch, and
 phase differences in radians do not shrink with the error at all in bins that hold little. At a pixel noise of

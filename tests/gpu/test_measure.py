@@ -3,10 +3,10 @@ cannot run."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,8 @@ SCRIPT = Path(__file__).with_name("run.sh")
 
 
 @pytest.fixture(scope="module")
-def measure() -> Any:
-    spec = importlib.util.spec_from_file_location("gpu_measure", SCRIPT.with_name("measure.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def measure(script: Callable[[Path], Any]) -> Any:
+    return script(SCRIPT.with_name("measure.py"))
 
 
 def test_without_a_gpu_it_says_so_and_writes_nothing(tmp_path: Path) -> None:

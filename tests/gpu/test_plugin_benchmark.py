@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def plugin() -> Any:
-    spec = importlib.util.spec_from_file_location("plugin_benchmark", ROOT / "benchmarks" / "plugin.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def plugin(script: Callable[[Path], Any]) -> Any:
+    return script(ROOT / "benchmarks" / "plugin.py")
 
 
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def predicted() -> Any:
-    spec = importlib.util.spec_from_file_location("predicted_benchmark", ROOT / "benchmarks" / "predicted.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def predicted(script: Callable[[Path], Any]) -> Any:
+    return script(ROOT / "benchmarks" / "predicted.py")
 
 
 def small() -> onnx.ModelProto:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,6 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def boards() -> Any:
+def boards(script: Callable[[Path], Any]) -> Any:
     """The module `boards.py` beside this file."""
-    spec = importlib.util.spec_from_file_location("boards", Path(__file__).with_name("boards.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script(Path(__file__).with_name("boards.py"))

@@ -151,26 +151,9 @@ def test_golden_tiles(small_model: Path, tmp_path: Path) -> None:
         refused_or(lambda: golden.read(path, dataclasses.replace(contract, golden=sha256(path))))
 
 
-def test_sidecars(small_model: Path, tmp_path: Path) -> None:
+def test_sidecars(small_model: Path, tmp_path: Path, plan_of_orin: Callable[..., Build]) -> None:
     random, path = np.random.default_rng(5), tmp_path / "net.plan"
-    path.write_bytes(b"ftrt" + bytes(20) + bytes((10, 3, 0, 26)) + b"the rest")
-    build = Build(
-        "tensorrt",
-        "10.3.0.26",
-        "Orin",
-        ("8.7",),
-        (1, 2, 4),
-        sha256(small_model),
-        sha256(path),
-        False,
-        False,
-        False,
-        "none",
-        "",
-        False,
-        {},
-        1.0,
-    )
+    build = plan_of_orin(path, model=sha256(small_model))
     sidecar = Sidecar(models.contract(small_model), build)
     plan.update(path, sidecar)
     text = plan.beside(path).read_bytes()

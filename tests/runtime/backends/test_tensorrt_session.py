@@ -32,31 +32,16 @@ Image = np.ndarray
 
 
 @pytest.fixture
-def planned(small_model: Path, tmp_path: Path) -> Callable[..., tuple[Path, Sidecar]]:
+def planned(
+    small_model: Path, tmp_path: Path, plan_of_orin: Callable[..., Build]
+) -> Callable[..., tuple[Path, Sidecar]]:
     """A plan's bytes, sidecar and golden tiles in a folder; changes go to the sidecar's build."""
 
     def write(**changes: Any) -> tuple[Path, Sidecar]:
         path = tmp_path / "net.plan"
-        path.write_bytes(b"ftrt" + bytes(20) + bytes((10, 3, 0, 26)) + b"the rest")
         shutil.copy(golden.beside(small_model), golden.beside(path))
-        build = Build(
-            "tensorrt",
-            "10.3.0.26",
-            "Orin",
-            ("8.7",),
-            (1, 2, 4),
-            sha256(small_model),
-            sha256(path),
-            False,
-            False,
-            False,
-            "none",
-            "",
-            False,
-            {},
-            1.0,
-        )
-        sidecar = Sidecar(models.contract(small_model), dataclasses.replace(build, **changes))
+        build = plan_of_orin(path, model=sha256(small_model), **changes)
+        sidecar = Sidecar(models.contract(small_model), build)
         plan.update(path, sidecar)
         return path, sidecar
 

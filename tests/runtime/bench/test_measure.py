@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from sfiin.runtime import golden, models
+from sfiin.runtime.backends.plan import Build
 from sfiin.runtime.bench import measure as benchmark
 from sfiin.runtime.bench.compare import read
 from sfiin.runtime.bench.measure import BenchOptions, bench, scene_budget, variants
@@ -155,38 +156,20 @@ def test_a_scenes_budget_follows_from_the_rate(small_model: Path) -> None:
 
 
 def test_a_plans_time_is_told_apart(
-    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan_of_orin: Callable[..., Build]
 ) -> None:
     """On the fake device, whose copies and launches take known times."""
     import shutil
 
     from sfiin.runtime.backends import plan
     from sfiin.runtime.backends.fake_device import COMPUTE, COPY, FakeCuda, FakeTensorRT
-    from sfiin.runtime.backends.plan import Build, Sidecar
+    from sfiin.runtime.backends.plan import Sidecar
     from sfiin.runtime.backends.tensorrt_session import TensorRTSession
-    from sfiin.runtime.files import sha256
 
     path = tmp_path / "net.plan"
-    path.write_bytes(b"ftrt" + bytes(20) + bytes((10, 3, 0, 26)) + b"the rest")
     shutil.copy(golden.beside(small_model), golden.beside(path))
     contract = models.contract(small_model)
-    build = Build(
-        "tensorrt",
-        "10.3.0.26",
-        "Orin",
-        ("8.7",),
-        (1, 1, 1),
-        "",
-        sha256(path),
-        False,
-        False,
-        False,
-        "none",
-        "",
-        False,
-        {},
-        1.0,
-    )
+    build = plan_of_orin(path, batch=(1, 1, 1))
     plan.update(path, Sidecar(contract, build))
     device = FakeCuda()
     monkeypatch.setattr(

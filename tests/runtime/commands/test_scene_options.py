@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import typer
@@ -17,8 +17,7 @@ from sfiin.runtime.commands.run import run
 from sfiin.runtime.commands.scene_options import SceneOptions, spread
 from sfiin.runtime.commands.watch import watch
 from sfiin.runtime.scenes.pipeline import Form
-from sfiin.runtime.station.done import Existing
-from sfiin.runtime.station.runner import Settings
+from sfiin.runtime.station.job import Settings
 
 
 @pytest.mark.parametrize("function", [run, watch, api.sharpen_files])
@@ -65,9 +64,3 @@ def test_a_command_is_given_its_group() -> None:
     given = {field.name: field.default for field in fields(SceneOptions)}
     command(first=1, last=True, **given | {"batch": 4})
     assert seen == [(1, SceneOptions(batch=4), True)]
-
-
-def test_what_is_done_about_another_product_is_the_stations() -> None:
-    from sfiin.runtime.commands import options
-
-    assert get_args(options.Existing) == get_args(Existing)

@@ -11,9 +11,9 @@ import pytest
 
 from sfiin.runtime import golden, models
 from sfiin.runtime.backends.session import OnnxSession
-from sfiin.runtime.errors import CheckFailedError, InputError, SfiinError
+from sfiin.runtime.errors import CheckFailedError, InputError, SfiinError, UntrustedError
 from sfiin.runtime.flight.checks import Limits, alarms, measure
-from sfiin.runtime.flight.guard import Guard, Link
+from sfiin.runtime.flight.guard import Guard, Link, Rhythm, laid_out, run_lengths
 from sfiin.runtime.quality.bicubic import bicubic
 
 Array = Any
@@ -211,6 +211,71 @@ def test_a_weight_that_flips_in_memory_shows_in_the_self_test(
     assert guard.self_test(), "opened anew, from what is on the disk"
     assert (guard.at, len(made)) == ("link 0", 2)
     assert guard.take_log().alarms["self-test"] == 1
+
+
+def test_after_so_many_tiles_a_session_proves_itself(
+    shipped: Path, tiles: Any, natural: Any, limits: Limits, tmp_path: Path
+) -> None:
+    made: list[Any] = []
+
+    def opener() -> OnnxSession:
+        made.append(OnnxSession(shipped, threads=1))
+        return made[-1]
+
+    guard = Guard(chain(shipped, tiles, opener), limits, Rhythm(tiles=2))
+    for _ in range(4):
+        guard.run(*natural)
+    assert guard.take_log().tests == 2
+    guard.run(*natural)
+    flip = OnnxSession(flipped(shipped, tmp_path / "flipped.onnx", 1 + 2.0**-12), threads=1)
+    made[0]._session = flip._session
+    with pytest.raises(UntrustedError, match="thrown away"):
+        guard.run(*natural)
+    assert guard.prove()["passed"], "opened anew, from what is on the disk"
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("off", [0.0, 1e-3])
+def test_what_a_session_gave_before_it_was_struck_is_trusted_if_it_still_proves_itself(
+    shipped: Path, tiles: Any, natural: Any, limits: Limits, off: float
+) -> None:
+    def fault(call: int, hrms: Array) -> Array:
+        wrong = np.nan if call in (2, 3) else off if call > 3 else 0.0
+        return hrms + np.float32(wrong)
+
+    opened: list[int] = []
+
+    def opener() -> Any:
+        opened.append(1)
+        return (
+            Faulty(shipped, fault, len(tiles.names)) if len(opened) == 1 else OnnxSession(shipped, threads=1)
+        )
+
+    guard = Guard(chain(shipped, tiles, opener, lambda: OnnxSession(shipped, threads=1)), limits)
+    guard.run(*natural)
+    guard.run(*natural)
+    assert guard.at == "link 0"
+    if off:
+        with pytest.raises(UntrustedError):
+            guard.vouch()
+    else:
+        assert guard.vouch()["origins"] == [["link 0", 1], ["link 1", 1]]
+    assert guard.vouch()["passed"]
+
+
+def test_a_scene_begins_with_an_empty_record(shipped: Path, tiles: Any, natural: Any, limits: Limits) -> None:
+    guard = Guard(chain(shipped, tiles, lambda: OnnxSession(shipped, threads=1)), limits)
+    guard.run(*natural)
+    guard.begin()
+    assert guard.vouch()["origins"] == []
+
+
+def test_the_origin_of_each_tile() -> None:
+    assert run_lengths([]) == []
+    assert run_lengths("aab") == [["a", 2], ["b", 1]]
+    runs = [["a", 2], ["b", 1]]
+    assert laid_out(runs, [], 3) == runs
+    assert laid_out(runs, [1, 4], 5) == [["a", 1], ["none", 1], ["a", 1], ["b", 1], ["none", 1]]
 
 
 def test_a_session_outside_of_its_gate_is_never_used(

@@ -105,12 +105,14 @@ def test_the_shipped_model_has_seams_only_where_they_are_cut(imagery: Path, tmp_
     with OnnxSession(models.choose(4, 4), threads=1) as session:
         contract = session.contract
         with open_scene(folder / "pan.tif", [folder / "ms.tif"], contract.sensor) as scene:
+            found = []
             for overlap in (0, contract.tile.overlap):
                 out = tmp_path / f"{overlap}.tif"
                 sharpen(session, scene, out, overlap=overlap)
                 tiles = plan(
                     scene.height, scene.width, dataclasses.replace(contract.tile, overlap=overlap), 4
                 )
-                found = measure(out, tiles)
-                assert any(seam.shows for seam in found) == (overlap == 0)
-                assert max(seam.ratio for seam in found) > LIMIT * 1.5 or overlap
+                found.append(measure(out, tiles))
+                assert any(seam.shows for seam in found[-1]) == (overlap == 0)
+            # Beside the same borders where tiles share their edges; by itself a cut varies with the weights.
+            assert max(cut.ratio / shared.ratio for cut, shared in zip(*found, strict=True)) > LIMIT * 2

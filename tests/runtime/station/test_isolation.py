@@ -19,7 +19,7 @@ from sfiin.runtime import signatures
 from sfiin.runtime.errors import MismatchError
 from sfiin.runtime.station import events, isolation
 from sfiin.runtime.station.isolation import LostError, RefusedError, WorkerProcess
-from sfiin.runtime.station.runner import Settings
+from sfiin.runtime.station.job import Settings
 
 ECHO = """
 import json, os, sys, time

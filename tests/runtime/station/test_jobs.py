@@ -19,9 +19,9 @@ from sfiin.runtime.errors import (
     TotalError,
 )
 from sfiin.runtime.station.events import Event
+from sfiin.runtime.station.job import Job
 from sfiin.runtime.station.jobs import read, run_all
 from sfiin.runtime.station.run_report import RunReport, Standing
-from sfiin.runtime.station.runner import Job
 from sfiin.runtime.station.worker import failure
 
 

@@ -13,7 +13,8 @@ from rasterio.transform import Affine
 
 from sfiin.runtime.errors import OutputError, UnavailableError
 from sfiin.runtime.station import remote
-from sfiin.runtime.station.runner import Job, Settings, Station
+from sfiin.runtime.station.job import Job, Settings
+from sfiin.runtime.station.runner import Station
 
 SECRET = "wJalrXUtnFEMI"
 

@@ -34,8 +34,9 @@ from sfiin.runtime.scenes.pipeline import Form
 from sfiin.runtime.scenes.scene import open_scene
 from sfiin.runtime.scenes.tiles import plan
 from sfiin.runtime.station import budget
+from sfiin.runtime.station.job import Job, Settings
 from sfiin.runtime.station.run_report import RunReport
-from sfiin.runtime.station.runner import Job, Settings, Station
+from sfiin.runtime.station.runner import Station
 
 Invoke = Callable[..., tuple[int, str, str]]
 

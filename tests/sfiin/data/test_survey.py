@@ -22,19 +22,6 @@ def write(path: Path, sample: Sample, **changes: Any) -> None:
     np.savez(path, **(sample | changes))
 
 
-@pytest.fixture
-def large() -> list[Sample]:
-    """Two of 128 x 128 PAN pixels, whose MS is large enough to tell a shift."""
-    from sfiin.data.simulate import simulate
-
-    found = []
-    for seed in range(2):
-        scene = simulate(128, 128, seed)
-        whole = {"pan": scene.pan, "ms": scene.ms, "gt": scene.truth}
-        found.append({name: np.rint(image).astype(np.uint16) for name, image in whole.items()})
-    return found
-
-
 def test_shapes_range_registration_and_detail(tmp_path: Path, large: list[Sample]) -> None:
     for number, sample in enumerate(large):
         write(tmp_path / f"{number}.npz", sample)
